@@ -1,0 +1,1 @@
+//! Blobs: chunks, digests, the chunk store on disk, fetching from several holders.

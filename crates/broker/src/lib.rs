@@ -1,0 +1,1 @@
+//! The broker: engine, store, rpc around the queue.

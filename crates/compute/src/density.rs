@@ -1,0 +1,1 @@
+//! Density maps from atomic models.

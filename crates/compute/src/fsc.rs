@@ -1,0 +1,1 @@
+//! Fourier shell correlation.

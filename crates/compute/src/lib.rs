@@ -1,0 +1,22 @@
+//! The FFT-based compute core: no async, no network, no files.
+//!
+//! Slices and parameters in, slices out; callers bring threads and scratch. Conventions (Euler angles, CTF sign,
+//! shifts, Fourier signs) are RELION's.
+
+pub mod ctf;
+pub mod density;
+pub mod fft;
+pub mod filter;
+pub mod fsc;
+pub mod mask;
+pub mod noise;
+pub mod orientation;
+pub mod phantom;
+pub mod pose_error;
+pub mod projector;
+pub mod reconstruct;
+pub mod sampling;
+pub mod search;
+pub mod simulate;
+pub mod symmetry;
+pub mod volume;

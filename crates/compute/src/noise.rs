@@ -1,0 +1,1 @@
+//! Noise spectra of particle images.

@@ -1,0 +1,1 @@
+//! Rotations and RELION's Euler angles.

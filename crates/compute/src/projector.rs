@@ -1,0 +1,1 @@
+//! Central slices of a map's Fourier transform.

@@ -1,0 +1,1 @@
+//! Fourier reconstruction from posed particles.

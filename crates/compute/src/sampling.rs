@@ -1,0 +1,1 @@
+//! Grids of orientations and shifts.

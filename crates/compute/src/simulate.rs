@@ -1,0 +1,1 @@
+//! Particle images simulated from a map.

@@ -1,0 +1,1 @@
+//! Maps and images as plain arrays.

@@ -1,0 +1,1 @@
+//! A broker and workers inside one process: what `thread:N` is.

@@ -1,0 +1,1 @@
+//! MRC, STAR and particle sets: files in, typed values out.

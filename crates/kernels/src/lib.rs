@@ -1,0 +1,1 @@
+//! The built-in kinds: the compute core put behind the Kernel trait.

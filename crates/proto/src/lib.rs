@@ -1,0 +1,1 @@
+//! The wire: generated types, conversions to ours, limits and the protocol version.

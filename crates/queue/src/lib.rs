@@ -1,0 +1,1 @@
+//! The task state machine: no async, no store, no clock, no wire.

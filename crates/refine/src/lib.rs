@@ -1,0 +1,1 @@
+//! The refinement of single-particle structures, a customer like any other.

@@ -1,0 +1,1 @@
+//! For customers: connect, open a job, submit tasks, await outcomes.

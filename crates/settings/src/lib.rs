@@ -1,0 +1,1 @@
+//! What daemons and command share: configuration file, logging, default folders, tokens.

@@ -1,0 +1,1 @@
+//! Brokers, workers and data for tests; never shipped.
