@@ -1,1 +1,17 @@
 //! The task state machine: no async, no store, no clock, no wire.
+//!
+//! Commands and the time go in; events come out of [`Queue::decide`] and are folded in by [`Queue::apply`], by live
+//! traffic and by restart alike. Scheduling, leases, retries and cancellation live here and nowhere else.
+
+mod command;
+mod event;
+mod ids;
+mod task;
+
+pub use command::{Command, HeldAttempt, Refusal, TaskResult, WorkerHello};
+pub use event::Event;
+pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, TaskId, Timestamp, WorkerId};
+pub use task::{
+    Failure, FailureClass, Input, Kind, Outcome, OutcomeResult, Output, Payload, TaskSpec,
+    TaskState,
+};

@@ -1,0 +1,160 @@
+//! What the shell asks of the queue, and how the queue says no.
+
+use crate::{AttemptId, BlobRef, Digest, Failure, JobId, Kind, Output, TaskId, TaskSpec, WorkerId};
+use std::sync::Arc;
+
+/// A request to the queue. Decided by [`crate::Queue::decide`], which changes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Open a job; the same id again is the same job.
+    CreateJob {
+        /// The customer's name for it.
+        id: JobId,
+        /// Name of the customer's token.
+        owner: Arc<str>,
+        /// For people.
+        name: Arc<str>,
+        /// -100 to 100.
+        priority: i32,
+        /// Wall clock.
+        created_unix_ms: u64,
+    },
+    /// Add tasks. Those already there are skipped; a gap is refused.
+    Submit {
+        /// Their job.
+        job: JobId,
+        /// Index of the first.
+        first_index: u64,
+        /// The tasks.
+        specs: Vec<Arc<TaskSpec>>,
+    },
+    /// No more tasks will come.
+    CloseJob {
+        /// Which.
+        job: JobId,
+    },
+    /// End every unfinished task, and close the job.
+    CancelJob {
+        /// Which.
+        job: JobId,
+    },
+    /// Keep a blob for a job.
+    HoldBlob {
+        /// The job.
+        job: JobId,
+        /// The blob.
+        blob: BlobRef,
+    },
+    /// Give blobs up.
+    ReleaseBlobs {
+        /// The job.
+        job: JobId,
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// A worker said hello, for the first time or again.
+    Join {
+        /// Who it is and what it holds.
+        hello: WorkerHello,
+    },
+    /// A worker gave a sign of life.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker's connection closed.
+    Disconnect {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Take nothing new, then leave.
+    Drain {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker tells how a try ended.
+    Report {
+        /// Who.
+        worker: WorkerId,
+        /// The task.
+        task: TaskId,
+        /// The try.
+        attempt: AttemptId,
+        /// How it ended.
+        result: TaskResult,
+        /// How long it ran.
+        run_ms: u64,
+    },
+    /// A worker gives tries back; charged to nobody.
+    HandBack {
+        /// Who.
+        worker: WorkerId,
+        /// Which.
+        attempts: Vec<HeldAttempt>,
+    },
+    /// Give waiting tasks to workers with room.
+    Dispatch,
+    /// Time passed: leases may have lapsed.
+    Tick,
+}
+
+/// How a try ended, as its worker tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskResult {
+    /// With what the kernel gave.
+    Succeeded(Output),
+    /// With the reason.
+    Failed(Failure),
+    /// It stopped because it was told to.
+    Stopped,
+}
+
+/// A worker, as it introduces itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerHello {
+    /// Its own name for itself.
+    pub id: WorkerId,
+    /// For people.
+    pub name: Arc<str>,
+    /// How many tasks it runs at a time.
+    pub slot_count: u32,
+    /// What it can compute.
+    pub kinds: Vec<Kind>,
+    /// Tries it still works on, or has the results of.
+    pub held: Vec<HeldAttempt>,
+}
+
+/// One try at one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldAttempt {
+    /// The task.
+    pub task: TaskId,
+    /// The try.
+    pub attempt: AttemptId,
+}
+
+/// The rules say no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such job.
+    #[error("the broker has no such job")]
+    UnknownJob,
+    /// Indices must have no gaps.
+    #[error(
+        "{job_name} has {task_count} tasks, so the next index is {task_count}, not {first_index}"
+    )]
+    Gap {
+        /// The job, for people.
+        job_name: String,
+        /// How many tasks it has.
+        task_count: u64,
+        /// What was asked.
+        first_index: u64,
+    },
+    /// The job takes no more tasks.
+    #[error("{0} is closed and takes no more tasks")]
+    JobClosed(String),
+    /// No such worker.
+    #[error("the broker does not know this worker; it must say hello first")]
+    UnknownWorker,
+}

@@ -1,0 +1,152 @@
+//! What happened. Durable events are the broker's whole memory; the others die with the process.
+
+use crate::{
+    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, Outcome, TaskId, TaskSpec, Timestamp,
+    WorkerHello, WorkerId,
+};
+use std::sync::Arc;
+
+/// Something the queue decided. Folded in by [`crate::Queue::apply`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Durable. A job was opened.
+    JobCreated {
+        /// Its short name.
+        job: JobNumber,
+        /// Its customer's name for it.
+        id: JobId,
+        /// Who pays for it.
+        owner: Arc<str>,
+        /// For people.
+        name: Arc<str>,
+        /// -100 to 100.
+        priority: i32,
+        /// Wall clock, for people.
+        created_unix_ms: u64,
+    },
+    /// Durable. Tasks were added, numbered from `first_index`.
+    TasksSubmitted {
+        /// Their job.
+        job: JobNumber,
+        /// Index of the first.
+        first_index: u64,
+        /// The tasks.
+        specs: Vec<Arc<TaskSpec>>,
+    },
+    /// Durable. No more tasks will come.
+    JobClosed {
+        /// Which.
+        job: JobNumber,
+    },
+    /// Durable. The job holds a blob that was uploaded or imported for it.
+    BlobHeld {
+        /// The job.
+        job: JobNumber,
+        /// The blob.
+        blob: BlobRef,
+    },
+    /// Durable. The job's customer needs these blobs no more.
+    BlobsReleased {
+        /// The job.
+        job: JobNumber,
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// Durable. A try failed and counts.
+    AttemptFailed {
+        /// The task.
+        task: TaskId,
+        /// The try.
+        attempt: AttemptId,
+        /// Why.
+        failure: Failure,
+        /// When it may be tried again. Meaningless after a restart, when it counts as past.
+        retry_at: Timestamp,
+    },
+    /// Durable. The task came to its end.
+    TaskEnded {
+        /// What it came to.
+        outcome: Outcome,
+    },
+    /// Durable. The job and all its tasks are forgotten.
+    JobForgotten {
+        /// Which.
+        job: JobNumber,
+    },
+    /// A worker said hello.
+    WorkerJoined {
+        /// Who it is and what it holds.
+        hello: WorkerHello,
+        /// When.
+        at: Timestamp,
+    },
+    /// A worker gave a sign of life.
+    WorkerSeen {
+        /// Who.
+        worker: WorkerId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A worker's connection closed; it may come back until its lease lapses.
+    WorkerDisconnected {
+        /// Who.
+        worker: WorkerId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A worker was given up, or left. Its tries are over.
+    WorkerGone {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker takes nothing new.
+    WorkerDraining {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A try began: the shell sends the assignment.
+    AttemptStarted {
+        /// The task.
+        task: TaskId,
+        /// The try.
+        attempt: AttemptId,
+        /// On whom.
+        worker: WorkerId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A try is over without an outcome and without blame: handed back, or stopped by the shell on the worker.
+    AttemptEnded {
+        /// The task.
+        task: TaskId,
+        /// The try.
+        attempt: AttemptId,
+        /// On whom.
+        worker: WorkerId,
+        /// Whether the worker must be told to stop.
+        stop: bool,
+    },
+}
+
+impl Event {
+    /// Whether the event is written before anyone hears of it.
+    pub fn is_durable(&self) -> bool {
+        match self {
+            Self::JobCreated { .. }
+            | Self::TasksSubmitted { .. }
+            | Self::JobClosed { .. }
+            | Self::BlobHeld { .. }
+            | Self::BlobsReleased { .. }
+            | Self::AttemptFailed { .. }
+            | Self::TaskEnded { .. }
+            | Self::JobForgotten { .. } => true,
+            Self::WorkerJoined { .. }
+            | Self::WorkerSeen { .. }
+            | Self::WorkerDisconnected { .. }
+            | Self::WorkerGone { .. }
+            | Self::WorkerDraining { .. }
+            | Self::AttemptStarted { .. }
+            | Self::AttemptEnded { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a kernel may ask while it runs.
+
+use crate::{InputBytes, RunError};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+/// One try at a task, as its kernel sees it.
+///
+/// The worker keeps a clone: it raises the stop flag and reads the progress from there.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    inputs: Arc<Vec<InputBytes>>,
+    stopped: Arc<AtomicBool>,
+    /// Progress as the bits of an `f32`.
+    progress: Arc<AtomicU32>,
+}
+
+impl Context {
+    /// A context over the task's inputs, in the order the customer named them.
+    pub fn new(inputs: Vec<InputBytes>) -> Self {
+        Self {
+            inputs: Arc::new(inputs),
+            ..Self::default()
+        }
+    }
+
+    /// The input at `index`.
+    ///
+    /// # Errors
+    /// [`RunError::BadInput`] if the task has fewer.
+    pub fn input(&self, index: usize) -> Result<&InputBytes, RunError> {
+        self.inputs.get(index).ok_or_else(|| {
+            RunError::BadInput(format!(
+                "input {index} is missing; the task has {}",
+                self.inputs.len()
+            ))
+        })
+    }
+
+    /// How many inputs there are.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Whether to go on. Kernels ask at least every 100 ms and pass the error on.
+    ///
+    /// # Errors
+    /// [`RunError::Cancelled`] once the try was stopped.
+    pub fn check(&self) -> Result<(), RunError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            Err(RunError::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Tells how far the kernel is, from 0 to 1.
+    pub fn set_progress(&self, fraction: f32) {
+        self.progress
+            .store(fraction.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
+    }
+
+    /// What the kernel last told.
+    pub fn progress(&self) -> f32 {
+        f32::from_bits(self.progress.load(Ordering::Relaxed))
+    }
+
+    /// Asks the kernel to stop at its next check.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl From<crate::MissingInput> for RunError {
+    fn from(missing: crate::MissingInput) -> Self {
+        Self::BadInput(missing.to_string())
+    }
+}

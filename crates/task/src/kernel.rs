@@ -1,0 +1,122 @@
+//! Kernels: the code behind a kind, and the set of them a worker offers.
+
+use crate::{Context, Kind, TaskKind};
+use bytes::Bytes;
+use prost::Message as _;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The code behind a kind. Runs on a worker's slot, one call at a time for each slot.
+///
+/// A kernel is a function of its parameters and inputs alone: the same again gives the same bytes, on any machine
+/// of the same instruction class. It asks [`Context::check`] at least every 100 ms.
+pub trait Kernel: TaskKind + Send + Sync + 'static {
+    /// Computes one task.
+    ///
+    /// # Errors
+    /// [`RunError::BadInput`] when no retry can help, [`RunError::Kernel`] when one may, and
+    /// [`RunError::Cancelled`] passed on from the context.
+    fn run(
+        &self,
+        parameters: Self::Parameters,
+        context: &Context,
+    ) -> Result<Product<Self::Output>, RunError>;
+}
+
+/// What a kernel gives: a message, and larger results as bytes of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product<Output> {
+    /// The output message of the kind.
+    pub message: Output,
+    /// Larger results; the outcome names them in this order.
+    pub blobs: Vec<Bytes>,
+}
+
+impl<Output> From<Output> for Product<Output> {
+    fn from(message: Output) -> Self {
+        Self {
+            message,
+            blobs: Vec::new(),
+        }
+    }
+}
+
+/// Why a kernel gave no output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The task cannot succeed anywhere; it is not tried again.
+    #[error("{0}")]
+    BadInput(String),
+    /// Something went wrong here; another try may succeed.
+    #[error("{0}")]
+    Kernel(String),
+    /// The broker told the worker to stop this try.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A kernel's output once encoded, ready for the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOutput {
+    /// The encoded output message.
+    pub message: Bytes,
+    /// Larger results, in the kernel's order.
+    pub blobs: Vec<Bytes>,
+}
+
+/// The kernels a worker offers, by kind.
+#[derive(Clone, Default)]
+pub struct Registry {
+    kernels: BTreeMap<Kind, Arc<dyn RunEncoded>>,
+}
+
+impl Registry {
+    /// Adds a kernel. A kind added twice keeps the later one.
+    #[must_use]
+    pub fn with<K: Kernel>(mut self, kernel: K) -> Self {
+        self.kernels.insert(K::kind(), Arc::new(kernel));
+        self
+    }
+
+    /// The kinds on offer, in order.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.kernels.keys()
+    }
+
+    /// Runs the kernel of `kind` on encoded parameters.
+    ///
+    /// # Errors
+    /// What the kernel says; [`RunError::BadInput`] for a kind not on offer or parameters that do not decode.
+    pub fn run(
+        &self,
+        kind: &Kind,
+        parameters: &[u8],
+        context: &Context,
+    ) -> Result<RunOutput, RunError> {
+        match self.kernels.get(kind) {
+            Some(kernel) => kernel.run_encoded(parameters, context),
+            None => Err(RunError::BadInput(format!(
+                "this worker has no kernel for {kind}"
+            ))),
+        }
+    }
+}
+
+trait RunEncoded: Send + Sync {
+    fn run_encoded(&self, parameters: &[u8], context: &Context) -> Result<RunOutput, RunError>;
+}
+
+impl<K: Kernel> RunEncoded for K {
+    fn run_encoded(&self, parameters: &[u8], context: &Context) -> Result<RunOutput, RunError> {
+        let parameters = K::Parameters::decode(parameters).map_err(|error| {
+            RunError::BadInput(format!(
+                "parameters of {} do not decode: {error}",
+                K::kind()
+            ))
+        })?;
+        let product = self.run(parameters, context)?;
+        Ok(RunOutput {
+            message: product.message.encode_to_vec().into(),
+            blobs: product.blobs,
+        })
+    }
+}
