@@ -1,1 +1,17 @@
-//! MRC, STAR and particle sets: files in, typed values out.
+//! MRC, STAR, particle sets and atomic models: files in, typed values out.
+//!
+//! What a file says is taken apart here and nowhere else; what it means for a refinement is not
+//! this crate's business. Three rules hold throughout: no input makes it panic, every complaint
+//! names the file and the line or particle, and an output appears under its name only when it is
+//! whole and on disk ([`atomic`]).
+
+pub mod atomic;
+pub mod mrc;
+pub mod star;
+
+mod chain;
+mod image;
+mod statistics;
+
+pub use image::{ImageProblem, check_image};
+pub use statistics::Statistics;
