@@ -1,2 +1,46 @@
-//! Tasks of the project itself.
-fn main() {}
+//! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
+
+mod demo;
+mod process;
+mod test;
+mod test_tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// Tasks of the Dewar repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Refines a structure through a broker and workers on this machine, killing a worker half-way.
+    Demo(demo::Options),
+    /// Formatting, clippy, all tests, documentation.
+    Test,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test => test::run(),
+    }
+}
+
+/// The workspace's own folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace")
+        .to_owned()
+}
+
+/// Where cargo builds, as cargo itself decides.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -1,0 +1,341 @@
+//! The main job, for real: a data set, a broker, two workers, a refinement, a murder, and the figures.
+
+use crate::{
+    process::{self, Guarded},
+    root, target_dir,
+};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// What to refine; by default, particles simulated from the built-in phantom.
+#[derive(Args)]
+pub struct Options {
+    /// Simulate the particles from this map (MRC) or atomic model (PDB) instead of the built-in phantom.
+    #[arg(long, value_name = "FILE", conflicts_with = "particles")]
+    map: Option<PathBuf>,
+    /// Pixel size in Angstrom, where --map does not say.
+    #[arg(long, value_name = "ANGSTROM", requires = "map")]
+    pixel_size: Option<f64>,
+    /// Refine these particles instead of simulated ones.
+    #[arg(long, value_name = "FILE.star", requires = "reference")]
+    particles: Option<PathBuf>,
+    /// Starting map for --particles.
+    #[arg(long, value_name = "FILE", requires = "particles")]
+    reference: Option<PathBuf>,
+    /// Point group of the structure.
+    #[arg(long, default_value = "C1", value_name = "GROUP")]
+    symmetry: String,
+    /// Particles to simulate.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    count: usize,
+    /// Where to put everything; emptied first.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs the demo.
+pub fn run(options: &Options) -> Result<()> {
+    let programs = Programs::build()?;
+    let started = Instant::now();
+    let out = options
+        .out
+        .clone()
+        .unwrap_or_else(|| target_dir().join("demo"));
+    make_empty(&out)?;
+
+    let data = Data::prepare(options, &programs, &out)?;
+    // Broker and cache are scratch; only the refinement's own folder stays.
+    let scratch = tempfile::tempdir()?;
+    let (broker, address) = start_broker(&programs, scratch.path(), &data.folder)?;
+    say(&format!(
+        "broker at {address}, data in {}",
+        scratch.path().display()
+    ));
+    let token = scratch.path().join("broker/token");
+    let worker = |name: &str| start_worker(&programs, name, &address, &token, scratch.path());
+    let first = worker("worker-1")?;
+    let second = worker("worker-2")?;
+
+    let refined = out.join("refined");
+    let refinement_started = Instant::now();
+    let mut refinement = Guarded::start(
+        "dewar refine",
+        Command::new(&programs.dewar)
+            .arg("refine")
+            .arg(&data.particles)
+            .arg("--reference")
+            .arg(&data.reference)
+            .arg("--out")
+            .arg(&refined)
+            .args([
+                "--symmetry",
+                &options.symmetry,
+                "--parallel",
+                &format!("dc:{address}"),
+            ])
+            .arg("--token-file")
+            .arg(&token)
+            .args(
+                data.pixel_size
+                    .iter()
+                    .flat_map(|size| ["--pixel-size".to_owned(), size.to_string()]),
+            ),
+    )?;
+    // Half-way: after the third of about six rounds, with the tasks of the next one running.
+    let half_way = refined.join("it003");
+    let mut doomed = Some(first);
+    let mut replacement = None;
+    let status = loop {
+        if let Some(status) = refinement.child().try_wait()? {
+            break status;
+        }
+        if half_way.exists() && doomed.is_some() && has_running_tasks(&programs, &address, &token)?
+        {
+            let victim = doomed.take().expect("checked above");
+            victim.kill()?;
+            say("killed worker-1 with SIGKILL; starting worker-3 in its place");
+            replacement = Some(worker("worker-3")?);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(status.success(), "dewar refine failed: {status}");
+    let refinement_s = refinement_started.elapsed().as_secs_f64();
+    ensure!(
+        doomed.is_none(),
+        "the refinement ended before a worker could be killed"
+    );
+
+    for worker in [second].into_iter().chain(replacement) {
+        worker.stop()?;
+    }
+    broker.stop()?;
+    report(&programs, &data, &refined, &options.symmetry)?;
+    say(&format!(
+        "refinement {refinement_s:.0} s, everything {:.0} s; outputs in {}",
+        started.elapsed().as_secs_f64(),
+        refined.display()
+    ));
+    Ok(())
+}
+
+/// The three programs, built for release.
+struct Programs {
+    dewar: PathBuf,
+    broker: PathBuf,
+    worker: PathBuf,
+}
+
+impl Programs {
+    fn build() -> Result<Self> {
+        say("building for release");
+        process::run(Command::new(env!("CARGO")).current_dir(root()).args([
+            "build",
+            "--release",
+            "--package",
+            "dewar-cli",
+            "--package",
+            "dewar-broker",
+            "--package",
+            "dewar-worker",
+        ]))?;
+        let folder = target_dir().join("release");
+        Ok(Self {
+            dewar: folder.join("dewar"),
+            broker: folder.join("dewar-broker"),
+            worker: folder.join("dewar-worker"),
+        })
+    }
+}
+
+/// What is refined, and what is known of the truth.
+struct Data {
+    /// Exported to the workers by the broker.
+    folder: PathBuf,
+    particles: PathBuf,
+    reference: PathBuf,
+    pixel_size: Option<f64>,
+    truth: Option<Truth>,
+}
+
+struct Truth {
+    particles: PathBuf,
+    map: PathBuf,
+}
+
+impl Data {
+    fn prepare(options: &Options, programs: &Programs, out: &Path) -> Result<Self> {
+        if let (Some(particles), Some(reference)) = (&options.particles, &options.reference) {
+            let particles = fs::canonicalize(particles)
+                .with_context(|| format!("could not open {}", particles.display()))?;
+            let folder = particles
+                .parent()
+                .context("a file lies in a folder")?
+                .to_owned();
+            return Ok(Self {
+                folder,
+                particles,
+                reference: reference.clone(),
+                pixel_size: None,
+                truth: None,
+            });
+        }
+        let folder = fs::canonicalize(out)?.join("data");
+        say(&format!("simulating {} particles", options.count));
+        process::run(
+            Command::new(&programs.dewar)
+                .arg("simulate")
+                .args(&options.map)
+                .arg("--out")
+                .arg(&folder)
+                .args(["--particles", &options.count.to_string()])
+                .args([
+                    "--snr",
+                    "0.1",
+                    "--box",
+                    "64",
+                    "--seed",
+                    "1",
+                    "--symmetry",
+                    &options.symmetry,
+                ])
+                .args(
+                    options
+                        .pixel_size
+                        .iter()
+                        .flat_map(|size| ["--pixel-size".to_owned(), size.to_string()]),
+                ),
+        )?;
+        Ok(Self {
+            particles: folder.join("particles.star"),
+            reference: folder.join("truth.mrc"),
+            pixel_size: None,
+            truth: Some(Truth {
+                particles: folder.join("truth.star"),
+                map: folder.join("truth.mrc"),
+            }),
+            folder,
+        })
+    }
+}
+
+fn start_broker(programs: &Programs, scratch: &Path, export: &Path) -> Result<(Guarded, String)> {
+    let mut broker = Guarded::start(
+        "dewar-broker",
+        Command::new(&programs.broker)
+            .args(["--listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(scratch.join("broker"))
+            .arg("--export")
+            .arg(export)
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped()),
+    )?;
+    let stdout = broker.child().stdout.take().context("stdout is piped")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let address = line
+        .trim()
+        .rsplit(' ')
+        .next()
+        .filter(|word| word.contains(':'));
+    let address = address
+        .with_context(|| format!("dewar-broker printed '{}'", line.trim()))?
+        .to_owned();
+    Ok((broker, address))
+}
+
+fn start_worker(
+    programs: &Programs,
+    name: &str,
+    address: &str,
+    token: &Path,
+    scratch: &Path,
+) -> Result<Guarded> {
+    Guarded::start(
+        name,
+        Command::new(&programs.worker)
+            .args(["--broker", address, "--name", name, "--slots", "1"])
+            .arg("--token-file")
+            .arg(token)
+            .arg("--cache-dir")
+            .arg(scratch.join("cache"))
+            .env("RUST_LOG", "warn"),
+    )
+}
+
+fn has_running_tasks(programs: &Programs, address: &str, token: &Path) -> Result<bool> {
+    let status = process::output(
+        Command::new(&programs.dewar)
+            .args(["status", "--json", "--broker", address, "--token-file"])
+            .arg(token),
+    )?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    Ok(status["running_count"].as_u64().unwrap_or(0) > 0)
+}
+
+fn report(programs: &Programs, data: &Data, refined: &Path, symmetry: &str) -> Result<()> {
+    let record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(refined.join("refine.json"))?)?;
+    let Some(resolution) = record["resolution_angstrom"].as_f64() else {
+        bail!("refine.json names no resolution");
+    };
+    say(&format!(
+        "resolution (half-map FSC 0.143, unmasked): {resolution:.2} A"
+    ));
+    let Some(truth) = &data.truth else {
+        return Ok(());
+    };
+    let map = refined.join("map.mrc");
+    let fsc = process::output(
+        Command::new(&programs.dewar)
+            .arg("fsc")
+            .args([&map, &truth.map])
+            .arg("--json"),
+    )?;
+    let fsc: serde_json::Value = serde_json::from_str(&fsc)?;
+    let half = fsc["resolution_0_5_angstrom"]
+        .as_f64()
+        .context("dewar fsc gives the FSC 0.5 crossing")?;
+    say(&format!(
+        "resolution against the truth (FSC 0.5): {half:.2} A"
+    ));
+    print!(
+        "{}",
+        process::output(
+            Command::new(&programs.dewar)
+                .arg("compare")
+                .arg(refined.join("particles.star"))
+                .arg(&truth.particles)
+                .args(["--symmetry", symmetry]),
+        )?
+    );
+    Ok(())
+}
+
+/// Makes `folder` exist and be empty; refuses to empty one this demo did not make.
+fn make_empty(folder: &Path) -> Result<()> {
+    let mark = folder.join(".dewar-demo");
+    if folder.exists() {
+        let is_empty = fs::read_dir(folder)?.next().is_none();
+        ensure!(
+            is_empty || mark.exists(),
+            "{} is not empty and not of an earlier demo",
+            folder.display()
+        );
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    fs::write(mark, "made by cargo xtask demo\n")?;
+    Ok(())
+}
+
+fn say(line: &str) {
+    println!("demo: {line}");
+}

@@ -1,0 +1,65 @@
+//! Everything CI runs, in the order in which it fails fastest.
+
+use crate::{process, root, test_tools::TestTools};
+use anyhow::Result;
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+/// Runs all checks; stops at the first that fails.
+pub fn run() -> Result<()> {
+    let start = Instant::now();
+    let cargo = |words: &[&str]| {
+        eprintln!(
+            "\n==> cargo {} ({:.0} s)",
+            words.join(" "),
+            start.elapsed().as_secs_f64()
+        );
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(root()).args(words);
+        command
+    };
+    process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    process::run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+
+    let tools = TestTools::install()?;
+    // Tests of the whole system start the real programs.
+    process::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let tests: &[&str] = if has_nextest() {
+        &["nextest", "run", "--workspace", "--no-fail-fast"]
+    } else {
+        &[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+        ]
+    };
+    process::run(tools.offer_to(&mut cargo(tests)))?;
+    process::run(&mut cargo(&["test", "--workspace", "--doc"]))?;
+    process::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    eprintln!(
+        "\nall checks passed in {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn has_nextest() -> bool {
+    Command::new(env!("CARGO"))
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
