@@ -6,7 +6,10 @@
 //! whole and on disk ([`atomic`]).
 
 pub mod atomic;
+pub mod inspect;
 pub mod mrc;
+pub mod particles;
+pub mod pdb;
 pub mod star;
 
 mod chain;
