@@ -3,6 +3,12 @@
 use crate::{AttemptId, BlobRef, Digest, Failure, JobId, Kind, Output, TaskId, TaskSpec, WorkerId};
 use std::sync::Arc;
 
+/// Slots of one worker: several times the threads of the largest machines.
+pub const SLOT_COUNT_MAX: u32 = 4096;
+
+/// Kinds of one worker: dispatch looks at each of them.
+pub const KIND_COUNT_MAX: usize = 64;
+
 /// A request to the queue. Decided by [`crate::Queue::decide`], which changes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
@@ -92,9 +98,9 @@ pub enum Command {
         /// Which.
         attempts: Vec<HeldAttempt>,
     },
-    /// Give waiting tasks to workers with room.
+    /// Give one waiting task to a worker with room. Repeated by the shell until nothing comes of it.
     Dispatch,
-    /// Time passed: leases may have lapsed.
+    /// Time passed: deal with the one thing longest overdue. Repeated by the shell until nothing comes of it.
     Tick,
 }
 
@@ -154,6 +160,20 @@ pub enum Refusal {
     /// The job takes no more tasks.
     #[error("{0} is closed and takes no more tasks")]
     JobClosed(String),
+    /// The id is taken.
+    #[error("this job id belongs to a job of {0}")]
+    OtherOwner(Arc<str>),
+    /// Too much waits already.
+    #[error("{waiting_count} tasks wait already; the broker takes no more than {waiting_count_max}")]
+    QueueFull {
+        /// How many wait.
+        waiting_count: u64,
+        /// How many may.
+        waiting_count_max: u64,
+    },
+    /// A worker that could not be given anything.
+    #[error("a worker needs 1 to {SLOT_COUNT_MAX} slots and 1 to {KIND_COUNT_MAX} kinds")]
+    AbsurdWorker,
     /// No such worker.
     #[error("the broker does not know this worker; it must say hello first")]
     UnknownWorker,

@@ -37,6 +37,17 @@ pub enum Event {
     JobClosed {
         /// Which.
         job: JobNumber,
+        /// Wall clock.
+        at_unix_ms: u64,
+    },
+    /// Durable. The job is closed, and every unfinished task of it ends as cancelled, in order of index.
+    ///
+    /// One event however many tasks: cancelling a million must not write a million records.
+    JobCancelled {
+        /// Which.
+        job: JobNumber,
+        /// Wall clock.
+        at_unix_ms: u64,
     },
     /// Durable. The job holds a blob that was uploaded or imported for it.
     BlobHeld {
@@ -67,6 +78,8 @@ pub enum Event {
     TaskEnded {
         /// What it came to.
         outcome: Outcome,
+        /// Wall clock.
+        at_unix_ms: u64,
     },
     /// Durable. The job and all its tasks are forgotten.
     JobForgotten {
@@ -115,7 +128,12 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// A try is over without an outcome and without blame: handed back, or stopped by the shell on the worker.
+    /// A task's pause between two tries is over.
+    RetryDue {
+        /// Which.
+        task: TaskId,
+    },
+    /// A worker is rid of a try, whatever became of it. Says nothing of blame: that is `AttemptFailed`.
     AttemptEnded {
         /// The task.
         task: TaskId,
@@ -125,6 +143,8 @@ pub enum Event {
         worker: WorkerId,
         /// Whether the worker must be told to stop.
         stop: bool,
+        /// When: a try that waited behind it on the worker runs from now on.
+        at: Timestamp,
     },
 }
 
@@ -135,6 +155,7 @@ impl Event {
             Self::JobCreated { .. }
             | Self::TasksSubmitted { .. }
             | Self::JobClosed { .. }
+            | Self::JobCancelled { .. }
             | Self::BlobHeld { .. }
             | Self::BlobsReleased { .. }
             | Self::AttemptFailed { .. }
@@ -146,6 +167,7 @@ impl Event {
             | Self::WorkerGone { .. }
             | Self::WorkerDraining { .. }
             | Self::AttemptStarted { .. }
+            | Self::RetryDue { .. }
             | Self::AttemptEnded { .. } => false,
         }
     }

@@ -36,6 +36,23 @@ pub struct WorkerId(pub [u8; 16]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub u64);
 
+impl Timestamp {
+    /// This long later; the end of time if there is no such moment.
+    #[must_use]
+    pub fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+/// Both clocks, as the shell read them: one to measure with, one to tell people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Monotonic.
+    pub at: Timestamp,
+    /// Wall clock.
+    pub unix_ms: u64,
+}
+
 /// BLAKE3 of a blob's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);

@@ -8,9 +8,11 @@ mod event;
 mod ids;
 mod task;
 
-pub use command::{Command, HeldAttempt, Refusal, TaskResult, WorkerHello};
+pub use command::{
+    Command, HeldAttempt, KIND_COUNT_MAX, Refusal, SLOT_COUNT_MAX, TaskResult, WorkerHello,
+};
 pub use event::Event;
-pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, TaskId, Timestamp, WorkerId};
+pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, Now, TaskId, Timestamp, WorkerId};
 pub use task::{
     Failure, FailureClass, Input, Kind, Outcome, OutcomeResult, Output, Payload, TaskSpec,
     TaskState,
