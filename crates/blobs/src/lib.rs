@@ -1,1 +1,16 @@
-//! Blobs: chunks, digests, the chunk store on disk, fetching from several holders.
+//! Blobs: immutable bytes named by their BLAKE3 digest, moved and checked in chunks of 1 MiB.
+//!
+//! [`Hasher`] names bytes and cuts them; [`BlobClient`] asks a holder for them over the wire. A chunk's digest is a
+//! subtree value of the blob's own hash, so a list of chunk digests proves itself, and `b3sum` prints what we store.
+
+mod chunk_list;
+mod client;
+mod digest;
+mod hasher;
+mod transient;
+
+pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
+pub use client::{BlobClient, FileProgress, ListError, ReadError, WriteError};
+pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};
+pub use hasher::{Hasher, hash_bytes, hash_file};
+pub use transient::is_transient;
