@@ -80,7 +80,7 @@ fn damage(mut bytes: Vec<u8>, edits: &[(usize, u8)], keep: usize) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn star_documents(blocks in vec(block(), 1..4)) {
@@ -268,4 +268,46 @@ fn an_unfinished_stack_leaves_nothing() {
     assert!(stack.append(&[0.0; 5]).is_err());
     drop(stack);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stack_of_100_gb_opens_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mrcs");
+    let mut stack = StackWriter::create(&path, [512; 2], 1.0, OutputMode::Float32, "test").unwrap();
+    stack.append(&vec![1.0; 512 * 512]).unwrap();
+    stack.finish().unwrap();
+    let image_count = 100_000_u64;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // A hole takes no space; file systems that have none cannot run this.
+    if file.set_len(1024 + image_count * 512 * 512 * 4).is_err() {
+        eprintln!("skipped: the temporary folder cannot hold a sparse file");
+        return;
+    }
+    std::os::unix::fs::FileExt::write_all_at(&file, &(image_count as i32).to_le_bytes(), 8)
+        .unwrap();
+    let stack = MrcFile::open(&path).unwrap();
+    assert_eq!(stack.section_count() as u64, image_count);
+    let mut image = vec![1.0; 512 * 512];
+    stack.read_section(99_999, &mut image).unwrap();
+    assert!(image.iter().all(|pixel| *pixel == 0.0));
+}
+
+#[test]
+fn stacks_are_found_from_the_project_folder_first() {
+    let (folder, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_set(folder.path());
+    write_set(project.path());
+    let star = folder.path().join("p.star");
+    let found = |project| {
+        ParticleSet::read(&star, project).unwrap().stacks[0]
+            .path
+            .clone()
+    };
+    assert!(found(None).starts_with(folder.path().canonicalize().unwrap()));
+    assert!(found(Some(project.path())).starts_with(project.path()));
+    std::fs::remove_file(folder.path().join("a.mrcs")).unwrap();
+    assert!(ParticleSet::read(&star, None).is_err());
+    ParticleSet::read(&star, Some(project.path())).unwrap();
 }

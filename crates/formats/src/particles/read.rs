@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         self.optics_block = document
             .blocks
             .iter()
-            .position(|block| block.name == "optics");
+            .position(|block| block.name == "optics" && block.table().is_some());
         let optics = self.optics_block.and_then(|at| document.blocks[at].table());
         let columns = Columns::of(&table);
         let mut required = vec!["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"];
