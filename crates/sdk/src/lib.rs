@@ -1,1 +1,48 @@
-//! For customers: connect, open a job, submit tasks, await outcomes.
+//! For customers: connect to a broker, open a job, submit tasks, await their outcomes.
+//!
+//! ```no_run
+//! use dewar_sdk::{Client, JobOptions, NewTask};
+//! # use dewar_task::TaskKind;
+//! # async fn example<K: TaskKind>(parameters: Vec<K::Parameters>) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:9990", "me.secret".parse()?).await?;
+//! let job = client.open_job(JobOptions::named("example")).await?;
+//! let tasks = parameters.iter().map(|one| NewTask::new::<K>(one, vec![])).collect();
+//! job.submit_all(tasks).await?;
+//! job.close().await?;
+//! let mut outcomes = job.outcomes();
+//! while let Some(outcome) = outcomes.next().await? {
+//!     let output = outcome.output::<K>()?;
+//!     println!("{}: {:?}", outcome.index, output.message);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A broker that goes away is waited for, however long it takes; [`Client::link`] says since when it is away.
+//! Calls that change something can be repeated, and are, until the broker acknowledged them. What waiting
+//! cannot mend is an error at once, and its text says what to do.
+
+mod blobs;
+mod call;
+mod client;
+mod fleet;
+mod id;
+mod job;
+mod link;
+mod outcome;
+mod submit;
+mod task;
+
+pub use blobs::ImportError;
+pub use call::{CallError, Retry};
+pub use client::{Client, ConnectError, ConnectOptions};
+pub use dewar_blobs::{BlobRef, Digest, FileProgress};
+pub use dewar_proto::Token;
+pub use fleet::{BrokerStatus, WorkerStatus};
+pub use id::{JobId, JobSelector, MalformedJob, TaskIndex};
+pub use job::{Job, JobOptions, JobStatus};
+pub use link::Link;
+pub use outcome::{
+    Failure, FailureClass, Outcome, Outcomes, TaskFailed, TaskOutput, TaskResult, TypedOutput,
+};
+pub use submit::{Input, NewTask};
+pub use task::{TaskFilter, TaskPage, TaskState, TaskStatus};

@@ -1,0 +1,184 @@
+//! The broker itself and its workers, as people ask about them.
+
+use crate::{CallError, Client};
+use dewar_proto::{limits, v1};
+use dewar_task::Kind;
+use v1::admin_client::AdminClient;
+
+/// How a broker stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// The protocol it speaks.
+    pub protocol: v1::ProtocolVersion,
+    /// Its release, such as 0.1.0.
+    pub program_version: String,
+    /// The machine it runs on.
+    pub host_name: String,
+    /// When it started.
+    pub started_unix_ms: u64,
+    /// How often its data folder was opened by a broker.
+    pub broker_start: u64,
+    /// Its data folder, on its machine.
+    pub data_dir: String,
+    /// Jobs it knows.
+    pub job_count: u64,
+    /// Tasks waiting in all jobs.
+    pub waiting_count: u64,
+    /// Tasks running.
+    pub running_count: u64,
+    /// Workers in the fleet.
+    pub worker_count: u64,
+    /// Slots of all workers.
+    pub slot_count: u64,
+    /// Bytes of blobs in the data folder; imported files stay where they are and do not count.
+    pub blob_bytes: u64,
+}
+
+/// How a worker stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// The machine it runs on.
+    pub host_name: String,
+    /// How many tasks it runs at once.
+    pub slot_count: u32,
+    /// How many it runs now.
+    pub running_count: u32,
+    /// The kinds it offers.
+    pub kinds: Vec<Kind>,
+    /// Its site; empty if none was given.
+    pub site: String,
+    /// Its release.
+    pub program_version: String,
+    /// It finishes what runs and takes nothing new.
+    pub draining: bool,
+    /// False while its connection is down and its lease still runs.
+    pub connected: bool,
+    /// Tasks it brought to success.
+    pub succeeded_count: u64,
+    /// Tries that failed on it.
+    pub failed_count: u64,
+    /// When it joined.
+    pub joined_unix_ms: u64,
+}
+
+impl Client {
+    /// How the broker stands.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn status(&self) -> Result<BrokerStatus, CallError> {
+        const CALL: &str = "asking for the status";
+        let caller = &self.shared.caller;
+        let answer = caller
+            .call(CALL, |channel| async move {
+                AdminClient::new(channel).status(v1::StatusRequest {}).await
+            })
+            .await?;
+        BrokerStatus::from_wire(CALL, answer)
+    }
+
+    /// The workers of the fleet.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn workers(&self) -> Result<Vec<WorkerStatus>, CallError> {
+        let caller = &self.shared.caller;
+        let answer = caller
+            .call("listing workers", |channel| async move {
+                AdminClient::new(channel)
+                    .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                    .list_workers(v1::ListWorkersRequest {})
+                    .await
+            })
+            .await?;
+        Ok(answer.workers.into_iter().map(Into::into).collect())
+    }
+
+    /// Lets workers, named by name or id, finish what they run and leave. Gives the names of those that were told.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn drain(&self, workers: &[String]) -> Result<Vec<String>, CallError> {
+        self.send_drain(workers.to_vec(), false).await
+    }
+
+    /// [`Client::drain`] for every worker.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn drain_all(&self) -> Result<Vec<String>, CallError> {
+        self.send_drain(Vec::new(), true).await
+    }
+
+    async fn send_drain(&self, workers: Vec<String>, all: bool) -> Result<Vec<String>, CallError> {
+        let request = v1::DrainRequest { workers, all };
+        let caller = &self.shared.caller;
+        let answer = caller
+            .call("draining workers", |channel| {
+                let request = request.clone();
+                async move { AdminClient::new(channel).drain(request).await }
+            })
+            .await?;
+        Ok(answer.workers)
+    }
+}
+
+impl BrokerStatus {
+    pub(crate) fn from_wire(
+        call: &'static str,
+        status: v1::StatusResponse,
+    ) -> Result<Self, CallError> {
+        let protocol = status.protocol.ok_or_else(|| CallError::Answer {
+            call,
+            problem: "protocol is missing".to_owned(),
+        })?;
+        Ok(Self {
+            protocol,
+            program_version: status.program_version,
+            host_name: status.host_name,
+            started_unix_ms: status.started_unix_ms,
+            broker_start: status.broker_start,
+            data_dir: status.data_dir,
+            job_count: status.job_count,
+            waiting_count: status.waiting_count,
+            running_count: status.running_count,
+            worker_count: status.worker_count,
+            slot_count: status.slot_count,
+            blob_bytes: status.blob_bytes,
+        })
+    }
+}
+
+impl From<v1::Worker> for WorkerStatus {
+    fn from(worker: v1::Worker) -> Self {
+        let kinds = worker.kinds.into_iter();
+        Self {
+            id: worker
+                .worker_id
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            name: worker.name,
+            host_name: worker.host_name,
+            slot_count: worker.slot_count,
+            running_count: worker.running_count,
+            kinds: kinds
+                .map(|kind| Kind {
+                    name: kind.name,
+                    version: kind.version,
+                })
+                .collect(),
+            site: worker.site,
+            program_version: worker.program_version,
+            draining: worker.draining,
+            connected: worker.connected,
+            succeeded_count: worker.succeeded_count,
+            failed_count: worker.failed_count,
+            joined_unix_ms: worker.joined_unix_ms,
+        }
+    }
+}

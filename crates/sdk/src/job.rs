@@ -1,0 +1,223 @@
+//! A job: what tasks are submitted to.
+
+use crate::{CallError, Client, JobId, Outcomes};
+use dewar_blobs::Digest;
+use dewar_proto::v1;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use v1::jobs_client::JobsClient;
+
+/// How to open a job.
+#[derive(Debug, Clone, Default)]
+pub struct JobOptions {
+    /// For people.
+    pub name: String,
+    /// -100 to 100; larger goes first among one owner's jobs.
+    pub priority: i32,
+    /// A name of the customer's own, to take the job up again after a crash; without it, a new one is made.
+    pub id: Option<JobId>,
+}
+
+impl JobOptions {
+    /// A new job of ordinary priority.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// An open job. Clones are the same job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub(crate) client: Client,
+    id: JobId,
+    number: u64,
+    pub(crate) submitted: Arc<Mutex<Submitted>>,
+}
+
+/// What was submitted so far. Held locked while tasks are sent: indices have no gaps, so they go in order.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) next_index: u64,
+}
+
+/// How a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobStatus {
+    /// The name its customer chose.
+    pub id: JobId,
+    /// The broker's running number: 7 is shown as `j7`.
+    pub number: u64,
+    /// For people.
+    pub name: String,
+    /// Name of the token that opened it.
+    pub owner: String,
+    /// Larger goes first among one owner's jobs.
+    pub priority: i32,
+    /// When it was opened.
+    pub created_unix_ms: u64,
+    /// No more tasks will come.
+    pub closed: bool,
+    /// Tasks no worker has.
+    pub waiting_count: u64,
+    /// Tasks with a try under way.
+    pub running_count: u64,
+    /// Tasks with an output.
+    pub succeeded_count: u64,
+    /// Tasks that failed for good.
+    pub failed_count: u64,
+    /// Tasks that were cancelled.
+    pub cancelled_count: u64,
+    /// Why waiting tasks cannot run now.
+    pub blocked_reason: Option<String>,
+}
+
+impl JobStatus {
+    /// Tasks submitted so far.
+    #[must_use]
+    pub fn task_count(&self) -> u64 {
+        self.unfinished_count() + self.outcome_count()
+    }
+
+    /// Tasks that have their outcome.
+    #[must_use]
+    pub fn outcome_count(&self) -> u64 {
+        self.succeeded_count + self.failed_count + self.cancelled_count
+    }
+
+    /// Tasks that wait or run.
+    #[must_use]
+    pub fn unfinished_count(&self) -> u64 {
+        self.waiting_count + self.running_count
+    }
+
+    pub(crate) fn from_wire(call: &'static str, job: v1::Job) -> Result<Self, CallError> {
+        let id = JobId::from_wire(&job.job_id).ok_or_else(|| CallError::Answer {
+            call,
+            problem: format!("job_id has {} bytes", job.job_id.len()),
+        })?;
+        Ok(Self {
+            id,
+            number: job.number,
+            name: job.name,
+            owner: job.owner,
+            priority: job.priority,
+            created_unix_ms: job.created_unix_ms,
+            closed: job.closed,
+            waiting_count: job.waiting_count,
+            running_count: job.running_count,
+            succeeded_count: job.succeeded_count,
+            failed_count: job.failed_count,
+            cancelled_count: job.cancelled_count,
+            blocked_reason: Some(job.blocked_reason).filter(|reason| !reason.is_empty()),
+        })
+    }
+}
+
+impl Job {
+    pub(crate) fn new(client: Client, id: JobId, status: &JobStatus) -> Self {
+        Self {
+            client,
+            id,
+            number: status.number,
+            submitted: Arc::new(Mutex::new(Submitted {
+                next_index: status.task_count(),
+            })),
+        }
+    }
+
+    /// Its name on every broker.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Its number on this broker: 7 is shown as `j7`.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The connection it goes over.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How many tasks were submitted, also before the job was taken up again.
+    pub async fn task_count(&self) -> u64 {
+        self.submitted.lock().await.next_index
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// If the broker has forgotten it.
+    pub async fn status(&self) -> Result<JobStatus, CallError> {
+        self.client.job(self.id).await
+    }
+
+    /// Its outcomes, past ones first.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes_after(0)
+    }
+
+    /// Its outcomes with a larger sequence number than this.
+    #[must_use]
+    pub fn outcomes_after(&self, sequence: u64) -> Outcomes {
+        Outcomes::new(self.clone(), sequence)
+    }
+
+    /// Says that no more tasks will come: the stream of outcomes ends with the last of them.
+    ///
+    /// # Errors
+    /// If the broker has forgotten the job.
+    pub async fn close(&self) -> Result<JobStatus, CallError> {
+        const CALL: &str = "closing a job";
+        let caller = &self.client.shared.caller;
+        let answer = caller
+            .call(CALL, |channel| async move {
+                let request = v1::CloseJobRequest {
+                    job_id: self.id.to_wire(),
+                };
+                JobsClient::new(channel).close(request).await
+            })
+            .await?;
+        JobStatus::from_wire(CALL, answer)
+    }
+
+    /// Ends it: unfinished tasks get the outcome `cancelled`.
+    ///
+    /// # Errors
+    /// If the broker has forgotten it.
+    pub async fn cancel(&self) -> Result<JobStatus, CallError> {
+        self.client.cancel_job(self.id).await
+    }
+
+    /// Gives up blobs that are needed no more, uploads and outputs alike.
+    ///
+    /// # Errors
+    /// If the broker has forgotten the job.
+    pub async fn release(&self, digests: &[Digest]) -> Result<(), CallError> {
+        let caller = &self.client.shared.caller;
+        for digests in digests.chunks(RELEASE_DIGESTS_MAX) {
+            caller
+                .call("releasing blobs", |channel| async move {
+                    let request = v1::ReleaseRequest {
+                        job_id: self.id.to_wire(),
+                        digests: digests.iter().map(|digest| digest.0.to_vec()).collect(),
+                    };
+                    JobsClient::new(channel).release(request).await
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Digests in one release: some 30 kB, so that no call holds the broker up.
+const RELEASE_DIGESTS_MAX: usize = 1000;
