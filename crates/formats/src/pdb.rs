@@ -210,7 +210,7 @@ fn atomic_number(symbol: &[u8]) -> Option<u8> {
     u8::try_from(index + 1).ok()
 }
 
-/// In the order of the periodic table, up to uranium and its neighbours found in models.
+/// In the order of the periodic table, as far as elements last long enough to be in a model.
 const SYMBOLS: &str = "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni \
     Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd \
     Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U \

@@ -1,8 +1,13 @@
 //! From STAR document to typed particles, gathering every problem on the way.
 
+mod cells;
+mod conclude;
+mod optics;
+
 use std::collections::HashMap;
 use std::path::Path;
 
+use self::optics::{OPTICS_COLUMNS, PixelSizeColumns};
 use super::stacks::Stacks;
 use super::{
     Ctf, HalfSet, OpticsGroup, PROBLEMS_MAX, Particle, ParticleSet, Pose, Problem, ProblemKind,
@@ -32,10 +37,6 @@ pub(crate) fn examine(path: &Path, project_dir: Option<&Path>) -> Result<Finding
     reader.read(&document);
     Ok(reader.finish(document))
 }
-
-const POSITIVE: &str = "a positive number";
-const NUMBER: &str = "a number";
-const GROUP: &str = "a whole number from 1";
 
 struct Reader<'a> {
     path: &'a Path,
@@ -108,43 +109,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read_optics(&mut self, table: &Table) {
-        self.check_flags(table);
-        self.warn_of_aberrations(table);
-        let mut required = vec!["rlnOpticsGroup"];
-        required.extend(OPTICS_COLUMNS);
-        let has_columns = self.require(table, "optics", &required);
-        let pixel_size = PixelSizeColumns::of(table);
-        if pixel_size.is_none() {
-            self.report(None, ProblemKind::NoPixelSize);
-        }
-        let Some(pixel_size) = pixel_size.filter(|_| has_columns) else {
-            return;
-        };
-        for row in 0..table.row_count() {
-            let Some(number) = self.whole(table, row, "rlnOpticsGroup") else {
-                continue;
-            };
-            let Some(mut group) = self.optics_of_row(table, row, &pixel_size) else {
-                continue;
-            };
-            group.number = number;
-            group.name = text(table, row, "rlnOpticsGroupName")
-                .map_or_else(|| format!("opticsGroup{number}"), str::to_owned);
-            if table.column("rlnImageSize").is_some() {
-                group.box_size_px = self.whole(table, row, "rlnImageSize").unwrap_or(0) as usize;
-            }
-            if self.optics.iter().any(|known| known.number == number) {
-                self.report(
-                    table.line(row),
-                    ProblemKind::RepeatedOpticsGroup { group: number },
-                );
-            } else {
-                self.optics.push(group);
-            }
-        }
-    }
-
     fn read_particle(&mut self, table: &Table, columns: &Columns, row: usize) {
         let particle = row + 1;
         let optics_index = self.optics_index(table, columns, row);
@@ -178,90 +142,6 @@ impl<'a> Reader<'a> {
             half_set,
         });
         self.note_owner(table, row, particle, (stack_index, image_index));
-    }
-
-    fn optics_index(&mut self, table: &Table, columns: &Columns, row: usize) -> Option<usize> {
-        if self.optics_block.is_none() {
-            let group = self.optics_of_row(table, row, columns.pixel_size.as_ref()?)?;
-            return Some(self.group_like(group));
-        }
-        let number = self.whole(table, row, "rlnOpticsGroup")?;
-        let index = self.optics.iter().position(|group| group.number == number);
-        if index.is_none() {
-            let known: Vec<_> = self
-                .optics
-                .iter()
-                .map(|group| group.number.to_string())
-                .collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            self.report(
-                table.line(row),
-                ProblemKind::UnknownOpticsGroup {
-                    particle: row + 1,
-                    group: number,
-                    known,
-                },
-            );
-        }
-        index
-    }
-
-    /// RELION 3.0 knows no groups: equal optics make one.
-    fn group_like(&mut self, mut group: OpticsGroup) -> usize {
-        let same = |known: &OpticsGroup| {
-            let of = |g: &OpticsGroup| {
-                [
-                    g.voltage_kv,
-                    g.spherical_aberration_mm,
-                    g.amplitude_contrast,
-                    g.pixel_size_angstrom,
-                ]
-            };
-            of(known) == of(&group)
-        };
-        if let Some(index) = self.optics.iter().position(same) {
-            return index;
-        }
-        group.number = self.optics.len() as u32 + 1;
-        group.name = format!("opticsGroup{}", group.number);
-        self.optics.push(group);
-        self.optics.len() - 1
-    }
-
-    /// The optics in a row of either table; name and number are for the caller to fill in.
-    fn optics_of_row(
-        &mut self,
-        table: &Table,
-        row: usize,
-        pixel_size: &PixelSizeColumns,
-    ) -> Option<OpticsGroup> {
-        let [voltage, aberration, contrast] = OPTICS_COLUMNS;
-        let voltage_kv = self.positive(table, row, voltage);
-        let spherical_aberration_mm = self.number(table, row, aberration);
-        let amplitude_contrast = self.number(table, row, contrast);
-        let pixel_size_angstrom = match *pixel_size {
-            PixelSizeColumns::Direct(column) => self.positive(table, row, column),
-            PixelSizeColumns::Detector => {
-                let detector_um = self.positive(table, row, "rlnDetectorPixelSize");
-                let magnification = self.positive(table, row, "rlnMagnification");
-                detector_um
-                    .zip(magnification)
-                    .map(|(um, times)| 1e4 * um / times)
-            }
-        };
-        Some(OpticsGroup {
-            name: String::new(),
-            number: 0,
-            voltage_kv: voltage_kv?,
-            spherical_aberration_mm: spherical_aberration_mm?,
-            amplitude_contrast: amplitude_contrast?,
-            pixel_size_angstrom: pixel_size_angstrom?,
-            box_size_px: 0,
-        })
     }
 
     fn ctf(&mut self, table: &Table, row: usize) -> Option<Ctf> {
@@ -381,105 +261,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn warn_of_aberrations(&mut self, table: &Table) {
-        for column in [
-            "rlnBeamTiltX",
-            "rlnBeamTiltY",
-            "rlnOddZernike",
-            "rlnEvenZernike",
-        ] {
-            if (0..table.row_count()).any(|row| text(table, row, column).is_some_and(is_nonzero)) {
-                self.warnings
-                    .push(format!("{}: _{column} is ignored", self.path.display()));
-            }
-        }
-    }
-
-    /// Whether the columns are there; reports those that are not, together.
-    fn require(&mut self, table: &Table, block: &str, columns: &[&'static str]) -> bool {
-        let missing: Vec<_> = columns
-            .iter()
-            .copied()
-            .filter(|column| table.column(column).is_none())
-            .collect();
-        if missing.is_empty() {
-            return true;
-        }
-        let kind = ProblemKind::MissingColumns {
-            block: block.to_owned(),
-            columns: missing,
-        };
-        self.report(None, kind);
-        false
-    }
-
-    fn number(&mut self, table: &Table, row: usize, column: &'static str) -> Option<f64> {
-        self.checked(table, row, column, NUMBER, |_| true)
-    }
-
-    fn number_or(
-        &mut self,
-        table: &Table,
-        row: usize,
-        column: &'static str,
-        otherwise: f64,
-    ) -> Option<f64> {
-        if table.column(column).is_none() {
-            Some(otherwise)
-        } else {
-            self.number(table, row, column)
-        }
-    }
-
-    fn positive(&mut self, table: &Table, row: usize, column: &'static str) -> Option<f64> {
-        self.checked(table, row, column, POSITIVE, |number| number > 0.0)
-    }
-
-    /// Some programs write whole numbers as 1.000000.
-    fn whole(&mut self, table: &Table, row: usize, column: &'static str) -> Option<u32> {
-        let is_whole = |n: f64| n >= 1.0 && n <= f64::from(u32::MAX) && n.fract() == 0.0;
-        self.checked(table, row, column, GROUP, is_whole)
-            .map(|number| number as u32)
-    }
-
-    fn checked(
-        &mut self,
-        table: &Table,
-        row: usize,
-        column: &'static str,
-        expected: &'static str,
-        accept: impl Fn(f64) -> bool,
-    ) -> Option<f64> {
-        let number = text(table, row, column).and_then(|value| value.parse::<f64>().ok());
-        let accepted = number.filter(|number| number.is_finite() && accept(*number));
-        if accepted.is_none() {
-            self.bad_value(table, row, column, expected);
-        }
-        accepted
-    }
-
-    fn bad_value(
-        &mut self,
-        table: &Table,
-        row: usize,
-        column: &'static str,
-        expected: &'static str,
-    ) {
-        let value = text(table, row, column)
-            .unwrap_or_default()
-            .chars()
-            .take(40)
-            .collect();
-        self.report(
-            table.line(row),
-            ProblemKind::BadValue {
-                column,
-                value,
-                expected,
-            },
-        );
-    }
-
     fn report(&mut self, line: Option<u32>, kind: ProblemKind) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem {
@@ -488,159 +269,6 @@ impl<'a> Reader<'a> {
                 kind,
             });
         }
-    }
-
-    fn finish(mut self, document: Document) -> Findings {
-        self.gather_stack_problems();
-        self.check_boxes();
-        self.check_pixel_sizes();
-        self.add_warnings();
-        let box_size_px = self
-            .stacks
-            .found
-            .first()
-            .map_or(0, |stack| stack.size_px[0]);
-        let pixel_size_angstrom = self
-            .optics
-            .first()
-            .map_or(0.0, |group| group.pixel_size_angstrom);
-        let set = ParticleSet {
-            path: self.path.to_owned(),
-            stacks: self.stacks.found,
-            optics: self.optics,
-            particles: self.particles,
-            micrographs: self.micrographs,
-            box_size_px,
-            pixel_size_angstrom,
-            warnings: self.warnings,
-            document,
-            particle_block: self.particle_block,
-            optics_block: self.optics_block,
-        };
-        Findings {
-            set,
-            problems: self.problems,
-        }
-    }
-
-    fn gather_stack_problems(&mut self) {
-        if let Some(missing) = self.stacks.missing() {
-            self.report(None, missing);
-        }
-        for (line, problem) in std::mem::take(&mut self.stacks.problems) {
-            self.report(line, problem);
-        }
-    }
-
-    fn check_boxes(&mut self) {
-        let Some(first) = self.stacks.found.first() else {
-            return;
-        };
-        let (found_px, stack) = (first.size_px[0], first.name.clone());
-        for index in 0..self.optics.len() {
-            let group = &mut self.optics[index];
-            if group.box_size_px == 0 {
-                group.box_size_px = found_px;
-            }
-            let (expected_px, number) = (group.box_size_px, group.number);
-            let is_used = self
-                .particles
-                .iter()
-                .any(|particle| particle.optics_index == index);
-            if is_used && expected_px != found_px {
-                let reference = format!("_rlnImageSize of optics group {number}");
-                let stack = stack.clone();
-                self.report(
-                    None,
-                    ProblemKind::BoxSizesDiffer {
-                        stack,
-                        found_px,
-                        expected_px,
-                        reference,
-                    },
-                );
-            }
-        }
-    }
-
-    fn check_pixel_sizes(&mut self) {
-        let Some((first, others)) = self.optics.split_first() else {
-            return;
-        };
-        let expected_angstrom = first.pixel_size_angstrom;
-        let differing = others
-            .iter()
-            .find(|group| differ(group.pixel_size_angstrom, expected_angstrom));
-        if let Some(group) = differing {
-            let kind = ProblemKind::PixelSizesDiffer {
-                group: group.number,
-                found_angstrom: group.pixel_size_angstrom,
-                expected_angstrom,
-                first: first.number,
-            };
-            self.report(None, kind);
-        }
-    }
-
-    fn add_warnings(&mut self) {
-        let path = self.path.display().to_string();
-        if self.repeated_count > 0 {
-            self.warnings.push(format!(
-                "{path}: {} images appear more than once",
-                self.repeated_count
-            ));
-        }
-        let implausible = |p: &&Particle| p.ctf.defocus_u_angstrom.abs() < 100.0;
-        let count = self.particles.iter().filter(implausible).count();
-        if count > 0 {
-            self.warnings.push(format!(
-                "{path}: {count} particles have a defocus below 100 A (is it in another unit?)"
-            ));
-        }
-        if let Some(group) = self.optics.first() {
-            let ours = group.pixel_size_angstrom;
-            for (stack, theirs) in self
-                .stacks
-                .found
-                .iter()
-                .zip(&self.stacks.header_pixel_sizes)
-            {
-                // 1 A is what RELION and others write when they do not know.
-                if let Some(theirs) = theirs.map(f64::from).filter(|size| *size != 1.0)
-                    && (theirs / ours - 1.0).abs() > 0.01
-                {
-                    self.warnings.push(format!(
-                        "{}: the header has a pixel size of {theirs:.4} A, {path} has {ours:.4} A, which counts",
-                        stack.path.display()
-                    ));
-                }
-            }
-        }
-        self.warnings.append(&mut self.stacks.warnings);
-    }
-}
-
-const OPTICS_COLUMNS: [&str; 3] = [
-    "rlnVoltage",
-    "rlnSphericalAberration",
-    "rlnAmplitudeContrast",
-];
-
-/// Which columns hold a table's pixel size.
-enum PixelSizeColumns {
-    Direct(&'static str),
-    Detector,
-}
-
-impl PixelSizeColumns {
-    fn of(table: &Table) -> Option<Self> {
-        let has = |column: &str| table.column(column).is_some();
-        for column in ["rlnImagePixelSize", "rlnPixelSize"] {
-            if has(column) {
-                return Some(Self::Direct(column));
-            }
-        }
-        (has("rlnDetectorPixelSize") && has("rlnMagnification")).then_some(Self::Detector)
     }
 }
 
@@ -703,9 +331,4 @@ fn is_nonzero(value: &str) -> bool {
     numbers
         .filter_map(|number| number.trim().parse::<f64>().ok())
         .any(|number| number != 0.0)
-}
-
-/// Whether two pixel sizes are more apart than rounding in a file explains.
-fn differ(a: f64, b: f64) -> bool {
-    (a / b - 1.0).abs() > 1e-3
 }
