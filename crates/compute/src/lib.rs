@@ -8,6 +8,7 @@ pub mod density;
 pub mod fft;
 pub mod filter;
 pub mod fsc;
+mod gridding;
 pub mod mask;
 pub mod noise;
 pub mod orientation;
