@@ -1,1 +1,22 @@
-fn main() {}
+//! The command `dewar`: what microscopists and the people who run their machines type.
+//!
+//! One file a verb. Data goes to stdout, narration to stderr. Exit codes: 0 done, 1 the work failed, 2 the command
+//! line or an input was wrong, 3 the broker was not reached.
+
+mod failure;
+mod progress;
+mod verbs;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = verbs::Arguments::parse();
+    match verbs::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The built-in kinds: names, versions and types, for customers and workers alike.
+
+use dewar_proto::em::v1;
+use dewar_task::TaskKind;
+
+/// Finds the poses of a block of particles against one reference.
+pub struct Align;
+
+/// Inserts a shard of posed particles into partial sums.
+pub struct Insert;
+
+/// Adds the partial sums of one half-set and applies the point group.
+pub struct Sum;
+
+impl TaskKind for Align {
+    const NAME: &'static str = "em.align";
+    const VERSION: u32 = 1;
+    type Parameters = v1::AlignParameters;
+    type Output = v1::AlignOutput;
+}
+
+impl TaskKind for Insert {
+    const NAME: &'static str = "em.insert";
+    const VERSION: u32 = 1;
+    type Parameters = v1::InsertParameters;
+    type Output = v1::InsertOutput;
+}
+
+impl TaskKind for Sum {
+    const NAME: &'static str = "em.sum";
+    const VERSION: u32 = 1;
+    type Parameters = v1::SumParameters;
+    type Output = v1::SumOutput;
+}

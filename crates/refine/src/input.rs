@@ -1,0 +1,163 @@
+//! What a refinement begins with, read and checked before anything is computed.
+
+use crate::{
+    error::RefineError,
+    options::{Options, Settings},
+    plan,
+};
+use dewar_compute::{filter, noise, symmetry::PointGroup, volume::Volume};
+use dewar_formats::{
+    check_image,
+    mrc::MrcFile,
+    particles::{HalfSet, ParticleSet},
+};
+use dewar_proto::em::v1;
+use std::path::Path;
+
+/// Images of each half that the first noise estimate is made from.
+const NOISE_SAMPLE: usize = 500;
+
+/// Largest difference, as a fraction, between the pixel sizes of particles and reference that is still rounding.
+const PIXEL_SIZE_TOLERANCE: f64 = 0.02;
+
+/// Largest part of the box the mask may fill: its soft edge needs room.
+const MASK_DIAMETER_MAX: f64 = 0.95;
+
+/// Checked inputs.
+pub struct Prepared {
+    /// The particle file.
+    pub set: ParticleSet,
+    /// Particles of each half, as positions in the file, ascending.
+    pub halves: [Vec<usize>; 2],
+    /// The half, 0 or 1, of each particle.
+    pub half_of: Vec<usize>,
+    /// The low-passed starting map.
+    pub reference: Volume,
+    /// Diameter of the mask on images and maps.
+    pub mask_diameter_angstrom: f64,
+    /// What is odd but does no harm.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and checks all inputs.
+///
+/// # Errors
+/// With one line that names the file, the place and what was expected.
+pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
+    let settings = &options.settings;
+    settings.symmetry.parse::<PointGroup>().map_err(|error| RefineError::Input(error.to_string()))?;
+    let set = ParticleSet::read(&options.particles, options.project_dir.as_deref())?;
+    let mut warnings = set.warnings.clone();
+    let half_of = assign_halves(&set, settings.seed)?;
+    let halves = [0, 1].map(|half| (0..half_of.len()).filter(|at| half_of[*at] == half).collect());
+    let reference = read_reference(&options.reference, &set, settings, &mut warnings)?;
+    let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
+    let mask_diameter_angstrom = settings.mask_diameter_angstrom.unwrap_or(0.8 * box_angstrom);
+    if !(mask_diameter_angstrom > 0.0 && mask_diameter_angstrom <= MASK_DIAMETER_MAX * box_angstrom) {
+        return Err(RefineError::Input(format!(
+            "the mask diameter is {mask_diameter_angstrom} A; it must be above 0 and at most {:.1} A, {:.0} % of the box",
+            MASK_DIAMETER_MAX * box_angstrom,
+            MASK_DIAMETER_MAX * 100.0,
+        )));
+    }
+    Ok(Prepared { set, halves, half_of, reference, mask_diameter_angstrom, warnings })
+}
+
+/// The half of each particle: the file's own where it has them, else by a hash of the image's name.
+fn assign_halves(set: &ParticleSet, seed: u64) -> Result<Vec<usize>, RefineError> {
+    let given = set.particles.iter().filter(|particle| particle.half_set.is_some()).count();
+    if given != 0 && given != set.particles.len() {
+        return Err(RefineError::Input(format!(
+            "{}: {given} of {} particles have a half-set (rlnRandomSubset 1 or 2); expected all or none",
+            set.path.display(),
+            set.particles.len()
+        )));
+    }
+    let halves: Vec<usize> = set
+        .particles
+        .iter()
+        .map(|particle| match particle.half_set {
+            Some(HalfSet::One) => 0,
+            Some(HalfSet::Two) => 1,
+            None => {
+                let name = format!("{:06}@{}", particle.image_index + 1, set.stacks[particle.stack_index].name);
+                plan::half_of(&name, seed)
+            }
+        })
+        .collect();
+    let second: usize = halves.iter().sum();
+    if second == 0 || second == halves.len() {
+        return Err(RefineError::Input(format!(
+            "{}: all {} particles fall into one half-set; a refinement needs particles in both",
+            set.path.display(),
+            halves.len()
+        )));
+    }
+    Ok(halves)
+}
+
+fn read_reference(
+    path: &Path,
+    set: &ParticleSet,
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<Volume, RefineError> {
+    let file = MrcFile::open(path)?;
+    let name = path.display();
+    warnings.extend(file.warnings().iter().map(|warning| format!("{name}: {warning}")));
+    let [nx, ny, nz] = file.header().size;
+    if nx != ny || ny != nz {
+        return Err(RefineError::Input(format!("{name}: the reference is {nx} x {ny} x {nz}; expected a cube")));
+    }
+    let pixel = settings.reference_pixel_size_angstrom.or(file.header().pixel_size_angstrom.map(f64::from));
+    let pixel = pixel.ok_or_else(|| {
+        RefineError::Input(format!("{name}: the header has no pixel size; give it with --pixel-size"))
+    })?;
+    let expected = set.pixel_size_angstrom;
+    if (pixel / expected - 1.0).abs() > PIXEL_SIZE_TOLERANCE {
+        return Err(RefineError::Input(format!(
+            "{name}: the pixel size is {pixel} A, that of the particles {expected} A; expected the same"
+        )));
+    }
+    let data = file.read_all()?;
+    if data.iter().any(|value| !value.is_finite()) {
+        return Err(RefineError::Input(format!("{name}: the reference has voxels that are NaN or infinite")));
+    }
+    if data.iter().all(|value| *value == data[0]) {
+        return Err(RefineError::Input(format!("{name}: every voxel of the reference is {}", data[0])));
+    }
+    let map = Volume::resized_from(nx, &data, set.box_size_px)
+        .map_err(|error| RefineError::Input(format!("{name}: {error}")))?;
+    Ok(filter::low_pass(&map, set.pixel_size_angstrom, settings.low_pass_angstrom))
+}
+
+/// The first noise estimate of one half, from some of its images spread over the file. Every optics group gets the
+/// same; their own follow from the first round's residuals.
+///
+/// # Errors
+/// If an image cannot be read or is NaN or constant.
+pub fn first_noise(prepared: &Prepared, half: usize) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
+    let set = &prepared.set;
+    let particles = &prepared.halves[half];
+    let step = particles.len().div_ceil(NOISE_SAMPLE).max(1);
+    let stacks = set.stacks.iter().map(|stack| stack.open()).collect::<Result<Vec<_>, _>>()?;
+    let mut estimate = noise::InitialEstimate::new(set.box_size_px)
+        .map_err(|error| RefineError::Input(format!("{}: {error}", set.path.display())))?;
+    let mut pixels = vec![0.0; set.box_size_px * set.box_size_px];
+    for &index in particles.iter().step_by(step) {
+        let particle = &set.particles[index];
+        stacks[particle.stack_index].read_section(particle.image_index, &mut pixels)?;
+        if let Some(problem) = check_image(&pixels) {
+            return Err(RefineError::Input(format!(
+                "{}: particle {} (image {} of {}): {problem}",
+                set.path.display(),
+                index + 1,
+                particle.image_index + 1,
+                set.stacks[particle.stack_index].name
+            )));
+        }
+        estimate.add(&pixels);
+    }
+    let spectrum = v1::NoiseSpectrum { sigma2: estimate.finish() };
+    Ok(vec![spectrum; set.optics.len()])
+}
