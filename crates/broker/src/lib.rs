@@ -1,1 +1,3 @@
 //! The broker: engine, store, rpc around the queue.
+
+pub mod store;

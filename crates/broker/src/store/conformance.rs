@@ -1,0 +1,261 @@
+//! What every backend must do, said once.
+
+use super::{Store, mem::without_monotonic_time};
+use dewar_queue::{
+    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, JobId, JobNumber, Kind,
+    Outcome, OutcomeResult, Output, Payload, TaskId, TaskSpec, Timestamp, WorkerId,
+};
+use std::sync::Arc;
+
+/// A backend under test: how to open it again after its process ended.
+pub(super) trait Backend: Store + Sized {
+    /// Closes and opens.
+    fn restart(self) -> Self;
+}
+
+impl Backend for super::MemStore {
+    fn restart(self) -> Self {
+        self.reopen()
+    }
+}
+
+/// Runs the whole suite; `fresh` gives an empty store.
+pub(super) fn check<B: Backend>(fresh: impl Fn() -> B) {
+    everything_comes_back_in_order(fresh());
+    starts_are_counted(fresh());
+    forgotten_jobs_are_gone(fresh());
+    volatile_events_are_passed_over(fresh());
+    large_events_come_back(fresh());
+}
+
+pub(super) fn replayed(store: &mut impl Store) -> Vec<Event> {
+    let mut events = Vec::new();
+    store.replay(&mut |event| events.push(event)).unwrap();
+    events
+}
+
+fn everything_comes_back_in_order<B: Backend>(mut store: B) {
+    assert_eq!(replayed(&mut store), []);
+    let events: Vec<_> = every_durable_event(1)
+        .into_iter()
+        .zip(every_durable_event(2))
+        .flat_map(|(one, two)| [one, two])
+        .collect();
+    store.append(&events[..5]).unwrap();
+    store.append(&[]).unwrap();
+    store.append(&events[5..]).unwrap();
+    let expected: Vec<_> = events.into_iter().map(without_monotonic_time).collect();
+    let mut store = store.restart();
+    assert_eq!(replayed(&mut store), expected);
+    assert_eq!(replayed(&mut store), expected, "replay may be repeated");
+
+    let more = every_durable_event(3);
+    store.append(&more).unwrap();
+    let mut store = store.restart();
+    assert_eq!(replayed(&mut store).len(), expected.len() + more.len());
+    assert!(replayed(&mut store).starts_with(&expected));
+}
+
+fn starts_are_counted<B: Backend>(store: B) {
+    let first = store.broker_start();
+    let store = store.restart();
+    assert_eq!(store.broker_start(), first + 1);
+    assert_eq!(store.restart().broker_start(), first + 2);
+}
+
+fn forgotten_jobs_are_gone<B: Backend>(mut store: B) {
+    for job in 1..=3 {
+        store.append(&every_durable_event(job)).unwrap();
+    }
+    let forget = |job| Event::JobForgotten {
+        job: JobNumber(job),
+    };
+    store.append(&[forget(2)]).unwrap();
+    let mut expected = vec![forget(2)];
+    expected.extend(
+        every_durable_event(1)
+            .into_iter()
+            .map(without_monotonic_time),
+    );
+    expected.extend(
+        every_durable_event(3)
+            .into_iter()
+            .map(without_monotonic_time),
+    );
+    assert_eq!(replayed(&mut store), expected);
+    let mut store = store.restart();
+    assert_eq!(replayed(&mut store), expected);
+
+    // Born and forgotten in one batch.
+    let mut batch = every_durable_event(4);
+    batch.extend([forget(4), forget(1)]);
+    store.append(&batch).unwrap();
+    let mut store = store.restart();
+    let left = replayed(&mut store);
+    assert_eq!(left[0], forget(4));
+    assert_eq!(left.len(), 1 + every_durable_event(3).len());
+}
+
+fn volatile_events_are_passed_over<B: Backend>(mut store: B) {
+    let seen = Event::WorkerSeen {
+        worker: WorkerId([1; 16]),
+        at: Timestamp(5),
+    };
+    store.append(&[seen]).unwrap();
+    assert_eq!(replayed(&mut store.restart()), []);
+}
+
+fn large_events_come_back<B: Backend>(mut store: B) {
+    let job = JobNumber(1);
+    let specs: Vec<_> = (0..1000).map(|seed| Arc::new(spec(seed))).collect();
+    let many = Event::TasksSubmitted {
+        job,
+        first_index: 0,
+        specs,
+    };
+    let mut wide = spec(7);
+    wide.inputs[0].ranges = (0..20_000).map(|index| (index << 20, 1 << 19)).collect();
+    let wide = Event::TasksSubmitted {
+        job,
+        first_index: 1000,
+        specs: vec![Arc::new(wide)],
+    };
+    let released = Event::BlobsReleased {
+        job,
+        digests: (0..5000_u32).map(digest).collect(),
+    };
+    let events = [many, wide, released];
+    store.append(&events).unwrap();
+    let mut store = store.restart();
+    assert!(replayed(&mut store) == events);
+    store.append(&[Event::JobForgotten { job }]).unwrap();
+    assert_eq!(
+        replayed(&mut store.restart()),
+        [Event::JobForgotten { job }]
+    );
+}
+
+/// One of each, and of each variant inside them.
+pub(super) fn every_durable_event(job: u64) -> Vec<Event> {
+    let job = JobNumber(job);
+    let task = TaskId { job, index: 0 };
+    let attempt = AttemptId {
+        broker_start: 3,
+        n: 41,
+    };
+    let blob = blob(9);
+    let mut specs: Vec<_> = (0..3).map(spec).collect();
+    specs[1].parameters = Payload::Blob(blob);
+    specs[2].parameters = Payload::Packed {
+        file: 1,
+        offset: 1 << 33,
+        length: 5000,
+        checksum: u32::MAX,
+    };
+    specs[2].inputs.clear();
+    let mut events = vec![
+        Event::JobCreated {
+            job,
+            id: JobId([7; 16]),
+            owner: "ada".into(),
+            name: "β-galactosidase".into(),
+            priority: -100,
+            created_unix_ms: 1_700_000_000_000,
+        },
+        Event::TasksSubmitted {
+            job,
+            first_index: 0,
+            specs: specs.into_iter().map(Arc::new).collect(),
+        },
+        Event::BlobHeld { job, blob },
+        Event::BlobsReleased {
+            job,
+            digests: vec![digest(1), digest(2)],
+        },
+        Event::JobClosed { job, at_unix_ms: 5 },
+        Event::JobCancelled { job, at_unix_ms: 6 },
+    ];
+    let classes = [
+        FailureClass::KernelError,
+        FailureClass::WorkerLost,
+        FailureClass::TimedOut,
+        FailureClass::BadInput,
+        FailureClass::Dependency,
+        FailureClass::KilledWorkers,
+    ];
+    for class in classes {
+        events.push(Event::AttemptFailed {
+            task,
+            attempt,
+            failure: Failure {
+                class,
+                message: "box of 64 px expected, 63 found".into(),
+            },
+            retry_at: Timestamp(99),
+        });
+    }
+    let results = [
+        OutcomeResult::Succeeded(Output {
+            message: Payload::Inline(Arc::from(&b"output"[..])),
+            blobs: vec![blob, blob],
+        }),
+        OutcomeResult::Failed(Failure {
+            class: FailureClass::BadInput,
+            message: String::new(),
+        }),
+        OutcomeResult::Cancelled,
+    ];
+    for (index, result) in (0..).zip(results) {
+        events.push(Event::TaskEnded {
+            outcome: Outcome {
+                task: TaskId { job, index },
+                sequence: index + 1,
+                result,
+                worker_name: (index == 0).then(|| "node7-4711".into()),
+                run_ms: 1234,
+            },
+            at_unix_ms: 1_700_000_000_001,
+        });
+    }
+    events
+}
+
+fn spec(seed: u32) -> TaskSpec {
+    TaskSpec {
+        kind: Kind {
+            name: "em.align".into(),
+            version: 1,
+        },
+        parameters: Payload::Inline(vec![seed as u8; 200].into()),
+        inputs: vec![
+            Input {
+                blob: blob(seed),
+                ranges: vec![(0, 1024), (1 << 40, 1)],
+            },
+            Input {
+                blob: blob(seed + 1),
+                ranges: Vec::new(),
+            },
+        ],
+        attempts_max: 3,
+        time_limit_ms: u64::MAX,
+    }
+}
+
+fn blob(seed: u32) -> BlobRef {
+    BlobRef {
+        digest: digest(seed),
+        size_bytes: u64::from(seed) << 30,
+    }
+}
+
+fn digest(seed: u32) -> Digest {
+    let mut bytes = [0xd1; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    Digest(bytes)
+}
+
+#[test]
+fn mem_conforms() {
+    check(super::MemStore::default);
+}
