@@ -65,12 +65,10 @@ impl Images<'_> {
     }
 
     fn geometry(&self, stack_index: usize) -> v1::ImageGeometry {
-        let encoding = self.set.stacks[stack_index].encoding;
         v1::ImageGeometry {
             box_size_px: self.set.box_size_px as u32,
             pixel_size_angstrom: self.set.pixel_size_angstrom,
-            mrc_mode: encoding.mode.number().cast_unsigned(),
-            big_endian: encoding.big_endian,
+            mrc_encoding: self.set.stacks[stack_index].encoding.code(),
         }
     }
 
