@@ -1,1 +1,16 @@
 //! What daemons and command share: configuration file, logging, default folders, tokens.
+//!
+//! A program states its flags once, with clap. [`parse`] then lets each be set by a flag, by its `DEWAR_…` variable or
+//! by a line of the configuration file, in this order of precedence, with the program's own default last.
+
+mod connect;
+mod file;
+mod folders;
+mod log;
+mod size;
+
+pub use connect::{ConnectArgs, TokenError};
+pub use file::{SettingsError, parse, try_parse_from};
+pub use folders::{broker_data_dir, host_name, worker_cache_dir};
+pub use log::{LogArgs, LogError, LogFormat};
+pub use size::{ByteSize, MalformedSize};
