@@ -164,7 +164,9 @@ pub enum Refusal {
     #[error("this job id belongs to a job of {0}")]
     OtherOwner(Arc<str>),
     /// Too much waits already.
-    #[error("{waiting_count} tasks wait already; the broker takes no more than {waiting_count_max}")]
+    #[error(
+        "{waiting_count} tasks wait already; the broker takes no more than {waiting_count_max}"
+    )]
     QueueFull {
         /// How many wait.
         waiting_count: u64,

@@ -141,11 +141,24 @@ pub enum Event {
         attempt: AttemptId,
         /// On whom.
         worker: WorkerId,
-        /// Whether the worker must be told to stop.
-        stop: bool,
+        /// What became of it.
+        end: AttemptEnd,
         /// When: a try that waited behind it on the worker runs from now on.
         at: Timestamp,
     },
+}
+
+/// What became of a try, as far as its worker is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// It gave the outcome.
+    Succeeded,
+    /// It failed.
+    Failed,
+    /// The worker has given it up, or never got it.
+    GivenBack,
+    /// The worker must be told to stop.
+    Stopped,
 }
 
 impl Event {

@@ -1,0 +1,65 @@
+//! Which blobs are in use, counted over everything that uses them.
+
+use crate::{Digest, Input, Output, Payload, TaskSpec};
+use std::collections::{HashMap, HashSet};
+
+/// Uses of each blob, and the blobs whose last use ended.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    /// Never zero: an entry goes when its last use does.
+    uses: HashMap<Digest, u32>,
+    /// Lost their last use since someone asked. May have been taken up again: checked when handed out.
+    dropped: HashSet<Digest>,
+}
+
+impl Holds {
+    pub(crate) fn hold(&mut self, digest: Digest) {
+        *self.uses.entry(digest).or_default() += 1;
+    }
+
+    pub(crate) fn drop(&mut self, digest: Digest) {
+        if let Some(count) = self.uses.get_mut(&digest) {
+            *count -= 1;
+            if *count == 0 {
+                self.uses.remove(&digest);
+                self.dropped.insert(digest);
+            }
+        }
+    }
+
+    pub(crate) fn is_held(&self, digest: &Digest) -> bool {
+        self.uses.contains_key(digest)
+    }
+
+    /// Blobs without any use, each told once.
+    pub(crate) fn take_unheld(&mut self) -> Vec<Digest> {
+        let uses = &self.uses;
+        self.dropped
+            .drain()
+            .filter(|digest| !uses.contains_key(digest))
+            .collect()
+    }
+
+    pub(crate) fn uses(&self) -> &HashMap<Digest, u32> {
+        &self.uses
+    }
+}
+
+/// Blobs an unfinished task needs.
+pub(crate) fn read_by(spec: &TaskSpec) -> impl Iterator<Item = Digest> {
+    let inputs = spec.inputs.iter().map(|Input { blob, .. }| blob.digest);
+    inputs.chain(blob_of(&spec.parameters))
+}
+
+/// Blobs a kernel gave.
+pub(crate) fn given_by(output: &Output) -> impl Iterator<Item = Digest> {
+    let blobs = output.blobs.iter().map(|blob| blob.digest);
+    blobs.chain(blob_of(&output.message))
+}
+
+fn blob_of(payload: &Payload) -> Option<Digest> {
+    match payload {
+        Payload::Blob(blob) => Some(blob.digest),
+        Payload::Inline(_) | Payload::Packed { .. } => None,
+    }
+}

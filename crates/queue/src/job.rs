@@ -1,0 +1,303 @@
+//! Jobs and their tasks, as the queue remembers them.
+
+use crate::{
+    AttemptId, Digest, Failure, FailureClass, JobId, JobNumber, Kind, Outcome, OutcomeResult,
+    TaskId, TaskSpec, TaskState, Timestamp, WorkerId,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// One job.
+#[derive(Debug)]
+pub struct Job {
+    pub(crate) number: JobNumber,
+    pub(crate) id: JobId,
+    pub(crate) owner: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) priority: i32,
+    pub(crate) created_unix_ms: u64,
+    /// When the last thing ended; a finished job is forgotten some time after.
+    pub(crate) ended_unix_ms: u64,
+    pub(crate) closed: bool,
+    pub(crate) cancelled: bool,
+    pub(crate) tasks: Vec<Task>,
+    /// Index of the task whose outcome has sequence number 1, 2, …
+    pub(crate) outcomes: Vec<u64>,
+    pub(crate) counts: TaskCounts,
+    /// Uploads and imports.
+    pub(crate) uploads: HashSet<Digest>,
+    /// Outputs not yet released, and how many tasks gave each.
+    pub(crate) outputs: HashMap<Digest, u32>,
+}
+
+/// Tasks of a job, or of all, by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    /// For a worker, or for the pause after a failed try.
+    pub waiting: u64,
+    /// On at least one worker.
+    pub running: u64,
+    /// Ended well.
+    pub succeeded: u64,
+    /// Ended badly.
+    pub failed: u64,
+    /// Ended by their customer.
+    pub cancelled: u64,
+}
+
+/// One task.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) phase: Phase,
+    pub(crate) attempts_begun: u32,
+    /// Most tasks never fail, and a million of them may wait: what went wrong is kept apart.
+    pub(crate) history: Option<Box<History>>,
+}
+
+/// Where a task stands, and what that needs.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Listed for dispatch: among the ordinary ones, or among those to be tried alone.
+    Waiting { alone: bool },
+    /// Pausing after a failed try.
+    Paused { until: Timestamp },
+    /// Never without a live attempt.
+    Running { live: Vec<(AttemptId, WorkerId)> },
+    /// For good.
+    Ended { outcome: Arc<Outcome> },
+}
+
+/// What went wrong with a task so far.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// Tries that failed by themselves, and so count against `attempts_max`. None of them comes to life again.
+    pub(crate) failed: Vec<AttemptId>,
+    /// Tries whose worker was lost while it ran other tasks too.
+    pub(crate) lost_in_company: Vec<AttemptId>,
+    /// Tries whose worker was lost while it ran nothing else.
+    pub(crate) lost_alone: Vec<AttemptId>,
+    /// The latest.
+    pub(crate) last: Option<Failure>,
+}
+
+impl Job {
+    /// Its short name.
+    pub fn number(&self) -> JobNumber {
+        self.number
+    }
+
+    /// Its customer's name for it.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Name of the token that opened it.
+    pub fn owner(&self) -> &Arc<str> {
+        &self.owner
+    }
+
+    /// For people.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Larger goes first among one owner's jobs.
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// Wall clock.
+    pub fn created_unix_ms(&self) -> u64 {
+        self.created_unix_ms
+    }
+
+    /// Whether it takes no more tasks.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether it is closed and every task has its outcome.
+    pub fn is_finished(&self) -> bool {
+        self.closed && self.outcomes.len() == self.tasks.len()
+    }
+
+    /// How many tasks are in which state.
+    pub fn counts(&self) -> TaskCounts {
+        self.counts
+    }
+
+    /// How many tasks were submitted.
+    pub fn task_count(&self) -> u64 {
+        self.tasks.len() as u64
+    }
+
+    /// How many outcomes there are; the largest sequence number.
+    pub fn outcome_count(&self) -> u64 {
+        self.outcomes.len() as u64
+    }
+
+    /// Outcomes with a larger sequence number than `sequence`, in sequence.
+    pub fn outcomes_after(&self, sequence: u64) -> impl Iterator<Item = &Arc<Outcome>> {
+        let from = usize::try_from(sequence)
+            .unwrap_or(usize::MAX)
+            .min(self.outcomes.len());
+        self.outcomes[from..]
+            .iter()
+            .filter_map(|index| self.task(*index)?.outcome())
+    }
+
+    /// The task at a position.
+    pub fn task(&self, index: u64) -> Option<&Task> {
+        self.tasks.get(usize::try_from(index).ok()?)
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.outcome_count() + 1
+    }
+}
+
+impl Task {
+    /// As submitted.
+    pub fn spec(&self) -> &Arc<TaskSpec> {
+        &self.spec
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> TaskState {
+        self.phase.state()
+    }
+
+    /// Tries that were begun, as far as is remembered: after a restart of the broker, those that failed.
+    pub fn attempts_begun(&self) -> u32 {
+        let remembered = self.history.as_ref().map_or(0, |history| {
+            history.failed.len() + history.lost_in_company.len() + history.lost_alone.len()
+        });
+        self.attempts_begun
+            .max(u32::try_from(remembered).unwrap_or(u32::MAX))
+    }
+
+    /// Tries that run, and on whom.
+    pub fn live(&self) -> &[(AttemptId, WorkerId)] {
+        match &self.phase {
+            Phase::Running { live } => live,
+            Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Ended { .. } => &[],
+        }
+    }
+
+    /// What it came to.
+    pub fn outcome(&self) -> Option<&Arc<Outcome>> {
+        match &self.phase {
+            Phase::Ended { outcome } => Some(outcome),
+            Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Running { .. } => None,
+        }
+    }
+
+    /// Why it failed, or why its last try did.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self.outcome().map(|outcome| &outcome.result) {
+            Some(OutcomeResult::Failed(failure)) => Some(failure),
+            Some(OutcomeResult::Succeeded(_) | OutcomeResult::Cancelled) => None,
+            None => self.history.as_ref()?.last.as_ref(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.spec.kind
+    }
+
+    /// Tries that count against `attempts_max`.
+    pub(crate) fn failed_count(&self) -> usize {
+        self.history
+            .as_ref()
+            .map_or(0, |history| history.failed.len())
+    }
+
+    pub(crate) fn lost_alone_count(&self) -> usize {
+        self.history
+            .as_ref()
+            .map_or(0, |history| history.lost_alone.len())
+    }
+
+    /// Whether it is under suspicion of killing workers, so that nothing may run beside it.
+    pub(crate) fn is_suspect(&self, company_losses_max: usize) -> bool {
+        self.history.as_ref().is_some_and(|history| {
+            !history.lost_alone.is_empty() || history.lost_in_company.len() >= company_losses_max
+        })
+    }
+
+    /// Whether a try failed by itself, so that no worker may take it up again.
+    pub(crate) fn has_failed(&self, attempt: AttemptId) -> bool {
+        self.history
+            .as_ref()
+            .is_some_and(|history| history.failed.contains(&attempt))
+    }
+
+    pub(crate) fn remember(&mut self, attempt: AttemptId, failure: &Failure) {
+        let history = self.history.get_or_insert_default();
+        let list = match failure.class {
+            FailureClass::WorkerLost => &mut history.lost_in_company,
+            FailureClass::KilledWorkers => &mut history.lost_alone,
+            FailureClass::KernelError
+            | FailureClass::TimedOut
+            | FailureClass::BadInput
+            | FailureClass::Dependency => &mut history.failed,
+        };
+        if !list.contains(&attempt) {
+            list.push(attempt);
+        }
+        history.last = Some(failure.clone());
+    }
+
+    /// A try that was thought lost goes on, so its worker was not killed by it.
+    pub(crate) fn acquit(&mut self, attempt: AttemptId) {
+        if let Some(history) = &mut self.history {
+            history.lost_in_company.retain(|lost| *lost != attempt);
+            history.lost_alone.retain(|lost| *lost != attempt);
+        }
+    }
+}
+
+impl Phase {
+    pub(crate) fn state(&self) -> TaskState {
+        match self {
+            Self::Waiting { .. } | Self::Paused { .. } => TaskState::Waiting,
+            Self::Running { .. } => TaskState::Running,
+            Self::Ended { outcome } => match outcome.result {
+                OutcomeResult::Succeeded(_) => TaskState::Succeeded,
+                OutcomeResult::Failed(_) => TaskState::Failed,
+                OutcomeResult::Cancelled => TaskState::Cancelled,
+            },
+        }
+    }
+}
+
+impl TaskCounts {
+    pub(crate) fn of_state(&mut self, state: TaskState) -> &mut u64 {
+        match state {
+            TaskState::Waiting => &mut self.waiting,
+            TaskState::Running => &mut self.running,
+            TaskState::Succeeded => &mut self.succeeded,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
+/// The order in which one owner's tasks go out: priority, then as submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    priority: std::cmp::Reverse<i32>,
+    pub(crate) task: TaskId,
+}
+
+impl Turn {
+    pub(crate) fn new(priority: i32, task: TaskId) -> Self {
+        Self {
+            priority: std::cmp::Reverse(priority),
+            task,
+        }
+    }
+}

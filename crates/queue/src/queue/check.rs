@@ -1,0 +1,237 @@
+//! What holds between any two events, counted anew from the tasks themselves.
+
+use super::Queue;
+use crate::{
+    Digest, Job, OutcomeResult, TaskCounts, TaskId, holds,
+    job::{Phase, Turn},
+};
+use std::collections::{HashMap, HashSet};
+
+/// An invariant that does not hold: a bug.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invariant broken: {0}")]
+pub struct Broken(String);
+
+/// Fails the check with a sentence unless the condition holds.
+macro_rules! hold {
+    ($condition:expr, $($sentence:tt)+) => {
+        if !$condition {
+            return Err(Broken(format!($($sentence)+)));
+        }
+    };
+}
+
+impl Queue {
+    /// Verifies every invariant, at the cost of looking at everything. For tests.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self) -> Result<(), Broken> {
+        let mut counts = TaskCounts::default();
+        let mut uses: HashMap<Digest, u32> = HashMap::new();
+        let mut running: HashMap<&str, u64> = HashMap::new();
+        let (mut ready_count, mut suspect_count, mut paused_count) = (0, 0, 0);
+        let mut live_count = 0;
+        for job in self.jobs.values() {
+            self.check_outcomes(job)?;
+            let mut job_counts = TaskCounts::default();
+            for (index, task) in (0..).zip(&job.tasks) {
+                let id = TaskId {
+                    job: job.number,
+                    index,
+                };
+                let turn = Turn::new(job.priority, id);
+                *job_counts.of_state(task.state()) += 1;
+                *counts.of_state(task.state()) += 1;
+                match &task.phase {
+                    Phase::Waiting { alone: false } => {
+                        ready_count += 1;
+                        let listed = self.ready.contains(task.kind(), &job.owner, turn);
+                        hold!(listed, "{id} waits but is not listed");
+                    }
+                    Phase::Waiting { alone: true } => {
+                        suspect_count += 1;
+                        hold!(
+                            self.suspects.contains(&turn),
+                            "{id} is not listed as suspect"
+                        );
+                    }
+                    Phase::Paused { until } => {
+                        paused_count += 1;
+                        hold!(
+                            self.paused.contains(&(*until, id)),
+                            "{id} is not listed as paused"
+                        );
+                    }
+                    Phase::Running { live } => {
+                        *running.entry(&job.owner).or_default() += 1;
+                        live_count += live.len();
+                        hold!(!live.is_empty(), "{id} runs nowhere");
+                        for (attempt, worker) in live {
+                            let held = self.worker(*worker).and_then(|w| w.held.get(attempt));
+                            hold!(
+                                held.is_some_and(|held| held.task == id),
+                                "{id} is live as {attempt}, but its worker does not hold that"
+                            );
+                        }
+                    }
+                    Phase::Ended { .. } => {}
+                }
+                if task.outcome().is_none() {
+                    for digest in holds::read_by(&task.spec) {
+                        *uses.entry(digest).or_default() += 1;
+                    }
+                }
+            }
+            hold!(
+                job_counts == job.counts,
+                "the counts of {} are wrong",
+                job.number
+            );
+            hold!(
+                !job.cancelled || job.counts.waiting + job.counts.running == 0,
+                "{} is cancelled but goes on",
+                job.number
+            );
+            hold!(
+                job.is_finished() == self.finished.contains(&(job.ended_unix_ms, job.number)),
+                "{} is filed wrongly as finished or not",
+                job.number
+            );
+            let uploads = job.uploads.iter().map(|digest| (digest, &1));
+            for (digest, count) in uploads.chain(&job.outputs) {
+                *uses.entry(*digest).or_default() += count;
+            }
+            hold!(
+                self.by_id.get(&job.id) == Some(&job.number),
+                "{} is lost by id",
+                job.number
+            );
+        }
+        hold!(
+            self.by_id.len() == self.jobs.len(),
+            "there are ids without jobs"
+        );
+        hold!(counts == self.counts, "the counts of all jobs are wrong");
+        hold!(&uses == self.holds.uses(), "blob holds are miscounted");
+        hold!(
+            ready_count == self.ready.listed_count(),
+            "tasks are listed that do not wait"
+        );
+        hold!(
+            suspect_count == self.suspects.len(),
+            "tasks are suspect that do not wait"
+        );
+        hold!(
+            paused_count == self.paused.len(),
+            "tasks are paused that do not wait"
+        );
+        for job in self.jobs.values() {
+            let count = running.get(&*job.owner).copied().unwrap_or(0);
+            hold!(
+                count == self.ready.running_count(&job.owner),
+                "{}'s share is miscounted",
+                job.owner
+            );
+        }
+        self.check_workers(live_count)
+    }
+
+    fn check_outcomes(&self, job: &Job) -> Result<(), Broken> {
+        let number = job.number;
+        let distinct: HashSet<_> = job.outcomes.iter().collect();
+        hold!(
+            distinct.len() == job.outcomes.len(),
+            "{number} has a task with two outcomes"
+        );
+        for (sequence, index) in (1..).zip(&job.outcomes) {
+            let outcome = job.task(*index).and_then(|task| task.outcome());
+            hold!(
+                outcome.is_some_and(|outcome| outcome.sequence == sequence
+                    && outcome.task
+                        == TaskId {
+                            job: number,
+                            index: *index
+                        }),
+                "outcome {sequence} of {number} is not where it should be"
+            );
+        }
+        let ended = job.tasks.iter().filter(|task| task.outcome().is_some());
+        hold!(
+            ended.count() == job.outcomes.len(),
+            "{number} has an outcome out of sequence"
+        );
+        let given = job.tasks.iter().filter_map(|task| task.outcome());
+        let mut given = given.filter_map(|outcome| match &outcome.result {
+            OutcomeResult::Succeeded(output) => Some(output),
+            OutcomeResult::Failed(_) | OutcomeResult::Cancelled => None,
+        });
+        let given_digests: HashSet<Digest> = given.by_ref().flat_map(holds::given_by).collect();
+        hold!(
+            job.outputs
+                .keys()
+                .all(|digest| given_digests.contains(digest)),
+            "{number} holds an output that no task gave"
+        );
+        Ok(())
+    }
+
+    fn check_workers(&self, live_count: usize) -> Result<(), Broken> {
+        let (mut held_count, mut clock_count, mut queueing_count) = (0, 0, 0);
+        for (id, worker) in &self.workers {
+            held_count += worker.held.len();
+            hold!(
+                worker.listed == worker.listing(&self.config),
+                "a worker is listed wrongly"
+            );
+            if let Some(deadline) = worker.listed.deadline {
+                hold!(
+                    self.leases.contains(&(deadline, *id)),
+                    "a lease is not listed"
+                );
+            }
+            if let Some(count) = worker.listed.queued_count {
+                queueing_count += 1;
+                hold!(
+                    self.queueing.contains(&(count, *id)),
+                    "a queueing worker is not listed"
+                );
+            }
+            for (attempt, held) in &worker.held {
+                let live = self
+                    .task(held.task)
+                    .is_some_and(|task| task.live().contains(&(*attempt, *id)));
+                hold!(live, "a worker holds {attempt}, which is over");
+                let limited = self
+                    .task(held.task)
+                    .is_some_and(|task| task.spec.time_limit_ms > 0);
+                hold!(
+                    !limited || !worker.is_running(*attempt) || held.deadline.is_some(),
+                    "{attempt} runs without its clock"
+                );
+                if let Some(deadline) = held.deadline {
+                    clock_count += 1;
+                    let listed = self.time_limits.contains(&(deadline, *id, *attempt));
+                    hold!(listed, "the clock of {attempt} is not listed");
+                }
+            }
+        }
+        hold!(
+            held_count == live_count,
+            "workers hold {held_count} tries, but {live_count} live"
+        );
+        hold!(
+            clock_count == self.time_limits.len(),
+            "there are clocks without tries"
+        );
+        hold!(
+            self.leases.len() == self.workers.len(),
+            "there are leases without workers"
+        );
+        hold!(
+            queueing_count == self.queueing.len(),
+            "workers queue that do not"
+        );
+        Ok(())
+    }
+}

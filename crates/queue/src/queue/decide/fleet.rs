@@ -1,0 +1,116 @@
+//! What workers say of themselves.
+//!
+//! A worker tells at every hello which tries it holds. One that is still wanted becomes live, whoever began it: this
+//! broker, or the same one before a restart. After a restart nobody waits for workers to come back: a worker that has
+//! not yet said hello risks that its task is given to another too, and whichever answers first gives the outcome.
+
+use super::super::Queue;
+use crate::{
+    AttemptEnd, AttemptId, Event, HeldAttempt, KIND_COUNT_MAX, Now, Refusal, SLOT_COUNT_MAX,
+    TaskId, WorkerHello, WorkerId,
+};
+
+impl Queue {
+    pub(in crate::queue) fn join(
+        &self,
+        hello: WorkerHello,
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        if hello.slot_count == 0
+            || hello.slot_count > SLOT_COUNT_MAX
+            || hello.kinds.is_empty()
+            || hello.kinds.len() > KIND_COUNT_MAX
+        {
+            return Err(Refusal::AbsurdWorker);
+        }
+        let id = hello.id;
+        let known = self.worker(id);
+        // Sent to it, and lost with the connection.
+        let lost = known.into_iter().flat_map(|worker| &worker.held);
+        let lost = lost
+            .filter(|(attempt, _)| !hello.held.iter().any(|held| held.attempt == **attempt))
+            .map(|(attempt, held)| self.ended(held.task, *attempt, id, AttemptEnd::GivenBack, now));
+        let unwanted = hello.held.iter().filter(|held| {
+            let holds = known.is_some_and(|worker| worker.held.contains_key(&held.attempt));
+            !holds && !self.may_take_up(id, held.task, held.attempt)
+        });
+        let unwanted =
+            unwanted.map(|held| self.ended(held.task, held.attempt, id, AttemptEnd::Stopped, now));
+        let ended: Vec<Event> = lost.chain(unwanted).collect();
+        let joined = Event::WorkerJoined { hello, at: now.at };
+        Ok(std::iter::once(joined).chain(ended).collect())
+    }
+
+    /// Whether a worker may work on (again) at a try that is not live.
+    pub(in crate::queue) fn may_take_up(
+        &self,
+        worker: WorkerId,
+        id: TaskId,
+        attempt: AttemptId,
+    ) -> bool {
+        let own_start = self.config.broker_start;
+        let was_given = attempt.broker_start < own_start
+            || (attempt.broker_start == own_start && attempt.n <= self.last_attempt);
+        let held = self
+            .worker(worker)
+            .is_some_and(|worker| worker.held.contains_key(&attempt));
+        was_given
+            && !held
+            && self.task(id).is_some_and(|task| {
+                task.outcome().is_none()
+                    && !task.has_failed(attempt)
+                    && !task.live().iter().any(|(live, _)| *live == attempt)
+            })
+    }
+
+    pub(in crate::queue) fn heartbeat(
+        &self,
+        worker: WorkerId,
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.worker(worker).ok_or(Refusal::UnknownWorker)?;
+        Ok(vec![Event::WorkerSeen { worker, at: now.at }])
+    }
+
+    pub(in crate::queue) fn disconnect(
+        &self,
+        id: WorkerId,
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        if worker.draining && worker.held.is_empty() {
+            return Ok(vec![Event::WorkerGone { worker: id }]);
+        }
+        if !worker.is_connected() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Event::WorkerDisconnected {
+            worker: id,
+            at: now.at,
+        }])
+    }
+
+    pub(in crate::queue) fn drain(&self, id: WorkerId) -> Result<Vec<Event>, Refusal> {
+        let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        if worker.draining {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Event::WorkerDraining { worker: id }])
+    }
+
+    pub(in crate::queue) fn hand_back(
+        &self,
+        id: WorkerId,
+        attempts: &[HeldAttempt],
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        let own = attempts.iter().filter(|given| {
+            let held = worker.held.get(&given.attempt);
+            held.is_some_and(|held| held.task == given.task)
+        });
+        Ok(own
+            .map(|given| self.ended(given.task, given.attempt, id, AttemptEnd::GivenBack, now))
+            .collect())
+    }
+}

@@ -1,0 +1,78 @@
+//! What time alone brings: pauses that end, workers that are lost, tries out of time, jobs to forget.
+
+use super::super::Queue;
+use crate::{AttemptEnd, AttemptId, Event, Failure, FailureClass, Now, WorkerId};
+
+impl Queue {
+    /// The events of one thing that is overdue; none if nothing is.
+    pub(in crate::queue) fn most_overdue(&self, now: Now) -> Vec<Event> {
+        if let Some((until, task)) = self.paused.first()
+            && *until <= now.at
+        {
+            return vec![Event::RetryDue { task: *task }];
+        }
+        if let Some((until, worker)) = self.leases.first()
+            && *until <= now.at
+        {
+            return self.give_up(*worker, now);
+        }
+        if let Some((until, worker, attempt)) = self.time_limits.first()
+            && *until <= now.at
+        {
+            return self.out_of_time(*worker, *attempt, now);
+        }
+        // The newest job stays, so that its number is not given again.
+        let newest = self.jobs.last_key_value().map(|(number, _)| *number);
+        let mut old = self.finished.iter().take(2);
+        let old = old.find(|(ended_unix_ms, job)| {
+            Some(*job) != newest && ended_unix_ms.saturating_add(self.config.keep_ms) <= now.unix_ms
+        });
+        old.map(|(_, job)| Event::JobForgotten { job: *job })
+            .into_iter()
+            .collect()
+    }
+
+    /// A worker is lost. What ran is charged, to the one task if there was but one; what only waited there is not.
+    fn give_up(&self, id: WorkerId, now: Now) -> Vec<Event> {
+        let gone = Event::WorkerGone { worker: id };
+        let Some(worker) = self.worker(id) else {
+            return vec![gone];
+        };
+        let company_count = worker.running_count().saturating_sub(1);
+        let mut events = Vec::new();
+        for (position, (attempt, held)) in worker.held.iter().enumerate() {
+            if position < worker.slot_count()
+                && let Some(task) = self.task(held.task)
+            {
+                let name = &worker.hello.name;
+                events.extend(self.lose(held.task, task, *attempt, name, company_count, now));
+            }
+            events.push(self.ended(held.task, *attempt, id, AttemptEnd::GivenBack, now));
+        }
+        events.push(gone);
+        events
+    }
+
+    fn out_of_time(&self, id: WorkerId, attempt: AttemptId, now: Now) -> Vec<Event> {
+        let worker = self.worker(id);
+        let Some((worker, held)) =
+            worker.and_then(|worker| Some((worker, worker.held.get(&attempt)?)))
+        else {
+            return Vec::new();
+        };
+        let Some(task) = self.task(held.task) else {
+            return Vec::new();
+        };
+        let limit_ms = task.spec.time_limit_ms;
+        let failure = Failure {
+            class: FailureClass::TimedOut,
+            message: format!(
+                "still running on {} after its limit of {limit_ms} ms",
+                worker.hello.name
+            ),
+        };
+        let mut events = self.fail(held.task, task, attempt, failure, None, limit_ms, now);
+        events.push(self.ended(held.task, attempt, id, AttemptEnd::Stopped, now));
+        events
+    }
+}

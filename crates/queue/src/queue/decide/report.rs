@@ -1,0 +1,176 @@
+//! How tries end: reported by their worker, out of time, or lost with it.
+
+use super::super::Queue;
+use crate::{
+    AttemptEnd, AttemptId, Event, Failure, FailureClass, HeldAttempt, Now, Outcome, OutcomeResult,
+    Refusal, Task, TaskId, TaskResult, Timestamp, WorkerId,
+};
+use std::sync::Arc;
+
+impl Queue {
+    pub(in crate::queue) fn report(
+        &self,
+        worker_id: WorkerId,
+        held: HeldAttempt,
+        result: TaskResult,
+        run_ms: u64,
+        now: Now,
+    ) -> Result<Vec<Event>, Refusal> {
+        let worker = self.worker(worker_id).ok_or(Refusal::UnknownWorker)?;
+        let HeldAttempt { task: id, attempt } = held;
+        // Not its own, or no longer: told before and the answer lost, or overtaken. Nothing to say either way.
+        let holds = worker
+            .held
+            .get(&attempt)
+            .is_some_and(|held| held.task == id);
+        let (true, Some(task)) = (holds, self.task(id)) else {
+            return Ok(Vec::new());
+        };
+        let name = Some(worker.hello.name.clone());
+        let ended = |end| self.ended(id, attempt, worker_id, end, now);
+        match result {
+            TaskResult::Stopped => Ok(vec![ended(AttemptEnd::GivenBack)]),
+            TaskResult::Succeeded(output) => {
+                let result = OutcomeResult::Succeeded(output);
+                let mut events = self.end(id, task, result, name, run_ms, attempt, now);
+                events.push(ended(AttemptEnd::Succeeded));
+                Ok(events)
+            }
+            TaskResult::Failed(mut failure) => {
+                // Only the broker knows whether a worker was lost; a worker that says so itself was not.
+                if matches!(
+                    failure.class,
+                    FailureClass::WorkerLost | FailureClass::KilledWorkers
+                ) {
+                    failure.class = FailureClass::KernelError;
+                }
+                let mut events = self.fail(id, task, attempt, failure, name, run_ms, now);
+                events.push(ended(AttemptEnd::Failed));
+                Ok(events)
+            }
+        }
+    }
+
+    /// The event by which a worker is rid of a try.
+    pub(super) fn ended(
+        &self,
+        task: TaskId,
+        attempt: AttemptId,
+        worker: WorkerId,
+        end: AttemptEnd,
+        now: Now,
+    ) -> Event {
+        Event::AttemptEnded {
+            task,
+            attempt,
+            worker,
+            end,
+            at: now.at,
+        }
+    }
+
+    /// A try failed by itself: another follows, or the task has failed.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn fail(
+        &self,
+        id: TaskId,
+        task: &Task,
+        attempt: AttemptId,
+        failure: Failure,
+        worker_name: Option<Arc<str>>,
+        run_ms: u64,
+        now: Now,
+    ) -> Vec<Event> {
+        let failed_count = task.failed_count() + 1;
+        let failed_count_max = task.spec.attempts_max.max(1) as usize;
+        if failure.class == FailureClass::BadInput || failed_count >= failed_count_max {
+            let result = OutcomeResult::Failed(failure);
+            return self.end(id, task, result, worker_name, run_ms, attempt, now);
+        }
+        vec![Event::AttemptFailed {
+            task: id,
+            attempt,
+            failure,
+            retry_at: now.at.after_ms(self.pause_ms(failed_count)),
+        }]
+    }
+
+    /// A try was lost with its worker. `company_count` others ran beside it.
+    pub(super) fn lose(
+        &self,
+        id: TaskId,
+        task: &Task,
+        attempt: AttemptId,
+        worker_name: &Arc<str>,
+        company_count: usize,
+        now: Now,
+    ) -> Vec<Event> {
+        let alone = company_count == 0;
+        let killed_count = task.lost_alone_count() + 1;
+        let class = if alone {
+            FailureClass::KilledWorkers
+        } else {
+            FailureClass::WorkerLost
+        };
+        let message = if alone {
+            format!("worker {worker_name} was lost while it ran this task alone")
+        } else {
+            format!("worker {worker_name} was lost while it ran this task and {company_count} more")
+        };
+        let failure = Failure { class, message };
+        if alone && killed_count >= self.config.killed_workers_max {
+            let failure = Failure {
+                class,
+                message: format!(
+                    "took down {killed_count} workers by itself, the last of them {worker_name}"
+                ),
+            };
+            let result = OutcomeResult::Failed(failure);
+            return self.end(id, task, result, None, 0, attempt, now);
+        }
+        vec![Event::AttemptFailed {
+            task: id,
+            attempt,
+            failure,
+            // It was not its fault as far as anyone knows: no pause.
+            retry_at: Timestamp::default(),
+        }]
+    }
+
+    /// The task's outcome, and the stop of every other try at it.
+    #[allow(clippy::too_many_arguments)]
+    fn end(
+        &self,
+        id: TaskId,
+        task: &Task,
+        result: OutcomeResult,
+        worker_name: Option<Arc<str>>,
+        run_ms: u64,
+        attempt: AttemptId,
+        now: Now,
+    ) -> Vec<Event> {
+        let outcome = Event::TaskEnded {
+            outcome: Outcome {
+                task: id,
+                sequence: self.job(id.job).map_or(1, |job| job.next_sequence()),
+                result,
+                worker_name,
+                run_ms,
+            },
+            at_unix_ms: now.unix_ms,
+        };
+        let others = task.live().iter().filter(|(other, _)| *other != attempt);
+        let stopped =
+            others.map(|(other, worker)| self.ended(id, *other, *worker, AttemptEnd::Stopped, now));
+        std::iter::once(outcome).chain(stopped).collect()
+    }
+
+    fn pause_ms(&self, failed_count: usize) -> u64 {
+        let doublings = u32::try_from(failed_count.saturating_sub(1)).unwrap_or(u32::MAX);
+        let factor = 1u64.checked_shl(doublings).unwrap_or(u64::MAX);
+        self.config
+            .retry_ms
+            .saturating_mul(factor)
+            .min(self.config.retry_ms_max)
+    }
+}
