@@ -1,16 +1,13 @@
 //! The main job, for real: a data set, a broker, two workers, a refinement, a murder, and the figures.
 
-use crate::{
-    process::{self, Guarded},
-    root, target_dir,
-};
+use crate::{root, target_dir};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use dewar_testkit::{Broker, BrokerOptions, Guarded, Programs, WorkerOptions};
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -42,7 +39,7 @@ pub struct Options {
 
 /// Runs the demo.
 pub fn run(options: &Options) -> Result<()> {
-    let programs = Programs::build()?;
+    let programs = build_for_release()?;
     let started = Instant::now();
     let out = options
         .out
@@ -53,13 +50,27 @@ pub fn run(options: &Options) -> Result<()> {
     let data = Data::prepare(options, &programs, &out)?;
     // Broker and cache are scratch; only the refinement's own folder stays.
     let scratch = tempfile::tempdir()?;
-    let (broker, address) = start_broker(&programs, scratch.path(), &data.folder)?;
+    let broker = programs.start_broker(&BrokerOptions {
+        data_dir: scratch.path().join("broker"),
+        exports: vec![data.folder.clone()],
+        listen: "127.0.0.1:0".to_owned(),
+    })?;
     say(&format!(
-        "broker at {address}, data in {}",
+        "broker at {}, its data in {}",
+        broker.address,
         scratch.path().display()
     ));
-    let token = scratch.path().join("broker/token");
-    let worker = |name: &str| start_worker(&programs, name, &address, &token, scratch.path());
+    let worker = |name: &str| {
+        let cache_dir = scratch.path().join("cache");
+        programs.start_worker(
+            &broker,
+            &WorkerOptions {
+                name: name.to_owned(),
+                slot_count: 1,
+                cache_dir,
+            },
+        )
+    };
     let first = worker("worker-1")?;
     let second = worker("worker-2")?;
 
@@ -67,7 +78,8 @@ pub fn run(options: &Options) -> Result<()> {
     let refinement_started = Instant::now();
     let mut refinement = Guarded::start(
         "dewar refine",
-        Command::new(&programs.dewar)
+        programs
+            .dewar()
             .arg("refine")
             .arg(&data.particles)
             .arg("--reference")
@@ -78,10 +90,10 @@ pub fn run(options: &Options) -> Result<()> {
                 "--symmetry",
                 &options.symmetry,
                 "--parallel",
-                &format!("dc:{address}"),
+                &format!("dc:{}", broker.address),
             ])
             .arg("--token-file")
-            .arg(&token)
+            .arg(&broker.token_file)
             .args(
                 data.pixel_size
                     .iter()
@@ -96,8 +108,7 @@ pub fn run(options: &Options) -> Result<()> {
         if let Some(status) = refinement.child().try_wait()? {
             break status;
         }
-        if half_way.exists() && doomed.is_some() && has_running_tasks(&programs, &address, &token)?
-        {
+        if half_way.exists() && doomed.is_some() && has_running_tasks(&programs, &broker)? {
             let victim = doomed.take().expect("checked above");
             victim.kill()?;
             say("killed worker-1 with SIGKILL; starting worker-3 in its place");
@@ -125,33 +136,19 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The three programs, built for release.
-struct Programs {
-    dewar: PathBuf,
-    broker: PathBuf,
-    worker: PathBuf,
-}
-
-impl Programs {
-    fn build() -> Result<Self> {
-        say("building for release");
-        process::run(Command::new(env!("CARGO")).current_dir(root()).args([
-            "build",
-            "--release",
-            "--package",
-            "dewar-cli",
-            "--package",
-            "dewar-broker",
-            "--package",
-            "dewar-worker",
-        ]))?;
-        let folder = target_dir().join("release");
-        Ok(Self {
-            dewar: folder.join("dewar"),
-            broker: folder.join("dewar-broker"),
-            worker: folder.join("dewar-worker"),
-        })
-    }
+fn build_for_release() -> Result<Programs> {
+    say("building for release");
+    dewar_testkit::run(Command::new(env!("CARGO")).current_dir(root()).args([
+        "build",
+        "--release",
+        "--package",
+        "dewar-cli",
+        "--package",
+        "dewar-broker",
+        "--package",
+        "dewar-worker",
+    ]))?;
+    Programs::in_folder(target_dir().join("release"))
 }
 
 /// What is refined, and what is known of the truth.
@@ -188,8 +185,9 @@ impl Data {
         }
         let folder = fs::canonicalize(out)?.join("data");
         say(&format!("simulating {} particles", options.count));
-        process::run(
-            Command::new(&programs.dewar)
+        dewar_testkit::run(
+            programs
+                .dewar()
                 .arg("simulate")
                 .args(&options.map)
                 .arg("--out")
@@ -225,56 +223,12 @@ impl Data {
     }
 }
 
-fn start_broker(programs: &Programs, scratch: &Path, export: &Path) -> Result<(Guarded, String)> {
-    let mut broker = Guarded::start(
-        "dewar-broker",
-        Command::new(&programs.broker)
-            .args(["--listen", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(scratch.join("broker"))
-            .arg("--export")
-            .arg(export)
-            .env("RUST_LOG", "warn")
-            .stdout(Stdio::piped()),
-    )?;
-    let stdout = broker.child().stdout.take().context("stdout is piped")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let address = line
-        .trim()
-        .rsplit(' ')
-        .next()
-        .filter(|word| word.contains(':'));
-    let address = address
-        .with_context(|| format!("dewar-broker printed '{}'", line.trim()))?
-        .to_owned();
-    Ok((broker, address))
-}
-
-fn start_worker(
-    programs: &Programs,
-    name: &str,
-    address: &str,
-    token: &Path,
-    scratch: &Path,
-) -> Result<Guarded> {
-    Guarded::start(
-        name,
-        Command::new(&programs.worker)
-            .args(["--broker", address, "--name", name, "--slots", "1"])
-            .arg("--token-file")
-            .arg(token)
-            .arg("--cache-dir")
-            .arg(scratch.join("cache"))
-            .env("RUST_LOG", "warn"),
-    )
-}
-
-fn has_running_tasks(programs: &Programs, address: &str, token: &Path) -> Result<bool> {
-    let status = process::output(
-        Command::new(&programs.dewar)
-            .args(["status", "--json", "--broker", address, "--token-file"])
-            .arg(token),
+fn has_running_tasks(programs: &Programs, broker: &Broker) -> Result<bool> {
+    let status = dewar_testkit::output(
+        programs
+            .dewar()
+            .args(["status", "--json"])
+            .args(broker.flags()),
     )?;
     let status: serde_json::Value = serde_json::from_str(&status)?;
     Ok(status["running_count"].as_u64().unwrap_or(0) > 0)
@@ -293,8 +247,9 @@ fn report(programs: &Programs, data: &Data, refined: &Path, symmetry: &str) -> R
         return Ok(());
     };
     let map = refined.join("map.mrc");
-    let fsc = process::output(
-        Command::new(&programs.dewar)
+    let fsc = dewar_testkit::output(
+        programs
+            .dewar()
             .arg("fsc")
             .args([&map, &truth.map])
             .arg("--json"),
@@ -308,8 +263,9 @@ fn report(programs: &Programs, data: &Data, refined: &Path, symmetry: &str) -> R
     ));
     print!(
         "{}",
-        process::output(
-            Command::new(&programs.dewar)
+        dewar_testkit::output(
+            programs
+                .dewar()
                 .arg("compare")
                 .arg(refined.join("particles.star"))
                 .arg(&truth.particles)

@@ -1,7 +1,6 @@
 //! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
 
 mod demo;
-mod process;
 mod test;
 mod test_tools;
 

@@ -1,6 +1,6 @@
 //! Everything CI runs, in the order in which it fails fastest.
 
-use crate::{process, root, test_tools::TestTools};
+use crate::{root, test_tools::TestTools};
 use anyhow::Result;
 use std::{
     process::{Command, Stdio},
@@ -20,8 +20,8 @@ pub fn run() -> Result<()> {
         command.current_dir(root()).args(words);
         command
     };
-    process::run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    process::run(&mut cargo(&[
+    dewar_testkit::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    dewar_testkit::run(&mut cargo(&[
         "clippy",
         "--workspace",
         "--all-targets",
@@ -32,7 +32,7 @@ pub fn run() -> Result<()> {
 
     let tools = TestTools::install()?;
     // Tests of the whole system start the real programs.
-    process::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    dewar_testkit::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let tests: &[&str] = if has_nextest() {
         &["nextest", "run", "--workspace", "--no-fail-fast"]
     } else {
@@ -45,9 +45,11 @@ pub fn run() -> Result<()> {
             "--no-fail-fast",
         ]
     };
-    process::run(tools.offer_to(&mut cargo(tests)))?;
-    process::run(&mut cargo(&["test", "--workspace", "--doc"]))?;
-    process::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    dewar_testkit::run(tools.offer_to(&mut cargo(tests)))?;
+    dewar_testkit::run(&mut cargo(&["test", "--workspace", "--doc"]))?;
+    dewar_testkit::run(
+        cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
     eprintln!(
         "\nall checks passed in {:.0} s",
         start.elapsed().as_secs_f64()

@@ -2,7 +2,7 @@
 //!
 //! They live in a virtual environment under the target folder, made once for each list of requirements.
 
-use crate::{process, target_dir};
+use crate::target_dir;
 use anyhow::{Context, Result, bail};
 use std::{fs, path::PathBuf, process::Command};
 
@@ -32,7 +32,7 @@ impl TestTools {
             venv.display()
         );
         make_venv(&venv)?;
-        process::run(
+        dewar_testkit::run(
             Command::new(venv.join("bin/pip"))
                 .args(["install", "--quiet", "--disable-pip-version-check"])
                 .args(REQUIREMENTS),
@@ -54,13 +54,13 @@ fn make_venv(venv: &PathBuf) -> Result<()> {
     if venv.exists() {
         fs::remove_dir_all(venv)?;
     }
-    let make = || process::run(Command::new("python3").args(["-m", "venv"]).arg(venv));
+    let make = || dewar_testkit::run(Command::new("python3").args(["-m", "venv"]).arg(venv));
     if make().is_ok() {
         return Ok(());
     }
     eprintln!("python3 with venv is missing: installing it with apt-get");
     let apt = |words: &[&str]| {
-        process::run(
+        dewar_testkit::run(
             Command::new("apt-get")
                 .env("DEBIAN_FRONTEND", "noninteractive")
                 .args(words),

@@ -1,1 +1,22 @@
-//! Brokers, workers and data for tests; never shipped.
+//! The real programs as child processes, for tests and the demo; never shipped.
+//!
+//! Nothing here is a mock: brokers and workers listen on loopback, keep their data in folders the caller owns, and die
+//! by SIGKILL when told to. Whatever is dropped is killed, so that a failed test leaves nothing behind.
+
+mod process;
+mod programs;
+
+pub use process::{Guarded, output, run, wait_until};
+pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};
+
+use std::path::PathBuf;
+
+/// The real data beside the project, if it is there. Says so on stderr if it is not, since a test is then skipped.
+pub fn shared_data(test: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("{test}: skipped, since shared/data is not beside the project");
+    None
+}

@@ -29,6 +29,15 @@ impl Guarded {
         &mut self.child
     }
 
+    /// Whether it still runs; an error if it has failed.
+    pub fn is_running(&mut self) -> Result<bool> {
+        match self.child.try_wait()? {
+            None => Ok(true),
+            Some(status) if status.success() => Ok(false),
+            Some(status) => bail!("{} ended with {status}", self.name),
+        }
+    }
+
     /// Kills it with SIGKILL, as a power cut would.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -86,4 +95,20 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{command:?} failed: {}", output.status);
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Asks until the answer is yes; an error says what was waited for.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut is_so: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    while !is_so()? {
+        if Instant::now() > deadline {
+            bail!("waited {} s for {what}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }

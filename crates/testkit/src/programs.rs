@@ -1,0 +1,177 @@
+//! `dewar`, `dewar-broker` and `dewar-worker` as built.
+
+use crate::process::Guarded;
+use anyhow::{Context, Result, ensure};
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A folder with all three programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+/// How to start a broker.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    /// Folders it serves files from in place.
+    pub exports: Vec<PathBuf>,
+    /// Where it listens; port 0 for any free one.
+    pub listen: String,
+}
+
+/// How to start a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Shown by `dewar workers`.
+    pub name: String,
+    /// Tasks at a time.
+    pub slot_count: usize,
+    /// Its cache; several may share one.
+    pub cache_dir: PathBuf,
+}
+
+/// A running broker.
+pub struct Broker {
+    process: Guarded,
+    /// Where it listens.
+    pub address: String,
+    /// The file with its token.
+    pub token_file: PathBuf,
+}
+
+impl Programs {
+    /// The programs in `folder`.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self> {
+        let programs = Self {
+            folder: folder.into(),
+        };
+        for name in ["dewar", "dewar-broker", "dewar-worker"] {
+            let path = programs.folder.join(name);
+            ensure!(
+                path.exists(),
+                "{} is missing; run: cargo build --workspace --bins",
+                path.display()
+            );
+        }
+        Ok(programs)
+    }
+
+    /// The programs built together with the running test.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn beside_test() -> Result<Self> {
+        let test = std::env::current_exe()?;
+        // target/PROFILE/deps/TEST
+        let folder = test
+            .parent()
+            .and_then(Path::parent)
+            .context("tests lie in target/PROFILE/deps")?;
+        Self::in_folder(folder)
+    }
+
+    /// The command `dewar`, with nothing of the caller's own settings.
+    pub fn dewar(&self) -> Command {
+        self.command("dewar")
+    }
+
+    /// Starts a broker and waits until it serves.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn start_broker(&self, options: &BrokerOptions) -> Result<Broker> {
+        let mut command = self.command("dewar-broker");
+        command
+            .args(["--listen", &options.listen])
+            .arg("--data-dir")
+            .arg(&options.data_dir)
+            .stdout(Stdio::piped());
+        for export in &options.exports {
+            command.arg("--export").arg(export);
+        }
+        let mut process = Guarded::start("dewar-broker", &mut command)?;
+        let stdout = process.child().stdout.take().context("stdout is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let address = line
+            .trim()
+            .rsplit(' ')
+            .next()
+            .filter(|word| word.contains(':'));
+        let address = address
+            .with_context(|| format!("dewar-broker printed '{}'", line.trim()))?
+            .to_owned();
+        Ok(Broker {
+            process,
+            address,
+            token_file: options.data_dir.join("token"),
+        })
+    }
+
+    /// Starts a worker of `broker`.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_worker(&self, broker: &Broker, options: &WorkerOptions) -> Result<Guarded> {
+        let mut command = self.command("dewar-worker");
+        command
+            .args(["--broker", &broker.address, "--name", &options.name])
+            .args(["--slots", &options.slot_count.to_string()])
+            .arg("--token-file")
+            .arg(&broker.token_file)
+            .arg("--cache-dir")
+            .arg(&options.cache_dir);
+        Guarded::start(&options.name, &mut command)
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.folder.join(name));
+        for (variable, _) in std::env::vars_os() {
+            let is_setting = variable
+                .to_str()
+                .is_some_and(|name| name.starts_with("DEWAR_"));
+            if is_setting {
+                command.env_remove(variable);
+            }
+        }
+        command.env("RUST_LOG", "warn");
+        command
+    }
+}
+
+impl Broker {
+    /// The flags by which a verb of `dewar` finds it.
+    pub fn flags(&self) -> [&std::ffi::OsStr; 4] {
+        [
+            "--broker".as_ref(),
+            self.address.as_ref(),
+            "--token-file".as_ref(),
+            self.token_file.as_ref(),
+        ]
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Asks it to stop.
+    ///
+    /// # Errors
+    /// If it does not, or ends badly.
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
+    }
+}
