@@ -38,6 +38,8 @@ pub struct Queue {
     /// Workers on which tries wait behind others.
     queueing: BTreeSet<(usize, WorkerId)>,
     holds: Holds,
+    /// The highest number a job ever had, forgotten ones too, so that none is given twice.
+    last_job: u64,
     /// Running number of the last attempt of this broker start.
     last_attempt: u64,
     counts: TaskCounts,
@@ -59,6 +61,7 @@ impl Queue {
             time_limits: BTreeSet::new(),
             queueing: BTreeSet::new(),
             holds: Holds::default(),
+            last_job: 0,
             last_attempt: 0,
             counts: TaskCounts::default(),
         }

@@ -104,6 +104,7 @@ impl Queue {
     }
 
     fn add_job(&mut self, job: Job) {
+        self.last_job = self.last_job.max(job.number.0);
         if !self.by_id.contains_key(&job.id) && !self.jobs.contains_key(&job.number) {
             self.by_id.insert(job.id, job.number);
             self.jobs.insert(job.number, job);
@@ -256,6 +257,7 @@ impl Queue {
     }
 
     fn forget(&mut self, number: JobNumber) {
+        self.last_job = self.last_job.max(number.0);
         // Only finished jobs are forgotten; cancelling first keeps the indices whole whatever the records say.
         self.cancel(number, 0);
         if let Some(job) = self.jobs.remove(&number) {

@@ -22,10 +22,8 @@ impl Queue {
                 Err(Refusal::OtherOwner(job.owner.clone()))
             };
         }
-        // The newest job is never forgotten, so that no number is given twice.
-        let last = self.jobs.last_key_value().map_or(0, |(number, _)| number.0);
         Ok(vec![Event::JobCreated {
-            job: JobNumber(last + 1),
+            job: JobNumber(self.last_job + 1),
             id,
             owner,
             name,

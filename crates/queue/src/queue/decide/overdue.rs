@@ -21,11 +21,9 @@ impl Queue {
         {
             return self.out_of_time(*worker, *attempt, now);
         }
-        // The newest job stays, so that its number is not given again.
-        let newest = self.jobs.last_key_value().map(|(number, _)| *number);
-        let mut old = self.finished.iter().take(2);
-        let old = old.find(|(ended_unix_ms, job)| {
-            Some(*job) != newest && ended_unix_ms.saturating_add(self.config.keep_ms) <= now.unix_ms
+        let oldest = self.finished.first();
+        let old = oldest.filter(|(ended_unix_ms, _)| {
+            ended_unix_ms.saturating_add(self.config.keep_ms) <= now.unix_ms
         });
         old.map(|(_, job)| Event::JobForgotten { job: *job })
             .into_iter()
