@@ -98,11 +98,12 @@ impl Rotation {
     pub fn angle_to_deg(&self, other: &Self) -> f64 {
         let relative = self.0.transpose() * other.0;
         let cosine = (relative.trace() - 1.0) / 2.0;
-        let sine = libm::sqrt(
-            libm::pow(relative[(2, 1)] - relative[(1, 2)], 2.0)
-                + libm::pow(relative[(0, 2)] - relative[(2, 0)], 2.0)
-                + libm::pow(relative[(1, 0)] - relative[(0, 1)], 2.0),
-        ) / 2.0;
+        let twice_sine = Vector3::new(
+            relative[(2, 1)] - relative[(1, 2)],
+            relative[(0, 2)] - relative[(2, 0)],
+            relative[(1, 0)] - relative[(0, 1)],
+        );
+        let sine = twice_sine.norm() / 2.0;
         libm::atan2(sine, cosine).to_degrees()
     }
 }
