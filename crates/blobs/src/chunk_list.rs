@@ -122,6 +122,12 @@ impl ChunkList {
         })
     }
 
+    /// Whether the chunk at `chunk_index` has this size: what can be said before its bytes are read.
+    pub fn verify_size(&self, chunk_index: u64, size_bytes: u64) -> bool {
+        self.chunk_range(chunk_index)
+            .is_some_and(|range| range.end - range.start == size_bytes)
+    }
+
     /// Checks that `bytes` are the chunk at `chunk_index`.
     ///
     /// # Errors
@@ -132,7 +138,7 @@ impl ChunkList {
             chunk_index,
         };
         let range = self.chunk_range(chunk_index).ok_or(corrupt)?;
-        if bytes.len() as u64 != range.end - range.start {
+        if !self.verify_size(chunk_index, bytes.len() as u64) {
             return Err(corrupt);
         }
         let actual = if self.chunk_count() == 1 {

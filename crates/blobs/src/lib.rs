@@ -1,14 +1,17 @@
 //! Blobs: immutable bytes named by their BLAKE3 digest, moved and checked in chunks of 1 MiB.
 //!
-//! [`Hasher`] names bytes and cuts them; [`BlobClient`] asks a holder for them over the wire. A chunk's digest is a
+//! [`Hasher`] names bytes and cuts them; [`BlobClient`] asks a holder for them over the wire;
+//! [`ChunkCache`] keeps what a worker fetched. A chunk's digest is a
 //! subtree value of the blob's own hash, so a list of chunk digests proves itself, and `b3sum` prints what we store.
 
+mod cache;
 mod chunk_list;
 mod client;
 mod digest;
 mod hasher;
 mod transient;
 
+pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, FetchError};
 pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
 pub use client::{BlobClient, FileProgress, ListError, ReadError, WriteError};
 pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};

@@ -1,0 +1,282 @@
+//! Getting the parts of a blob a task reads: from the folder, and from a holder where it lacks them.
+
+use super::{ChunkCache, LISTS_BYTES_MAX, locked};
+use crate::{BlobClient, BlobRef, ChunkList, Digest, ListError, ReadError};
+use bytes::Bytes;
+use dewar_proto::limits::CHUNK_BYTES;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::{io, ops::Range, sync::Arc, time::Duration};
+
+/// Chunks on their way at once for one blob: enough to hide a delay of 20 ms on a link of 1 GB/s between neighbours.
+const CHUNKS_FETCHING_MAX: usize = 4;
+
+/// Tries of one chunk before the caller hears of it.
+const TRIES_MAX: u32 = 5;
+
+/// The first pause between two tries; each is twice the one before. All of them together: 3 s.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why the parts of a blob are not here.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The holder did not give the chunk list.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The holder did not give a chunk.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A range lies outside the blob.
+    #[error(
+        "bytes {}..{} lie outside blob {} of {} bytes",
+        range.start, range.end, blob.digest, blob.size_bytes
+    )]
+    Range {
+        /// The blob.
+        blob: BlobRef,
+        /// The range.
+        range: Range<u64>,
+    },
+    /// A thread of the cache died.
+    #[error("the cache failed")]
+    Cache(#[source] io::Error),
+}
+
+impl FetchError {
+    /// Whether the same fetch may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::List(error) => error.is_transient(),
+            Self::Read(error) => error.is_transient(),
+            Self::Range { .. } => false,
+            Self::Cache(_) => true,
+        }
+    }
+}
+
+impl ChunkCache {
+    /// The chunks that cover `ranges`, each with its offset in the blob, ascending. No ranges means all of it.
+    ///
+    /// Only chunks that are not in the folder travel, each once however many slots want it; every one was checked.
+    /// A chunk that does not come, or comes broken, is tried again a few times.
+    ///
+    /// # Errors
+    /// If a chunk does not come in the end; [`FetchError::is_transient`] says whether to try again later.
+    pub async fn fetch(
+        &self,
+        client: &BlobClient,
+        blob: BlobRef,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<(u64, Bytes)>, FetchError> {
+        let wanted = chunks_covering(blob, ranges)?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = self.list(client, blob).await?;
+        stream::iter(wanted.into_iter().flatten())
+            .map(|chunk_index| {
+                let list = Arc::clone(&list);
+                async move {
+                    let bytes = self.chunk(client, &list, chunk_index).await?;
+                    Ok((chunk_index * CHUNK_BYTES, bytes))
+                }
+            })
+            .buffered(CHUNKS_FETCHING_MAX)
+            .try_collect()
+            .await
+    }
+
+    async fn chunk(
+        &self,
+        client: &BlobClient,
+        list: &Arc<ChunkList>,
+        chunk_index: u64,
+    ) -> Result<Bytes, FetchError> {
+        let digest = list.chunk_digest(chunk_index).unwrap_or(list.blob().digest);
+        let turn = self.turn(digest);
+        let guard = turn.lock().await;
+        let found = self.look(list, chunk_index).await?;
+        let bytes = match found {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = read_again(client, list, chunk_index).await?;
+                self.keep(list, chunk_index, bytes).await?
+            }
+        };
+        drop(guard);
+        self.end_turn(digest, turn);
+        Ok(bytes)
+    }
+
+    async fn look(
+        &self,
+        list: &Arc<ChunkList>,
+        chunk_index: u64,
+    ) -> Result<Option<Bytes>, FetchError> {
+        let (cache, list) = (self.clone(), Arc::clone(list));
+        blocking(move || cache.get(&list, chunk_index)).await
+    }
+
+    /// Writes a chunk to the folder and gives it back from there, so that slots share its memory. A disk that is full
+    /// makes the cache useless, not the task: the bytes we have are as good.
+    async fn keep(
+        &self,
+        list: &Arc<ChunkList>,
+        chunk_index: u64,
+        bytes: Bytes,
+    ) -> Result<Bytes, FetchError> {
+        let (cache, list) = (self.clone(), Arc::clone(list));
+        blocking(move || {
+            if let Err(error) = cache.put(&list, chunk_index, &bytes) {
+                tracing::warn!(%error, "cannot keep a chunk in the cache");
+                return bytes;
+            }
+            cache.get(&list, chunk_index).unwrap_or(bytes)
+        })
+        .await
+    }
+
+    async fn list(&self, client: &BlobClient, blob: BlobRef) -> Result<Arc<ChunkList>, FetchError> {
+        if let Some(list) = ChunkList::of_one_chunk(blob) {
+            return Ok(Arc::new(list));
+        }
+        let known = locked(&self.shared.lists).get(&blob.digest).cloned();
+        // The same digest with another size is another claim, to be judged by the holder.
+        if let Some(list) = known.filter(|list| list.blob() == blob) {
+            return Ok(list);
+        }
+        let mut tries = Tries::default();
+        let list = loop {
+            match client.chunk_list(blob).await {
+                Ok(list) => break Arc::new(list),
+                Err(error) if error.is_transient() && tries.more().await => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut lists = locked(&self.shared.lists);
+        let bytes: usize = lists.values().map(|list| list.digests().len()).sum();
+        if bytes + list.digests().len() > LISTS_BYTES_MAX {
+            lists.clear();
+        }
+        lists.insert(blob.digest, Arc::clone(&list));
+        Ok(list)
+    }
+
+    fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut fetching = locked(&self.shared.fetching);
+        // Turns whose fetch failed or was dropped stay behind; they go here, so that the map stays as small as the
+        // number of fetches under way.
+        fetching.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(fetching.entry(digest).or_default())
+    }
+
+    fn end_turn(&self, digest: Digest, turn: Arc<tokio::sync::Mutex<()>>) {
+        let mut fetching = locked(&self.shared.fetching);
+        drop(turn);
+        if fetching
+            .get(&digest)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
+            fetching.remove(&digest);
+        }
+    }
+}
+
+/// The chunks that cover `ranges`, as ascending disjoint runs of indices: a run costs nothing however long it is, and
+/// what a task says about a blob is not to be believed before the chunk list proved it.
+fn chunks_covering(blob: BlobRef, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, FetchError> {
+    let whole = [0..blob.size_bytes];
+    let ranges = if ranges.is_empty() { &whole } else { ranges };
+    if let Some(range) = ranges
+        .iter()
+        .find(|range| range.start > range.end || range.end > blob.size_bytes)
+    {
+        let range = range.clone();
+        return Err(FetchError::Range { blob, range });
+    }
+    let mut runs: Vec<_> = ranges
+        .iter()
+        .filter(|range| !range.is_empty())
+        .map(|range| range.start / CHUNK_BYTES..range.end.div_ceil(CHUNK_BYTES))
+        .collect();
+    runs.sort_by_key(|run| run.start);
+    runs.dedup_by(|later, earlier| {
+        let touches = later.start <= earlier.end;
+        if touches {
+            earlier.end = earlier.end.max(later.end);
+        }
+        touches
+    });
+    Ok(runs)
+}
+
+async fn read_again(
+    client: &BlobClient,
+    list: &ChunkList,
+    chunk_index: u64,
+) -> Result<Bytes, FetchError> {
+    let mut tries = Tries::default();
+    loop {
+        match client.read_chunk(list, chunk_index).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.is_transient() && tries.more().await => {
+                tracing::debug!(blob = %list.blob().digest, chunk_index, %error, "fetching a chunk again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tries of one thing, with pauses between them.
+#[derive(Default)]
+struct Tries {
+    done: u32,
+}
+
+impl Tries {
+    /// Pauses before another try, or says that there were enough.
+    async fn more(&mut self) -> bool {
+        self.done += 1;
+        if self.done >= TRIES_MAX {
+            return false;
+        }
+        tokio::time::sleep(PAUSE * 2_u32.pow(self.done - 1)).await;
+        true
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FetchError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| FetchError::Cache(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::single_range_in_vec_init, reason = "one range is one range")]
+    #[test]
+    fn only_covering_chunks_are_wanted() {
+        const C: u64 = CHUNK_BYTES;
+        let check = |size_bytes, ranges: &[Range<u64>], expected: Option<&[Range<u64>]>| {
+            let digest = Digest([0; 32]);
+            let runs = chunks_covering(BlobRef { digest, size_bytes }, ranges).ok();
+            assert_eq!(runs.as_deref(), expected, "{size_bytes} {ranges:?}");
+        };
+        check(5 * C, &[], Some(&[0..5]));
+        check(0, &[], Some(&[]));
+        check(1, &[], Some(&[0..1]));
+        check(5 * C, &[0..1, C - 1..C], Some(&[0..1]));
+        check(
+            5 * C,
+            &[C - 1..C + 1, 4 * C..4 * C + 1],
+            Some(&[0..2, 4..5]),
+        );
+        check(5 * C, &[4 * C..5 * C, 0..1, 0..2 * C], Some(&[0..2, 4..5]));
+        check(5 * C, &[7..7], Some(&[]));
+        check(5 * C, &[4 * C..5 * C + 1], None);
+        check(u64::MAX, &[], Some(&[0..u64::MAX.div_ceil(C)]));
+    }
+}

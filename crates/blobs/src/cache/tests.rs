@@ -1,0 +1,323 @@
+//! The cache on its own, and against a holder that miscounts, corrupts and hangs up.
+
+use super::*;
+use crate::{BlobClient, BlobRef, hash_bytes};
+use dewar_proto::{
+    limits::CHUNK_BYTES,
+    transport,
+    v1::{
+        self, ChunkDigestsRequest, ChunkDigestsResponse, ImportFileRequest, ImportFileResponse,
+        ReadRequest, ReadResponse, StatRequest, StatResponse, WriteRequest,
+        blobs_server::{Blobs, BlobsServer},
+    },
+};
+use futures::{Stream, StreamExt as _, stream};
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicU32, Ordering},
+};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+const MIB: usize = CHUNK_BYTES as usize;
+
+/// Chunks that differ from one another.
+fn sample(length: usize) -> Bytes {
+    (0..length)
+        .map(|index| (index % 251 + index / MIB) as u8)
+        .collect()
+}
+
+/// A holder of one blob whose first reads go wrong.
+struct Holder {
+    bytes: Bytes,
+    list: ChunkList,
+    reads: AtomicU32,
+    corrupt_reads: u32,
+    broken_reads: u32,
+}
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Blobs for Holder {
+    type ReadStream = Messages<ReadResponse>;
+    type ImportFileStream = Messages<ImportFileResponse>;
+
+    async fn stat(&self, _: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn chunk_digests(
+        &self,
+        _: Request<ChunkDigestsRequest>,
+    ) -> Result<Response<ChunkDigestsResponse>, Status> {
+        Ok(Response::new(ChunkDigestsResponse {
+            size_bytes: self.list.blob().size_bytes,
+            digests: self.list.digests().clone(),
+        }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let range = request.into_inner().range.unwrap_or_default();
+        let start = range.offset_bytes as usize;
+        let mut data = self.bytes.slice(start..start + range.length_bytes as usize);
+        let read = self.reads.fetch_add(1, Ordering::SeqCst);
+        let half = data.slice(..data.len() / 2);
+        let messages = if read < self.corrupt_reads {
+            let mut changed = data.to_vec();
+            changed[7] ^= 1;
+            data = changed.into();
+            vec![Ok(ReadResponse { data })]
+        } else if read < self.corrupt_reads + self.broken_reads {
+            vec![
+                Ok(ReadResponse { data: half }),
+                Err(Status::unavailable("going away")),
+            ]
+        } else {
+            vec![Ok(ReadResponse { data })]
+        };
+        Ok(Response::new(stream::iter(messages).boxed()))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<v1::BlobRef>, Status> {
+        // Answers at once and reads nothing, as for a blob that is there already.
+        drop(request);
+        Ok(Response::new(self.list.blob().into()))
+    }
+
+    async fn import_file(
+        &self,
+        _: Request<ImportFileRequest>,
+    ) -> Result<Response<Self::ImportFileStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+async fn serve(bytes: Bytes, corrupt_reads: u32, broken_reads: u32) -> (Arc<Holder>, BlobClient) {
+    let holder = Arc::new(Holder {
+        list: hash_bytes(&bytes),
+        bytes,
+        reads: AtomicU32::new(0),
+        corrupt_reads,
+        broken_reads,
+    });
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let server = Server::builder().add_service(BlobsServer::from_arc(Arc::clone(&holder)));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let channel = transport::channel(&address.to_string(), "ada.secret".parse().unwrap()).unwrap();
+    (holder, BlobClient::new(channel))
+}
+
+fn joined(parts: Vec<(u64, Bytes)>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for (offset, bytes) in parts {
+        assert_eq!(offset, joined.len() as u64);
+        joined.extend_from_slice(&bytes);
+    }
+    joined
+}
+
+fn chunk_files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder.join("chunks"))
+        .unwrap()
+        .flat_map(|shelf| fs::read_dir(shelf.unwrap().path()).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_fetched_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample(3 * MIB + 17);
+    let (holder, client) = serve(bytes.clone(), 0, 0).await;
+    let blob = holder.list.blob();
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let parts = cache.fetch(&client, blob, &[]).await.unwrap();
+    assert_eq!(joined(parts), bytes);
+    assert_eq!(holder.reads.load(Ordering::SeqCst), 4);
+    assert_eq!(cache.size_bytes(), bytes.len() as u64);
+
+    // The same folder in another process, or after a restart.
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    assert_eq!(cache.size_bytes(), bytes.len() as u64);
+    let parts = cache.fetch(&client, blob, &[]).await.unwrap();
+    assert_eq!(joined(parts), bytes);
+    assert_eq!(holder.reads.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+#[expect(clippy::single_range_in_vec_init, reason = "one range is one range")]
+async fn only_what_covers_the_ranges_travels() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample(4 * MIB);
+    let (holder, client) = serve(bytes.clone(), 0, 0).await;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let blob = holder.list.blob();
+    let mib = CHUNK_BYTES;
+    let parts = cache
+        .fetch(&client, blob, &[2 * mib - 1..2 * mib + 1])
+        .await
+        .unwrap();
+    assert_eq!(
+        parts,
+        [
+            (mib, bytes.slice(MIB..2 * MIB)),
+            (2 * mib, bytes.slice(2 * MIB..3 * MIB))
+        ]
+    );
+    assert_eq!(holder.reads.load(Ordering::SeqCst), 2);
+    let outside = cache.fetch(&client, blob, &[0..4 * mib + 1]).await;
+    assert!(!outside.unwrap_err().is_transient());
+}
+
+#[tokio::test]
+async fn an_absurd_size_is_refused_by_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (holder, client) = serve(sample(2 * MIB), 0, 0).await;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let blob = BlobRef {
+        size_bytes: u64::MAX,
+        ..holder.list.blob()
+    };
+    assert!(cache.fetch(&client, blob, &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn slots_that_want_the_same_chunk_fetch_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample(2 * MIB);
+    let (holder, client) = serve(bytes.clone(), 0, 0).await;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let blob = holder.list.blob();
+    let fetches = (0..8).map(|_| cache.fetch(&client, blob, &[]));
+    for parts in futures::future::join_all(fetches).await {
+        assert_eq!(joined(parts.unwrap()), bytes);
+    }
+    assert_eq!(holder.reads.load(Ordering::SeqCst), 2);
+    assert!(locked(&cache.shared.fetching).is_empty());
+}
+
+#[tokio::test]
+async fn corrupt_and_broken_reads_are_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample(MIB + 1);
+    let (holder, client) = serve(bytes.clone(), 2, 2).await;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let parts = cache.fetch(&client, holder.list.blob(), &[]).await.unwrap();
+    assert_eq!(joined(parts), bytes);
+    assert_eq!(holder.reads.load(Ordering::SeqCst), 2 + 4);
+}
+
+#[tokio::test]
+async fn a_chunk_that_stays_corrupt_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (holder, client) = serve(sample(1000), u32::MAX, 0).await;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let error = cache
+        .fetch(&client, holder.list.blob(), &[])
+        .await
+        .unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().ends_with("is corrupt"), "{error}");
+    assert_eq!(chunk_files(folder.path()), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn damaged_chunks_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let bytes = sample(2 * MIB);
+    let list = hash_bytes(&bytes);
+    cache.put(&list, 0, &bytes[..MIB]).unwrap();
+    let path = chunk_files(folder.path()).remove(0);
+
+    // As a power cut leaves it: named, but not all there.
+    fs::write(&path, &bytes[..1000]).unwrap();
+    assert_eq!(cache.get(&list, 0), None);
+    assert!(!path.exists());
+
+    let mut changed = bytes[..MIB].to_vec();
+    changed[MIB - 1] ^= 1;
+    fs::write(&path, changed).unwrap();
+    assert_eq!(cache.get(&list, 0), None);
+    assert!(!path.exists());
+
+    cache.put(&list, 0, &bytes[..MIB]).unwrap();
+    assert_eq!(cache.get(&list, 0).unwrap(), bytes[..MIB]);
+}
+
+#[test]
+fn the_longest_unused_go_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = 10 * CHUNK_BYTES;
+    let cache = ChunkCache::open(folder.path(), limit).unwrap();
+    let bytes = sample(12 * MIB);
+    let list = hash_bytes(&bytes);
+    let chunk = |index: usize| &bytes[index * MIB..(index + 1) * MIB];
+    let old = SystemTime::now() - Duration::from_secs(7200);
+    for index in 0..10 {
+        cache.put(&list, index as u64, chunk(index)).unwrap();
+        let path = cache.shared.path(&list.chunk_digest(index as u64).unwrap());
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(old + Duration::from_secs(index as u64))
+            .unwrap();
+    }
+    // Chunk 0 is used, so chunk 1 is now the oldest; its reader keeps it although it goes.
+    assert!(cache.get(&list, 0).is_some());
+    let file = File::open(cache.shared.path(&list.chunk_digest(1).unwrap())).unwrap();
+    let reader = map(&file).unwrap();
+    cache.put(&list, 10, chunk(10)).unwrap();
+    assert!(cache.size_bytes() <= limit);
+    assert!(cache.get(&list, 0).is_some());
+    assert!(cache.get(&list, 1).is_none());
+    assert_eq!(reader, *chunk(1));
+    assert!(cache.get(&list, 10).is_some());
+}
+
+#[test]
+fn abandoned_files_are_swept_and_fresh_ones_left() {
+    let folder = tempfile::tempdir().unwrap();
+    ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let (fresh, stale) = (
+        folder.path().join("tmp/fresh"),
+        folder.path().join("tmp/stale"),
+    );
+    fs::write(&fresh, "x").unwrap();
+    fs::write(&stale, "x").unwrap();
+    let long_ago = SystemTime::now() - TEMPORARY_AGE_MAX * 2;
+    File::options()
+        .write(true)
+        .open(&stale)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    assert!(fresh.exists() && !stale.exists());
+}
+
+#[tokio::test]
+async fn a_write_may_be_answered_before_it_was_sent() {
+    let bytes = sample(40 * MIB);
+    let (holder, client) = serve(bytes.clone(), 0, 0).await;
+    let blob = client.write_bytes(bytes, None).await.unwrap();
+    assert_eq!(blob, holder.list.blob());
+}
+
+#[tokio::test]
+async fn a_whole_blob_is_checked() {
+    let bytes = sample(2 * MIB + 3);
+    let (holder, client) = serve(bytes.clone(), 1, 0).await;
+    let blob = holder.list.blob();
+    assert!(client.read_blob(&blob).await.unwrap_err().is_transient());
+    assert_eq!(client.read_blob(&blob).await.unwrap(), bytes);
+}
