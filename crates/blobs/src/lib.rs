@@ -1,7 +1,7 @@
 //! Blobs: immutable bytes named by their BLAKE3 digest, moved and checked in chunks of 1 MiB.
 //!
 //! [`Hasher`] names bytes and cuts them; [`BlobClient`] asks a holder for them over the wire;
-//! [`ChunkCache`] keeps what a worker fetched. A chunk's digest is a
+//! [`ChunkCache`] keeps what a worker fetched, [`BlobStore`] what a broker owns. A chunk's digest is a
 //! subtree value of the blob's own hash, so a list of chunk digests proves itself, and `b3sum` prints what we store.
 
 mod cache;
@@ -9,6 +9,7 @@ mod chunk_list;
 mod client;
 mod digest;
 mod hasher;
+mod store;
 mod transient;
 
 pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, FetchError};
@@ -16,4 +17,5 @@ pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
 pub use client::{BlobClient, FileProgress, ListError, ReadError, WriteError};
 pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};
 pub use hasher::{Hasher, hash_bytes, hash_file};
+pub use store::{BlobStore, BlobWriter, ImportError, LoadError, LoadedBlob, Pin, SaveError, Swept};
 pub use transient::is_transient;

@@ -26,7 +26,7 @@ impl Shared {
         if *size_bytes <= self.size_bytes_max {
             return Ok(());
         }
-        candidates.sort_by(|a, b| a.used_at.cmp(&b.used_at));
+        candidates.sort_by_key(|chunk| chunk.used_at);
         let goal_bytes = self.size_bytes_max - self.size_bytes_max / 10;
         for chunk in candidates {
             if *size_bytes <= goal_bytes {

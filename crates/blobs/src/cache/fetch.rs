@@ -184,8 +184,11 @@ impl ChunkCache {
 /// The chunks that cover `ranges`, as ascending disjoint runs of indices: a run costs nothing however long it is, and
 /// what a task says about a blob is not to be believed before the chunk list proved it.
 fn chunks_covering(blob: BlobRef, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>, FetchError> {
-    let whole = [0..blob.size_bytes];
-    let ranges = if ranges.is_empty() { &whole } else { ranges };
+    let whole = 0..blob.size_bytes;
+    let ranges = match ranges {
+        [] => std::slice::from_ref(&whole),
+        _ => ranges,
+    };
     if let Some(range) = ranges
         .iter()
         .find(|range| range.start > range.end || range.end > blob.size_bytes)

@@ -1,0 +1,165 @@
+//! Writing blobs: checked while they come in, and there only when they are whole and on disk.
+
+use super::{BlobStore, Shared, durable};
+use crate::{BlobRef, Digest, Hasher};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+use tempfile::NamedTempFile;
+
+/// Left free on the disk: the store beside the blobs needs room to note what happens, also that blobs are given up.
+const FREE_BYTES_MIN: u64 = 256 << 20;
+
+/// A blob on its way in. Dropped unfinished, it leaves nothing behind.
+#[derive(Debug)]
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    blob: BlobRef,
+    hasher: Hasher,
+    file: NamedTempFile,
+}
+
+/// Why a blob was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// More bytes came than were announced, or fewer.
+    #[error("blob {} was announced with {} bytes, but {received} came", blob.digest, blob.size_bytes)]
+    Length {
+        /// What was announced.
+        blob: BlobRef,
+        /// What came, as far as it was taken.
+        received: u64,
+    },
+    /// Other bytes came than were announced.
+    #[error("the bytes sent as blob {expected} hash to {actual}")]
+    Digest {
+        /// What was announced.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// There is no room.
+    #[error(
+        "the broker's disk is full: a blob of {size_bytes} bytes does not fit into {free_bytes} free bytes, of which {FREE_BYTES_MIN} stay free"
+    )]
+    Full {
+        /// Of the blob.
+        size_bytes: u64,
+        /// On the disk.
+        free_bytes: u64,
+    },
+    /// The disk does not take it.
+    #[error("cannot write blob {blob}")]
+    Io {
+        /// Which.
+        blob: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BlobStore {
+    /// Begins to write a blob.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub fn writer(&self, blob: BlobRef) -> Result<BlobWriter, SaveError> {
+        let shared = Arc::clone(&self.shared);
+        let free_bytes = shared.free_bytes();
+        // Where the file system does not say, we shall see.
+        if free_bytes.is_some_and(|free| blob.size_bytes > free.saturating_sub(FREE_BYTES_MIN)) {
+            return Err(SaveError::Full {
+                size_bytes: blob.size_bytes,
+                free_bytes: free_bytes.unwrap_or_default(),
+            });
+        }
+        let file = NamedTempFile::new_in(shared.temporary_folder())
+            .map_err(|source| shared.save_error(&blob, source))?;
+        Ok(BlobWriter {
+            shared,
+            blob,
+            hasher: Hasher::new(),
+            file,
+        })
+    }
+}
+
+impl BlobWriter {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// If they are more than were announced, or the disk does not take them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), SaveError> {
+        let received = self.hasher.size_bytes() + bytes.len() as u64;
+        if received > self.blob.size_bytes {
+            let blob = self.blob;
+            return Err(SaveError::Length { blob, received });
+        }
+        self.hasher.update(bytes);
+        self.file
+            .write_all(bytes)
+            .map_err(|source| self.shared.save_error(&self.blob, source))
+    }
+
+    /// Checks that the blob is the one announced, and makes it durable.
+    ///
+    /// # Errors
+    /// If it is another one, or the disk does not take it.
+    pub fn finish(self) -> Result<(), SaveError> {
+        let Self {
+            shared,
+            blob,
+            hasher,
+            file,
+        } = self;
+        let list = hasher.finish();
+        let received = list.blob().size_bytes;
+        if received != blob.size_bytes {
+            return Err(SaveError::Length { blob, received });
+        }
+        if list.blob().digest != blob.digest {
+            return Err(SaveError::Digest {
+                expected: blob.digest,
+                actual: list.blob().digest,
+            });
+        }
+        // The bytes reach the disk before the lock is taken: others need not wait for that.
+        let failed = |source| shared.save_error(&blob, source);
+        file.as_file().sync_data().map_err(failed)?;
+        let mut index = shared.index();
+        if list.chunk_count() > 1 {
+            durable::write(
+                &shared.temporary_folder(),
+                &shared.list_path(&blob.digest),
+                list.digests(),
+            )
+            .map_err(failed)?;
+        }
+        durable::persist(file, &shared.path(&blob.digest)).map_err(failed)?;
+        index.insert_own(blob);
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Free space for us, if the file system says.
+    fn free_bytes(&self) -> Option<u64> {
+        let status = rustix::fs::statvfs(&self.folder).ok()?;
+        Some(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    fn save_error(&self, blob: &BlobRef, source: io::Error) -> SaveError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SaveError::Full {
+                size_bytes: blob.size_bytes,
+                free_bytes: self.free_bytes().unwrap_or_default(),
+            },
+            _ => SaveError::Io {
+                blob: blob.digest,
+                source,
+            },
+        }
+    }
+}
