@@ -1,3 +1,15 @@
 //! The broker: engine, store, rpc around the queue.
+//!
+//! [`Broker::start`] is all of it; the daemon, tests and `thread:N` start it alike.
 
+mod broker;
+mod config;
+mod data_dir;
+mod engine;
+mod rpc;
 pub mod store;
+
+pub use broker::{Broker, Fault, Running, StartError};
+pub use config::{Config, Patience};
+pub use data_dir::DataDirError;
+pub use engine::{EngineError, EngineFault, EngineHandle};

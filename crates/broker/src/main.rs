@@ -1,2 +1,82 @@
-//! The daemon. 
-fn main() {}
+//! The daemon: read settings, open, serve, wait for a signal, write what is left, exit.
+
+use anyhow::Context as _;
+use clap::Parser;
+use dewar_broker::{Broker, Config};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Keeps the queue of tasks and the data that workers fetch.
+#[derive(Debug, Parser)]
+#[command(name = "dewar-broker", version)]
+struct Settings {
+    /// Address to listen on. Without it: 127.0.0.1:9990, or the next free port up to 9999.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "DEWAR_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Folder for the queue, uploads and results. Without it: dewar/broker among this account's state.
+    #[arg(long, value_name = "DIR", env = "DEWAR_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Folder whose files customers may use where they are. May be given several times.
+    #[arg(
+        long = "export",
+        value_name = "DIR",
+        env = "DEWAR_EXPORT",
+        value_delimiter = ':'
+    )]
+    exports: Vec<PathBuf>,
+    /// Listen beyond this machine although nothing is encrypted yet.
+    #[arg(long, env = "DEWAR_INSECURE")]
+    insecure: bool,
+    #[command(flatten)]
+    log: dewar_settings::LogArgs,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings: Settings = dewar_settings::parse("broker");
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<dewar_broker::StartError>() {
+                Some(_) => ExitCode::from(2),
+                None => ExitCode::from(1),
+            }
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    settings.log.start()?;
+    let data_dir = match settings.data_dir {
+        Some(data_dir) => data_dir,
+        None => dewar_settings::broker_data_dir().context("give --data-dir")?,
+    };
+    // Caught from here on, so that a signal in the first moment is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let mut broker = Broker::start(Config {
+        listen: settings.listen,
+        exports: settings.exports,
+        insecure: settings.insecure,
+        ..Config::new(data_dir)
+    })
+    .await?;
+    println!("dewar-broker listening on {}", broker.address());
+    if settings.insecure {
+        eprintln!("warning: nothing is encrypted; use this on a network that you trust");
+    }
+    // Without systemd there is nobody to notify, which is no fault.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    tokio::select! {
+        ended = broker.wait() => return Ok(ended?),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    broker.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! A whole broker: opened, serving, and stopped in order.
+
+use crate::{
+    config::Config,
+    data_dir::{DataDir, DataDirError},
+    engine::{Engine, EngineFault, unix_ms},
+    rpc::{self, auth::Auth},
+    store::{MemStore, PackError, Packs, Store as _, StoreError},
+};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Where a broker listens if nobody says, and the last port it tries.
+const PORTS: std::ops::RangeInclusive<u16> = 9990..=9999;
+
+/// How long calls may take to end when the broker stops. Customers and workers come back to the next one anyway.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Starts brokers.
+#[derive(Debug)]
+pub struct Broker;
+
+/// A broker that serves. Dropped, it stops without waiting.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    token: String,
+    data_dir: PathBuf,
+    stop: CancellationToken,
+    life: Option<JoinHandle<Result<(), Fault>>>,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder will not do.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pack files do not open.
+    #[error(transparent)]
+    Packs(#[from] PackError),
+    /// An exported folder will not do.
+    #[error("cannot export {}", path.display())]
+    Export {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The address will not do.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address, or the last one that was tried.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others could listen in.
+    #[error(
+        "{0} can be reached from other machines, and nothing is encrypted yet: tokens and data would travel in the open \
+         (on a network that you trust, say --insecure)"
+    )]
+    Insecure(SocketAddr),
+    /// The thread that opened the folder panicked.
+    #[error("opening the data folder was cut short")]
+    Interrupted,
+}
+
+/// Why a broker that served does so no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The disk failed.
+    #[error(transparent)]
+    Engine(#[from] EngineFault),
+    /// The network failed.
+    #[error("the server failed")]
+    Server(#[source] tonic::transport::Error),
+    /// A task of the broker panicked.
+    #[error("a part of the broker was lost")]
+    Lost,
+}
+
+/// What opening the data folder gives.
+struct Opened {
+    folder: DataDir,
+    engine: Engine,
+    handle: crate::engine::EngineHandle,
+}
+
+impl Broker {
+    /// Opens the data folder, rebuilds the queue, and serves.
+    ///
+    /// # Errors
+    /// If the folder, the store or the address will not do.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        if let Some(address) = config.listen
+            && !address.ip().is_loopback()
+            && !config.insecure
+        {
+            return Err(StartError::Insecure(address));
+        }
+        let started_unix_ms = unix_ms();
+        let for_opening = config.clone();
+        let opened = spawn_blocking(move || open(&for_opening)).await;
+        let Opened {
+            folder,
+            engine,
+            handle,
+        } = opened.map_err(|_| StartError::Interrupted)??;
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: any_loopback(0),
+            source,
+        })?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "listening beyond this machine, and nothing is encrypted");
+        }
+        let counts = engine.queue().counts();
+        tracing::info!(
+            broker_start = handle.broker_start(),
+            jobs = engine.queue().jobs().count(),
+            waiting = counts.waiting,
+            "opened {}",
+            folder.path().display()
+        );
+
+        let services = rpc::Services {
+            engine: handle,
+            auth: Auth::new(folder.token()),
+            patience: config.patience,
+            data_dir: folder.path().display().to_string(),
+            started_unix_ms,
+            blob_bytes: Arc::new(|| 0),
+        };
+        let stop = CancellationToken::new();
+        Ok(Running {
+            address,
+            token: folder.token().to_owned(),
+            data_dir: folder.path().to_owned(),
+            life: Some(tokio::spawn(live(
+                engine,
+                services,
+                listener,
+                folder,
+                stop.clone(),
+            ))),
+            stop,
+        })
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The token that opens it.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Asks it to stop; [`Running::wait`] tells when it has.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops it: what it was told by now is written and answered, and its data folder is free afterwards.
+    ///
+    /// # Errors
+    /// If it had failed, or fails on the way.
+    pub async fn shutdown(mut self) -> Result<(), Fault> {
+        self.stop();
+        self.wait().await
+    }
+
+    /// Waits until it has stopped.
+    ///
+    /// # Errors
+    /// If it did so because something failed: its process should end with it.
+    pub async fn wait(&mut self) -> Result<(), Fault> {
+        match &mut self.life {
+            None => Ok(()),
+            Some(life) => {
+                let ended = life.await.unwrap_or(Err(Fault::Lost));
+                self.life = None;
+                ended
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn open(config: &Config) -> Result<Opened, StartError> {
+    for path in &config.exports {
+        let listed = path.read_dir().and_then(|_| path.canonicalize());
+        listed.map_err(|source| StartError::Export {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let folder = DataDir::open(&config.data_dir)?;
+    let store = Box::new(MemStore::default());
+    let packs = Packs::open(&folder.path().join("packs"))?;
+    let queue = config.queue(store.broker_start());
+    let drop_blobs: crate::engine::DropBlobs = Box::new(|_| Box::pin(async {}));
+    let (engine, handle) = Engine::open(store, packs, queue, drop_blobs)?;
+    Ok(Opened {
+        folder,
+        engine,
+        handle,
+    })
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<TcpListener, StartError> {
+    if let Some(address) = address {
+        return TcpListener::bind(address)
+            .await
+            .map_err(|source| StartError::Listen { address, source });
+    }
+    let mut failure = None;
+    for port in PORTS {
+        let address = any_loopback(port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                if port != *PORTS.start() {
+                    tracing::warn!(
+                        port,
+                        "port {} is taken; using the next free one",
+                        PORTS.start()
+                    );
+                }
+                return Ok(listener);
+            }
+            Err(source) => {
+                let taken = source.kind() == io::ErrorKind::AddrInUse;
+                failure = Some(StartError::Listen { address, source });
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure.expect("there is at least one port to try"))
+}
+
+fn any_loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Engine and server side by side; when one ends, so does the other. The folder is unlocked last.
+async fn live(
+    engine: Engine,
+    services: rpc::Services,
+    listener: TcpListener,
+    folder: DataDir,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let mut engine = tokio::spawn(engine.run(stop.clone()));
+    let mut server = tokio::spawn(rpc::serve(services, listener, stop.clone()));
+    let first = tokio::select! {
+        ended = &mut engine => {
+            let ended = ended.map_err(|_| Fault::Lost).and_then(|ended| Ok(ended?));
+            stop.cancel();
+            if timeout(GOODBYE, &mut server).await.is_err() {
+                server.abort();
+            }
+            ended
+        }
+        ended = &mut server => {
+            stop.cancel();
+            let ended = match ended {
+                Ok(ended) => ended.map_err(Fault::Server),
+                Err(_) => Err(Fault::Lost),
+            };
+            let engine = (&mut engine).await.map_err(|_| Fault::Lost);
+            ended.and(engine.and_then(|ended| Ok(ended?)))
+        }
+    };
+    drop(folder);
+    first
+}

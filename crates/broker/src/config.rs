@@ -1,0 +1,62 @@
+//! What a broker is told at its start.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Settings of one broker. [`Config::new`] gives all defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it keeps everything. Made if need be, and locked.
+    pub data_dir: PathBuf,
+    /// Where it listens. None: 127.0.0.1:9990, or the next free port up to 9999.
+    pub listen: Option<SocketAddr>,
+    /// Folders whose files customers may import by path.
+    pub exports: Vec<PathBuf>,
+    /// Whether it may listen beyond this machine although nothing is encrypted.
+    pub insecure: bool,
+    /// How long it waits for workers.
+    pub patience: Patience,
+}
+
+/// How long the broker waits for workers. Tests are less patient than labs.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How often workers give a sign of life.
+    pub heartbeat: Duration,
+    /// A worker silent for so long is lost.
+    pub lease: Duration,
+    /// A worker whose connection closed is lost after so long without a new hello.
+    pub reconnect: Duration,
+}
+
+impl Config {
+    /// All defaults, for a data folder.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: None,
+            exports: Vec::new(),
+            insecure: false,
+            patience: Patience::default(),
+        }
+    }
+
+    /// How patient the queue is to be.
+    pub(crate) fn queue(&self, broker_start: u64) -> dewar_queue::Config {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        dewar_queue::Config {
+            lease_ms: ms(self.patience.lease),
+            reconnect_ms: ms(self.patience.reconnect),
+            ..dewar_queue::Config::new(broker_start)
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(5),
+            lease: Duration::from_secs(30),
+            reconnect: Duration::from_secs(5),
+        }
+    }
+}

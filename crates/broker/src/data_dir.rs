@@ -1,0 +1,171 @@
+//! The data folder: one broker at a time, and the token that opens it.
+
+use rand::{TryRng as _, rngs::SysRng};
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// A data folder that is ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    token: String,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// A file or folder would not do as it was told.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another broker runs on it.
+    #[error("another broker runs on {}", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file `token` was edited.
+    #[error("{} holds no token of the form NAME.SECRET; delete it to have a new one made", path.display())]
+    BadToken {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl DataDir {
+    /// Makes the folder and its token if need be, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::Io {
+                action,
+                path,
+                source,
+            }
+        };
+        // Only its own account reads what a lab has not published.
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(path).map_err(failed("make", path))?;
+        let path = fs::canonicalize(path).map_err(failed("find", path))?;
+
+        let lock_path = path.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
+        }
+
+        let token_path = path.join("token");
+        let token = match fs::read_to_string(&token_path) {
+            Ok(token) => token.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_token(&path, &token_path).map_err(failed("write", &token_path))?
+            }
+            Err(error) => return Err(failed("read", &token_path)(error)),
+        };
+        if token.parse::<dewar_proto::Token>().is_err() {
+            return Err(DataDirError::BadToken { path: token_path });
+        }
+        Ok(Self {
+            path,
+            token,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+/// Writes a new token, whole or not at all.
+fn make_token(folder: &Path, path: &Path) -> io::Result<String> {
+    let user = std::env::var("USER").unwrap_or_default();
+    let user: String = user
+        .chars()
+        .filter(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_'))
+        .collect();
+    let user = if user.is_empty() { "dewar" } else { &user };
+    let mut secret = [0; 24];
+    SysRng
+        .try_fill_bytes(&mut secret)
+        .map_err(io::Error::other)?;
+    let token = format!("{user}.{}", hex(&secret));
+
+    let beside = folder.join("token.new");
+    // A leftover of a start that was cut short, perhaps.
+    let _ = fs::remove_file(&beside);
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    writeln!(file, "{token}")?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(token)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_token_is_made_once_and_for_the_account_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/data");
+        let first = DataDir::open(&path).unwrap().token().to_owned();
+        assert_eq!(DataDir::open(&path).unwrap().token(), first);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path.join("token")), 0o600);
+        assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn a_folder_has_one_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDir::open(folder.path()).unwrap();
+        let second = DataDir::open(folder.path()).unwrap_err();
+        assert!(matches!(second, DataDirError::InUse { .. }));
+        drop(first);
+        DataDir::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn an_edited_token_is_not_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "no dot").unwrap();
+        let error = DataDir::open(folder.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::BadToken { .. }));
+    }
+}

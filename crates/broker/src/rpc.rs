@@ -1,0 +1,105 @@
+//! The wire's end: services that translate between messages and commands, and the server they run on.
+//!
+//! One file a service. Every field is checked here; nothing past this folder sees a generated type.
+
+mod admin;
+pub(crate) mod auth;
+pub(crate) mod convert;
+mod fleet;
+mod jobs;
+
+use crate::{config::Patience, engine::EngineHandle};
+use auth::Auth;
+use dewar_proto::{
+    limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES},
+    v1::{
+        DESCRIPTORS, admin_server::AdminServer, fleet_server::FleetServer, jobs_server::JobsServer,
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// Calls one connection may have open: a worker has a few, a customer some tens.
+const STREAM_COUNT_MAX: u32 = 1024;
+
+/// Bytes of one call's headers; a token is a hundred.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Tells how many bytes of blobs are kept.
+pub(crate) type BlobBytes = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What the services need.
+pub(crate) struct Services {
+    pub(crate) engine: EngineHandle,
+    pub(crate) auth: Auth,
+    pub(crate) patience: Patience,
+    pub(crate) data_dir: String,
+    pub(crate) started_unix_ms: u64,
+    pub(crate) blob_bytes: BlobBytes,
+}
+
+/// Serves until told to stop, and then until every call has ended.
+///
+/// # Errors
+/// If the listener fails.
+pub(crate) async fn serve(
+    services: Services,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let Services {
+        engine,
+        auth,
+        patience,
+        data_dir,
+        started_unix_ms,
+        blob_bytes,
+    } = services;
+    let about = admin::About {
+        host_name: dewar_settings::host_name(),
+        started_unix_ms,
+        data_dir,
+    };
+
+    let jobs = JobsServer::new(jobs::JobsService::new(engine.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    // The empty name stands for the broker as a whole.
+    health_reporter
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors were made by the compiler");
+
+    // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(STREAM_COUNT_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(InterceptedService::new(jobs, auth.clone()))
+        .add_service(InterceptedService::new(fleet, auth.clone()))
+        .add_service(InterceptedService::new(admin, auth))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
+}

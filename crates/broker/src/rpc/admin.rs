@@ -1,0 +1,158 @@
+//! The service Admin: what the people who run the machines ask.
+
+use super::convert;
+use crate::engine::{EngineHandle, View};
+use dewar_proto::{PROTOCOL, v1};
+use dewar_queue::{Command, Worker, WorkerId};
+use tonic::{Request, Response, Status};
+
+/// What does not change while the broker runs.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) host_name: String,
+    pub(super) started_unix_ms: u64,
+    pub(super) data_dir: String,
+}
+
+pub(super) struct AdminService {
+    engine: EngineHandle,
+    about: About,
+    blob_bytes: super::BlobBytes,
+}
+
+impl AdminService {
+    pub(super) fn new(engine: EngineHandle, about: About, blob_bytes: super::BlobBytes) -> Self {
+        Self {
+            engine,
+            about,
+            blob_bytes,
+        }
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.engine.query(look).await.map_err(convert::status)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::admin_server::Admin for AdminService {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let About {
+            host_name,
+            started_unix_ms,
+            data_dir,
+        } = self.about.clone();
+        let broker_start = self.engine.broker_start();
+        let blob_bytes = (self.blob_bytes)();
+        let status = self.look(move |View { queue, .. }| v1::StatusResponse {
+            protocol: Some(PROTOCOL),
+            program_version: env!("CARGO_PKG_VERSION").into(),
+            host_name,
+            started_unix_ms,
+            broker_start,
+            data_dir,
+            job_count: queue.jobs().count() as u64,
+            waiting_count: queue.counts().waiting,
+            running_count: queue.counts().running,
+            worker_count: queue.workers().count() as u64,
+            slot_count: queue
+                .workers()
+                .map(|worker| u64::from(worker.hello().slot_count))
+                .sum(),
+            blob_bytes,
+        });
+        status.await.map(Response::new)
+    }
+
+    async fn list_workers(
+        &self,
+        _request: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        let workers = self.look(|view| {
+            let workers = view.queue.workers();
+            let mut workers: Vec<_> = workers.map(|worker| worker_of(view, worker)).collect();
+            workers.sort_by(|a, b| (&a.name, &a.worker_id).cmp(&(&b.name, &b.worker_id)));
+            workers
+        });
+        let workers = workers.await?;
+        Ok(Response::new(v1::ListWorkersResponse { workers }))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        let v1::DrainRequest {
+            workers: asked,
+            all,
+        } = request.into_inner();
+        if asked.is_empty() != all {
+            let problem = "name workers or set `all`, one of the two";
+            return Err(convert::invalid("workers", problem));
+        }
+        let chosen = self.look(move |view| choose(view, &asked)).await?;
+        let mut workers = Vec::new();
+        for (id, name) in chosen? {
+            // A worker may leave between the look and the command: then it needs no telling.
+            if self
+                .engine
+                .command(Command::Drain { worker: id })
+                .await
+                .is_ok()
+            {
+                workers.push(name);
+            }
+        }
+        workers.sort();
+        Ok(Response::new(v1::DrainResponse { workers }))
+    }
+}
+
+/// The workers of these names or ids; all if none is given.
+fn choose(view: View<'_>, asked: &[String]) -> Result<Vec<(WorkerId, String)>, Status> {
+    let mut chosen = Vec::new();
+    let mut found = vec![false; asked.len()];
+    for worker in view.queue.workers() {
+        let hello = worker.hello();
+        let id = uuid::Uuid::from_bytes(hello.id.0).simple().to_string();
+        let mut wanted = asked.is_empty();
+        for (name, found) in asked.iter().zip(&mut found) {
+            if **name == *hello.name || *name == id {
+                (wanted, *found) = (true, true);
+            }
+        }
+        if wanted {
+            chosen.push((hello.id, hello.name.to_string()));
+        }
+    }
+    match asked.iter().zip(&found).find(|(_, found)| !**found) {
+        Some((name, _)) => Err(Status::not_found(format!("no worker is named {name:?}"))),
+        None => Ok(chosen),
+    }
+}
+
+fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
+    let hello = worker.hello();
+    let (info, joined_unix_ms) = view.fleet.info(hello.id).unzip();
+    v1::Worker {
+        worker_id: hello.id.0.into(),
+        name: hello.name.to_string(),
+        host_name: info.map_or_else(String::new, |info| info.host_name.clone()),
+        slot_count: hello.slot_count,
+        running_count: u32::try_from(worker.running_count()).unwrap_or(u32::MAX),
+        kinds: hello.kinds.iter().map(convert::kind_to_wire).collect(),
+        site: info.map_or_else(String::new, |info| info.site.clone()),
+        program_version: info.map_or_else(String::new, |info| info.program_version.clone()),
+        draining: worker.is_draining(),
+        connected: worker.is_connected(),
+        succeeded_count: worker.succeeded_count(),
+        failed_count: worker.failed_count(),
+        joined_unix_ms: joined_unix_ms.unwrap_or(0),
+    }
+}

@@ -1,0 +1,356 @@
+//! From the wire to our types and back. What is wrong with a message is said with the name of its field.
+
+use crate::{
+    engine::{Address, EngineError, read_payload},
+    store::PackReader,
+};
+use dewar_proto::{limits::PAYLOAD_INLINE_BYTES_MAX, v1};
+use dewar_queue::{
+    AttemptId, BlobRef, Digest, Failure, FailureClass, Input, JobId, Kind, Outcome, OutcomeResult,
+    Output, Payload, Refusal, TaskResult, TaskSpec, TaskState, WorkerId,
+};
+use std::sync::Arc;
+use tonic::Status;
+
+/// Bytes of a name, such as a job's, a kind's or a host's.
+pub(super) const NAME_BYTES_MAX: usize = 256;
+
+/// Blobs one task reads or gives: more than the shards and blocks of any refinement.
+const BLOB_COUNT_MAX: usize = 4096;
+
+/// Parts of one blob that one task reads: a block of particles has some hundreds.
+const RANGE_COUNT_MAX: usize = 65_536;
+
+/// Tries nobody needs more of.
+const ATTEMPT_COUNT_MAX: u32 = 100;
+
+/// Tries if the customer does not say.
+const ATTEMPT_COUNT_DEFAULT: u32 = 3;
+
+/// Bytes of a failure's reason that are kept. Kernels may print whole logs into it.
+const REASON_BYTES_MAX: usize = 2048;
+
+/// A field that will not do.
+pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(format!("{field}: {problem}"))
+}
+
+/// The one place that chooses codes for what the queue refuses.
+pub(crate) fn status(error: EngineError) -> Status {
+    let text = error.to_string();
+    match error {
+        EngineError::Gone => Status::unavailable(text),
+        EngineError::Refused(refusal) => match refusal {
+            Refusal::UnknownJob => Status::not_found(text),
+            Refusal::Gap { .. } | Refusal::JobClosed(_) | Refusal::UnknownWorker => {
+                Status::failed_precondition(text)
+            }
+            Refusal::OtherOwner(_) => Status::already_exists(text),
+            Refusal::QueueFull { .. } => Status::resource_exhausted(text),
+            Refusal::AbsurdWorker => Status::invalid_argument(text),
+        },
+    }
+}
+
+fn array<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], Status> {
+    let wrong = |_| invalid(field, format!("must be {N} bytes, not {}", bytes.len()));
+    bytes.try_into().map_err(wrong)
+}
+
+pub(crate) fn job_id(field: &str, bytes: &[u8]) -> Result<JobId, Status> {
+    array(field, bytes).map(JobId)
+}
+
+pub(super) fn worker_id(field: &str, bytes: &[u8]) -> Result<WorkerId, Status> {
+    array(field, bytes).map(WorkerId)
+}
+
+pub(super) fn digest(field: &str, bytes: &[u8]) -> Result<Digest, Status> {
+    array(field, bytes).map(Digest)
+}
+
+/// A text for people, on one line.
+pub(super) fn name(field: &str, text: &str) -> Result<Arc<str>, Status> {
+    if text.len() > NAME_BYTES_MAX {
+        let problem = format!(
+            "has {} bytes, at most {NAME_BYTES_MAX} are allowed",
+            text.len()
+        );
+        return Err(invalid(field, problem));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(field, "has control characters"));
+    }
+    Ok(text.into())
+}
+
+pub(super) fn kind(field: &str, kind: Option<v1::Kind>) -> Result<Kind, Status> {
+    let v1::Kind {
+        name: text,
+        version,
+    } = kind.ok_or_else(|| invalid(field, "is missing"))?;
+    let field = format!("{field}.name");
+    let name = name(&field, &text)?;
+    if name.is_empty() {
+        return Err(invalid(&field, "is empty"));
+    }
+    Ok(Kind { name, version })
+}
+
+fn blob(field: &str, blob: Option<v1::BlobRef>) -> Result<BlobRef, Status> {
+    let blob = blob.ok_or_else(|| invalid(field, "is missing"))?;
+    Ok(BlobRef {
+        digest: digest(&format!("{field}.digest"), &blob.digest)?,
+        size_bytes: blob.size_bytes,
+    })
+}
+
+fn payload(field: &str, payload: Option<v1::Payload>) -> Result<Payload, Status> {
+    match payload.and_then(|payload| payload.place) {
+        // Messages without any field set encode to nothing.
+        None => Ok(Payload::Inline(Arc::from([]))),
+        Some(v1::payload::Place::Inline(bytes)) if bytes.len() > PAYLOAD_INLINE_BYTES_MAX => {
+            let problem = format!(
+                "has {} bytes; beyond {PAYLOAD_INLINE_BYTES_MAX} it must be a blob",
+                bytes.len()
+            );
+            Err(invalid(&format!("{field}.inline"), problem))
+        }
+        Some(v1::payload::Place::Inline(bytes)) => Ok(Payload::Inline(Arc::from(&*bytes))),
+        Some(v1::payload::Place::Blob(place)) => {
+            Ok(Payload::Blob(blob(&format!("{field}.blob"), Some(place))?))
+        }
+    }
+}
+
+fn input(field: &str, input: v1::Input) -> Result<Input, Status> {
+    let blob = blob(&format!("{field}.blob"), input.blob)?;
+    if input.ranges.len() > RANGE_COUNT_MAX {
+        let problem = format!(
+            "has {} parts, at most {RANGE_COUNT_MAX}",
+            input.ranges.len()
+        );
+        return Err(invalid(&format!("{field}.ranges"), problem));
+    }
+    let mut end = 0;
+    let mut ranges = Vec::with_capacity(input.ranges.len());
+    for (index, range) in input.ranges.iter().enumerate() {
+        let (offset, length) = (range.offset_bytes, range.length_bytes);
+        let range_end = offset.checked_add(length);
+        let within = range_end.is_some_and(|range_end| range_end <= blob.size_bytes);
+        if length == 0 || offset < end || !within {
+            let problem = "must be ascending, disjoint, not empty and inside the blob";
+            return Err(invalid(&format!("{field}.ranges[{index}]"), problem));
+        }
+        end = offset + length;
+        ranges.push((offset, length));
+    }
+    Ok(Input { blob, ranges })
+}
+
+pub(super) fn spec(field: &str, spec: v1::TaskSpec) -> Result<TaskSpec, Status> {
+    if spec.inputs.len() > BLOB_COUNT_MAX {
+        let problem = format!("has {} blobs, at most {BLOB_COUNT_MAX}", spec.inputs.len());
+        return Err(invalid(&format!("{field}.inputs"), problem));
+    }
+    if spec.attempts_max > ATTEMPT_COUNT_MAX {
+        let problem = format!("is {}, at most {ATTEMPT_COUNT_MAX}", spec.attempts_max);
+        return Err(invalid(&format!("{field}.attempts_max"), problem));
+    }
+    let inputs = spec.inputs.into_iter().enumerate();
+    Ok(TaskSpec {
+        kind: kind(&format!("{field}.kind"), spec.kind)?,
+        parameters: payload(&format!("{field}.parameters"), spec.parameters)?,
+        inputs: inputs
+            .map(|(index, entry)| input(&format!("{field}.inputs[{index}]"), entry))
+            .collect::<Result<_, _>>()?,
+        attempts_max: match spec.attempts_max {
+            0 => ATTEMPT_COUNT_DEFAULT,
+            count => count,
+        },
+        time_limit_ms: spec.time_limit_ms,
+    })
+}
+
+fn output(field: &str, output: v1::Output) -> Result<Output, Status> {
+    if output.blobs.len() > BLOB_COUNT_MAX {
+        let problem = format!("has {} blobs, at most {BLOB_COUNT_MAX}", output.blobs.len());
+        return Err(invalid(&format!("{field}.blobs"), problem));
+    }
+    let blobs = output.blobs.into_iter().enumerate();
+    Ok(Output {
+        message: payload(&format!("{field}.message"), output.message)?,
+        blobs: blobs
+            .map(|(index, entry)| blob(&format!("{field}.blobs[{index}]"), Some(entry)))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn failure(failure: v1::Failure) -> Failure {
+    let class = match failure.class() {
+        v1::FailureClass::Unspecified | v1::FailureClass::KernelError => FailureClass::KernelError,
+        v1::FailureClass::WorkerLost => FailureClass::WorkerLost,
+        v1::FailureClass::TimedOut => FailureClass::TimedOut,
+        v1::FailureClass::BadInput => FailureClass::BadInput,
+        v1::FailureClass::Dependency => FailureClass::Dependency,
+        v1::FailureClass::KilledWorkers => FailureClass::KilledWorkers,
+    };
+    let mut message = failure.message;
+    if message.len() > REASON_BYTES_MAX {
+        let mut letters = message.char_indices().map(|(at, _)| at);
+        let cut = letters.rfind(|at| *at <= REASON_BYTES_MAX).unwrap_or(0);
+        message.truncate(cut);
+        message.push('…');
+    }
+    Failure { class, message }
+}
+
+pub(super) fn result(
+    field: &str,
+    result: Option<v1::report::Result>,
+) -> Result<TaskResult, Status> {
+    match result {
+        None => Err(invalid(field, "is missing")),
+        Some(v1::report::Result::Succeeded(value)) => Ok(TaskResult::Succeeded(output(
+            &format!("{field}.succeeded"),
+            value,
+        )?)),
+        Some(v1::report::Result::Failed(value)) => Ok(TaskResult::Failed(failure(value))),
+        Some(v1::report::Result::Cancelled(_)) => Ok(TaskResult::Stopped),
+    }
+}
+
+pub(super) fn address(
+    field: &str,
+    task: Option<v1::TaskRef>,
+    attempt: Option<v1::AttemptId>,
+) -> Result<Address, Status> {
+    let task = task.ok_or_else(|| invalid(&format!("{field}.task"), "is missing"))?;
+    let attempt = attempt.ok_or_else(|| invalid(&format!("{field}.attempt"), "is missing"))?;
+    Ok(Address {
+        job: job_id(&format!("{field}.task.job_id"), &task.job_id)?,
+        index: task.index,
+        attempt: AttemptId {
+            broker_start: attempt.broker_start,
+            n: attempt.n,
+        },
+    })
+}
+
+pub(super) fn task_ref(address: Address) -> v1::TaskRef {
+    v1::TaskRef {
+        job_id: address.job.0.into(),
+        index: address.index,
+    }
+}
+
+pub(super) fn attempt_id(address: Address) -> v1::AttemptId {
+    v1::AttemptId {
+        broker_start: address.attempt.broker_start,
+        n: address.attempt.n,
+    }
+}
+
+pub(super) fn kind_to_wire(kind: &Kind) -> v1::Kind {
+    v1::Kind {
+        name: kind.name.to_string(),
+        version: kind.version,
+    }
+}
+
+fn blob_to_wire(blob: &BlobRef) -> v1::BlobRef {
+    v1::BlobRef {
+        digest: blob.digest.0.to_vec(),
+        size_bytes: blob.size_bytes,
+    }
+}
+
+pub(super) fn failure_to_wire(failure: &Failure) -> v1::Failure {
+    let class = match failure.class {
+        FailureClass::KernelError => v1::FailureClass::KernelError,
+        FailureClass::WorkerLost => v1::FailureClass::WorkerLost,
+        FailureClass::TimedOut => v1::FailureClass::TimedOut,
+        FailureClass::BadInput => v1::FailureClass::BadInput,
+        FailureClass::Dependency => v1::FailureClass::Dependency,
+        FailureClass::KilledWorkers => v1::FailureClass::KilledWorkers,
+    };
+    v1::Failure {
+        class: class.into(),
+        message: failure.message.clone(),
+    }
+}
+
+pub(super) fn state_to_wire(state: TaskState) -> v1::TaskState {
+    match state {
+        TaskState::Waiting => v1::TaskState::Waiting,
+        TaskState::Running => v1::TaskState::Running,
+        TaskState::Succeeded => v1::TaskState::Succeeded,
+        TaskState::Failed => v1::TaskState::Failed,
+        TaskState::Cancelled => v1::TaskState::Cancelled,
+    }
+}
+
+async fn payload_to_wire(packs: &PackReader, payload: &Payload) -> Result<v1::Payload, Status> {
+    let place = match payload {
+        Payload::Blob(blob) => v1::payload::Place::Blob(blob_to_wire(blob)),
+        Payload::Inline(_) | Payload::Packed { .. } => {
+            let bytes = read_payload(packs, payload).await.map_err(|error| {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a payload is lost"
+                );
+                Status::data_loss(error.to_string())
+            })?;
+            v1::payload::Place::Inline(bytes.unwrap_or_default())
+        }
+    };
+    Ok(v1::Payload { place: Some(place) })
+}
+
+pub(super) async fn spec_to_wire(
+    packs: &PackReader,
+    spec: &TaskSpec,
+) -> Result<v1::TaskSpec, Status> {
+    let inputs = spec.inputs.iter().map(|input| v1::Input {
+        blob: Some(blob_to_wire(&input.blob)),
+        ranges: input
+            .ranges
+            .iter()
+            .map(|(offset, length)| v1::ByteRange {
+                offset_bytes: *offset,
+                length_bytes: *length,
+            })
+            .collect(),
+    });
+    Ok(v1::TaskSpec {
+        kind: Some(kind_to_wire(&spec.kind)),
+        parameters: Some(payload_to_wire(packs, &spec.parameters).await?),
+        inputs: inputs.collect(),
+        attempts_max: spec.attempts_max,
+        time_limit_ms: spec.time_limit_ms,
+    })
+}
+
+pub(super) async fn outcome_to_wire(
+    packs: &PackReader,
+    outcome: &Outcome,
+) -> Result<v1::Outcome, Status> {
+    let result = match &outcome.result {
+        OutcomeResult::Succeeded(output) => v1::outcome::Result::Succeeded(v1::Output {
+            message: Some(payload_to_wire(packs, &output.message).await?),
+            blobs: output.blobs.iter().map(blob_to_wire).collect(),
+        }),
+        OutcomeResult::Failed(failure) => v1::outcome::Result::Failed(failure_to_wire(failure)),
+        OutcomeResult::Cancelled => v1::outcome::Result::Cancelled(v1::Cancelled {}),
+    };
+    Ok(v1::Outcome {
+        task_index: outcome.task.index,
+        sequence: outcome.sequence,
+        result: Some(result),
+        worker_name: outcome.worker_name.as_deref().unwrap_or_default().into(),
+        run_ms: outcome.run_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests;

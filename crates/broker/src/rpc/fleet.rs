@@ -1,0 +1,244 @@
+//! The service Fleet: one two-way stream for each worker.
+
+use super::convert;
+use crate::{
+    config::Patience,
+    engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
+};
+use dewar_proto::{PROTOCOL, check_protocol, v1};
+use dewar_queue::WorkerId;
+use futures::Stream;
+use std::pin::Pin;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Messages that are encoded and wait for the socket. The worker's outbox in the engine is the real bound.
+const STREAM_BUFFER_COUNT: usize = 16;
+
+/// Assignments in one message.
+const ASSIGNMENT_COUNT_MAX: usize = 16;
+
+/// Attempts a worker may say that it holds.
+const HELD_COUNT_MAX: usize = 65_536;
+
+pub(super) struct FleetService {
+    engine: EngineHandle,
+    patience: Patience,
+}
+
+impl FleetService {
+    pub(super) fn new(engine: EngineHandle, patience: Patience) -> Self {
+        Self { engine, patience }
+    }
+
+    fn welcome(&self) -> v1::BrokerMessage {
+        let ms =
+            |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        broker_message(v1::broker_message::Message::Welcome(v1::Welcome {
+            protocol: Some(PROTOCOL),
+            broker_start: self.engine.broker_start(),
+            heartbeat_ms: ms(self.patience.heartbeat),
+            lease_ms: ms(self.patience.lease),
+            program_version: env!("CARGO_PKG_VERSION").into(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::fleet_server::Fleet for FleetService {
+    type AttendStream = Pin<Box<dyn Stream<Item = Result<v1::BrokerMessage, Status>> + Send>>;
+
+    async fn attend(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::AttendStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.and_then(|first| first.message);
+        let Some(v1::worker_message::Message::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("the first message must be hello"));
+        };
+        let hello = hello_from_wire(hello)?;
+        let worker = hello.id;
+        let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
+        let session = self
+            .engine
+            .attend(hello, outbox)
+            .await
+            .map_err(convert::status)?;
+
+        let (sender, receiver) = mpsc::channel(STREAM_BUFFER_COUNT);
+        // The channel is new and empty, so the welcome has room.
+        let _ = sender.try_send(Ok(self.welcome()));
+        let engine = self.engine.clone();
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = listen(&engine, worker, session, incoming) => ended,
+                ended = speak(&engine, inbox, &sender) => ended,
+            };
+            if let Err(status) = ended {
+                // A worker whose socket takes nothing is not told either.
+                let _ = sender.try_send(Err(status));
+            }
+            // If the engine is gone, so is the session.
+            let _ = engine.hear(worker, session, FromWorker::Disconnected).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Passes on what the worker says, until it says no more.
+async fn listen(
+    engine: &EngineHandle,
+    worker: WorkerId,
+    session: u64,
+    mut incoming: Streaming<v1::WorkerMessage>,
+) -> Result<(), Status> {
+    while let Some(message) = incoming.message().await? {
+        let message = from_wire(message)?;
+        engine
+            .hear(worker, session, message)
+            .await
+            .map_err(convert::status)?;
+    }
+    Ok(())
+}
+
+/// Passes on what the worker is told, until the engine ends the session.
+async fn speak(
+    engine: &EngineHandle,
+    mut inbox: mpsc::Receiver<ToWorker>,
+    sender: &mpsc::Sender<Result<v1::BrokerMessage, Status>>,
+) -> Result<(), Status> {
+    use v1::broker_message::Message;
+    let mut waiting = Vec::new();
+    while inbox.recv_many(&mut waiting, ASSIGNMENT_COUNT_MAX).await > 0 {
+        let mut assignments = Vec::new();
+        let mut messages = Vec::new();
+        for message in waiting.drain(..) {
+            // Assignments that follow one another travel together; order is kept towards everything else.
+            if !matches!(message, ToWorker::Assign { .. }) {
+                flush(&mut assignments, &mut messages);
+            }
+            match message {
+                ToWorker::Assign { address, job, spec } => assignments.push(v1::Assignment {
+                    task: Some(convert::task_ref(address)),
+                    attempt: Some(convert::attempt_id(address)),
+                    spec: Some(convert::spec_to_wire(engine.packs(), &spec).await?),
+                    display_name: format!("{job}.{}", address.index),
+                }),
+                ToWorker::Received(address) => {
+                    messages.push(Message::ReportReceived(v1::ReportReceived {
+                        task: Some(convert::task_ref(address)),
+                        attempt: Some(convert::attempt_id(address)),
+                    }));
+                }
+                ToWorker::Stop(address) => messages.push(Message::Stop(v1::Stop {
+                    task: Some(convert::task_ref(address)),
+                    attempt: Some(convert::attempt_id(address)),
+                })),
+                ToWorker::Drain => messages.push(Message::Drain(v1::Drain {})),
+            }
+        }
+        flush(&mut assignments, &mut messages);
+        for message in messages {
+            if sender.send(Ok(broker_message(message))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Err(Status::unavailable(
+        "the broker ends this session; say hello again",
+    ))
+}
+
+fn flush(assignments: &mut Vec<v1::Assignment>, messages: &mut Vec<v1::broker_message::Message>) {
+    if !assignments.is_empty() {
+        let assignments = std::mem::take(assignments);
+        messages.push(v1::broker_message::Message::Assignments(v1::Assignments {
+            assignments,
+        }));
+    }
+}
+
+fn broker_message(message: v1::broker_message::Message) -> v1::BrokerMessage {
+    v1::BrokerMessage {
+        message: Some(message),
+    }
+}
+
+fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
+    check_protocol(hello.protocol, "this worker", "broker")
+        .map_err(|error| Status::failed_precondition(error.to_string()))?;
+    let text = |field: &str, text: &str| convert::name(field, text).map(|text| text.to_string());
+    let kinds = hello.kinds.into_iter().enumerate();
+    let kinds = kinds
+        .map(|(index, kind)| convert::kind(&format!("hello.kinds[{index}]"), Some(kind)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if hello.held.len() > HELD_COUNT_MAX {
+        let problem = format!("has {} tries, at most {HELD_COUNT_MAX}", hello.held.len());
+        return Err(convert::invalid("hello.held", problem));
+    }
+    let held = hello.held.into_iter().enumerate();
+    let held = held
+        .map(|(index, held)| {
+            convert::address(&format!("hello.held[{index}]"), held.task, held.attempt)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Hello {
+        id: convert::worker_id("hello.worker_id", &hello.worker_id)?,
+        name: convert::name("hello.name", &hello.name)?,
+        slot_count: hello.slot_count,
+        kinds,
+        held,
+        info: WorkerInfo {
+            host_name: text("hello.host_name", &hello.host_name)?,
+            site: text("hello.site", &hello.site)?,
+            program_version: text("hello.program_version", &hello.program_version)?,
+        },
+    })
+}
+
+fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
+    use v1::worker_message::Message;
+    match message.message {
+        // A later minor may say things that this broker does not know; a worker should not, but silence is no harm.
+        None => Ok(FromWorker::Heartbeat {
+            progress: Vec::new(),
+        }),
+        Some(Message::Hello(_)) => Err(convert::invalid("hello", "was said already")),
+        Some(Message::Heartbeat(heartbeat)) => {
+            let progress = heartbeat.progress.into_iter().enumerate();
+            let progress = progress
+                .map(|(index, entry)| {
+                    let field = format!("heartbeat.progress[{index}]");
+                    let address = convert::address(&field, entry.task, entry.attempt)?;
+                    if !entry.fraction.is_finite() {
+                        return Err(convert::invalid(
+                            &format!("{field}.fraction"),
+                            "is no number",
+                        ));
+                    }
+                    Ok((address, entry.fraction))
+                })
+                .collect::<Result<_, _>>()?;
+            Ok(FromWorker::Heartbeat { progress })
+        }
+        Some(Message::Report(report)) => Ok(FromWorker::Report {
+            address: convert::address("report", report.task, report.attempt)?,
+            result: convert::result("report.result", report.result)?,
+            run_ms: report.run_ms,
+        }),
+        Some(Message::HandBack(hand_back)) => {
+            let attempts = hand_back.attempts.into_iter().enumerate();
+            let attempts = attempts
+                .map(|(index, held)| {
+                    let field = format!("hand_back.attempts[{index}]");
+                    convert::address(&field, held.task, held.attempt)
+                })
+                .collect::<Result<_, _>>()?;
+            Ok(FromWorker::HandBack { attempts })
+        }
+        Some(Message::Draining(_)) => Ok(FromWorker::Draining),
+    }
+}

@@ -1,0 +1,391 @@
+//! A real broker, and what customers and workers hear from it.
+
+mod common;
+
+use common::*;
+use dewar_broker::{Broker, Config, StartError};
+use dewar_proto::v1::{self, broker_message, outcome, payload, worker_message};
+use tonic::Code;
+
+async fn next(outcomes: &mut tonic::Streaming<v1::Outcome>) -> Option<v1::Outcome> {
+    let outcome = tokio::time::timeout(PATIENCE, outcomes.message()).await;
+    outcome.expect("an outcome in time").unwrap()
+}
+
+fn watch(after_sequence: u64) -> v1::WatchRequest {
+    v1::WatchRequest {
+        job_id: JOB.into(),
+        after_sequence,
+    }
+}
+
+fn output_of(outcome: &v1::Outcome) -> Vec<u8> {
+    let Some(outcome::Result::Succeeded(output)) = &outcome.result else {
+        panic!("{outcome:?} did not succeed");
+    };
+    let place = output
+        .message
+        .as_ref()
+        .and_then(|message| message.place.as_ref());
+    let Some(payload::Place::Inline(bytes)) = place else {
+        panic!("{outcome:?} has no message");
+    };
+    bytes.to_vec()
+}
+
+#[tokio::test]
+async fn a_task_goes_from_submit_to_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    let job = jobs.create(create()).await.unwrap().into_inner();
+    assert_eq!((job.number, job.waiting_count), (1, 0));
+    // One that rides in the event, one that goes to a pack file.
+    let tasks = vec![spec(vec![1; 10]), spec(vec![2; 60_000])];
+    let count = jobs
+        .submit(tokio_stream::once(submit(0, tasks.clone())))
+        .await
+        .unwrap();
+    assert_eq!(count.into_inner().task_count, 2);
+    let again = jobs
+        .submit(tokio_stream::once(submit(0, tasks)))
+        .await
+        .unwrap();
+    assert_eq!(again.into_inner().task_count, 2);
+    let job = jobs
+        .get(v1::GetJobRequest { job: selector() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(job.blocked_reason, "no worker is connected");
+
+    let mut outcomes = jobs.watch(watch(0)).await.unwrap().into_inner();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let mut assignments = worker.assignments().await;
+    while assignments.len() < 2 {
+        assignments.extend(worker.assignments().await);
+    }
+    assert_eq!(assignments[0].display_name, "j1.0");
+    assert_eq!(
+        assignments[1].spec.as_ref().unwrap().parameters,
+        Some(inline(vec![2; 60_000]))
+    );
+    worker.succeed(&assignments[1], vec![3; 50_000]).await;
+    worker.succeed(&assignments[0], vec![4]).await;
+    let first = next(&mut outcomes).await.unwrap();
+    assert_eq!((first.task_index, first.sequence, first.run_ms), (1, 1, 12));
+    assert_eq!(
+        (output_of(&first), &*first.worker_name),
+        (vec![3; 50_000], "w1")
+    );
+    let second = next(&mut outcomes).await.unwrap();
+    assert_eq!((second.task_index, second.sequence), (0, 2));
+    jobs.close(v1::CloseJobRequest { job_id: JOB.into() })
+        .await
+        .unwrap();
+    assert_eq!(next(&mut outcomes).await, None);
+
+    let mut resumed = jobs.watch(watch(1)).await.unwrap().into_inner();
+    assert_eq!(next(&mut resumed).await, Some(second));
+    assert_eq!(next(&mut resumed).await, None);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_carries_on_through_a_restart_of_the_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let token = broker.token().to_owned();
+    let mut customer = jobs(&broker);
+    customer.create(create()).await.unwrap();
+    let tasks = vec![spec(vec![1; 5_000]); 3];
+    customer
+        .submit(tokio_stream::once(submit(0, tasks)))
+        .await
+        .unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let first = worker.assignments().await.remove(0);
+    worker.succeed(&first, vec![9; 5_000]).await;
+    worker.wait_for_receipt().await;
+    let running = worker.assignments().await.remove(0);
+    broker.shutdown().await.unwrap();
+
+    let broker = start(folder.path()).await;
+    assert_eq!(broker.token(), token);
+    let mut worker = FakeWorker::attend(&broker, 1, vec![held(&running), held(&first)]).await;
+    // What is answered already is stopped at once.
+    loop {
+        if let broker_message::Message::Stop(stop) = worker.hear().await {
+            assert_eq!(stop.attempt, first.attempt);
+            break;
+        }
+    }
+    worker.succeed(&running, vec![8]).await;
+    worker.wait_for_receipt().await;
+    let mut outcomes = jobs(&broker).watch(watch(0)).await.unwrap().into_inner();
+    assert_eq!(
+        output_of(&next(&mut outcomes).await.unwrap()),
+        vec![9; 5_000]
+    );
+    assert_eq!(output_of(&next(&mut outcomes).await.unwrap()), vec![8]);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_workers_task_goes_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    jobs.submit(tokio_stream::once(submit(0, vec![spec(Vec::new())])))
+        .await
+        .unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let lost = worker.assignments().await.remove(0);
+    drop(worker);
+    let mut worker = FakeWorker::attend(&broker, 2, Vec::new()).await;
+    let again = worker.assignments().await.remove(0);
+    assert_eq!(again.task, lost.task);
+    assert_ne!(again.attempt, lost.attempt);
+    let page = v1::ListTasksRequest {
+        job: selector(),
+        ..Default::default()
+    };
+    let tasks = jobs.list_tasks(page).await.unwrap().into_inner().tasks;
+    assert_eq!(tasks[0].worker_names, ["w2"]);
+    assert!(tasks[0].failure.as_ref().unwrap().message.contains("w1"));
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn cancel_stops_what_runs_and_ends_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let tasks = vec![spec(Vec::new()); 100];
+    jobs.submit(tokio_stream::once(submit(0, tasks)))
+        .await
+        .unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let running = worker.assignments().await.remove(0);
+    let job = jobs
+        .cancel(v1::CancelJobRequest { job: selector() })
+        .await
+        .unwrap();
+    assert_eq!(job.into_inner().cancelled_count, 100);
+    loop {
+        if let broker_message::Message::Stop(stop) = worker.hear().await {
+            assert_eq!(stop.attempt, running.attempt);
+            break;
+        }
+    }
+    // A result that arrives now is acknowledged and forgotten.
+    worker.succeed(&running, vec![1]).await;
+    worker.wait_for_receipt().await;
+    let mut outcomes = jobs.watch(watch(0)).await.unwrap().into_inner();
+    let mut count = 0;
+    while let Some(outcome) = next(&mut outcomes).await {
+        assert!(matches!(
+            outcome.result,
+            Some(outcome::Result::Cancelled(_))
+        ));
+        count += 1;
+    }
+    assert_eq!(count, 100);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn workers_are_listed_and_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut admin = admin(&broker);
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let workers = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap();
+    let workers = workers.into_inner().workers;
+    assert_eq!((&*workers[0].name, workers[0].connected), ("w1", true));
+    let nobody = v1::DrainRequest::default();
+    assert_eq!(
+        admin.drain(nobody).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+    let unknown = v1::DrainRequest {
+        workers: vec!["w9".into()],
+        all: false,
+    };
+    assert_eq!(
+        admin.drain(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let all = v1::DrainRequest {
+        workers: Vec::new(),
+        all: true,
+    };
+    assert_eq!(admin.drain(all).await.unwrap().into_inner().workers, ["w1"]);
+    assert!(matches!(
+        worker.hear().await,
+        broker_message::Message::Drain(_)
+    ));
+    let status = admin
+        .status(v1::StatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (status.worker_count, status.slot_count, status.broker_start),
+        (1, 1, 1)
+    );
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_told_without_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let address = broker.address().to_string();
+    let wrong = connect_to(&address, "ann.0000");
+    let refused = v1::jobs_client::JobsClient::new(wrong.clone())
+        .list(v1::ListJobsRequest::default())
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    let refused = FakeWorker::attend_as(wrong, FakeWorker::hello(1, Vec::new())).await;
+    assert_eq!(refused.err().unwrap().code(), Code::Unauthenticated);
+    let bare = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let bare = bare.connect().await.unwrap();
+    let refused = v1::admin_client::AdminClient::new(bare.clone())
+        .status(v1::StatusRequest {})
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    // Whether it lives may be asked by anyone.
+    let mut health = tonic_health::pb::health_client::HealthClient::new(bare);
+    let request = tonic_health::pb::HealthCheckRequest::default();
+    assert_eq!(health.check(request).await.unwrap().into_inner().status, 1);
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn malformed_requests_are_told_their_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    let check = |status: tonic::Status, code: Code, text: &str| {
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+    };
+    let bad = v1::CreateJobRequest {
+        job_id: vec![1; 15],
+        ..create()
+    };
+    check(
+        jobs.create(bad).await.unwrap_err(),
+        Code::InvalidArgument,
+        "job_id: must be 16",
+    );
+    let bad = v1::CreateJobRequest {
+        priority: 101,
+        ..create()
+    };
+    check(
+        jobs.create(bad).await.unwrap_err(),
+        Code::InvalidArgument,
+        "priority: is 101",
+    );
+    let old = v1::ProtocolVersion { major: 9, minor: 4 };
+    let bad = v1::CreateJobRequest {
+        protocol: Some(old),
+        ..create()
+    };
+    check(
+        jobs.create(bad).await.unwrap_err(),
+        Code::FailedPrecondition,
+        "9.4",
+    );
+    let early = jobs
+        .submit(tokio_stream::once(submit(0, vec![spec(Vec::new())])))
+        .await;
+    check(early.unwrap_err(), Code::NotFound, "no such job");
+    jobs.create(create()).await.unwrap();
+    let gap = jobs
+        .submit(tokio_stream::once(submit(5, vec![spec(Vec::new())])))
+        .await;
+    check(
+        gap.unwrap_err(),
+        Code::FailedPrecondition,
+        "next index is 0",
+    );
+    let kindless = v1::TaskSpec {
+        kind: None,
+        ..spec(Vec::new())
+    };
+    let bad = jobs
+        .submit(tokio_stream::once(submit(0, vec![kindless])))
+        .await;
+    check(
+        bad.unwrap_err(),
+        Code::InvalidArgument,
+        "tasks[0].kind: is missing",
+    );
+    let empty = jobs.submit(tokio_stream::empty()).await;
+    check(empty.unwrap_err(), Code::InvalidArgument, "empty");
+    let get = jobs.get(v1::GetJobRequest { job: None }).await;
+    check(get.unwrap_err(), Code::InvalidArgument, "job: neither");
+
+    let hello = v1::Hello {
+        protocol: Some(old),
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let refused = FakeWorker::attend_as(connect(&broker), hello)
+        .await
+        .err()
+        .unwrap();
+    check(refused, Code::FailedPrecondition, "9.4");
+    let hello = v1::Hello {
+        slot_count: 0,
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let refused = FakeWorker::attend_as(connect(&broker), hello)
+        .await
+        .err()
+        .unwrap();
+    check(refused, Code::InvalidArgument, "slots");
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    worker
+        .say(worker_message::Message::Report(v1::Report::default()))
+        .await;
+    let ended = tokio::time::timeout(PATIENCE, worker.receiver.message())
+        .await
+        .unwrap();
+    check(
+        ended.unwrap_err(),
+        Code::InvalidArgument,
+        "report.task: is missing",
+    );
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_does_not_open_itself_to_the_network_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        listen: Some("0.0.0.0:0".parse().unwrap()),
+        ..Config::new(folder.path())
+    };
+    let refused = Broker::start(config).await.unwrap_err();
+    assert!(matches!(refused, StartError::Insecure(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_data_folder_has_one_broker_and_is_free_when_it_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let second = Broker::start(Config::new(folder.path())).await.unwrap_err();
+    assert!(
+        second.to_string().starts_with("another broker runs on"),
+        "{second}"
+    );
+    // Sessions that never end by themselves do not keep it from stopping.
+    let _worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    broker.shutdown().await.unwrap();
+    start(folder.path()).await.shutdown().await.unwrap();
+}
