@@ -1,2 +1,127 @@
-//! The daemon. 
-fn main() {}
+//! The worker daemon.
+
+use anyhow::Context as _;
+use clap::Parser;
+use dewar_proto::Token;
+use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
+use dewar_worker::{Config, Running, RunningError, Worker};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Computes tasks for a Dewar broker.
+#[derive(Debug, Parser)]
+#[command(name = "dewar-worker", version)]
+struct Args {
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Tasks to run at once [default: one for each core].
+    #[arg(long, env = "DEWAR_SLOTS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    slots: Option<u16>,
+    /// Name of this worker, for people [default: the host's name and the process id].
+    #[arg(long, env = "DEWAR_NAME")]
+    name: Option<String>,
+    /// Folder for inputs, and for results that wait for the broker [default: dewar/worker in the account's caches].
+    #[arg(long, env = "DEWAR_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Most bytes of inputs kept there.
+    #[arg(
+        long,
+        env = "DEWAR_CACHE_SIZE",
+        value_name = "SIZE",
+        default_value = "50GiB"
+    )]
+    cache_size: ByteSize,
+    /// Machines with the same site reach one another cheaply [default: the broker tells by subnet].
+    #[arg(
+        long,
+        env = "DEWAR_SITE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    site: String,
+    /// How far to stand back for other programs, 0 to 19.
+    #[arg(long, env = "DEWAR_NICE", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
+    nice: i32,
+    /// Leave after this long without a task, such as 10m.
+    #[arg(long, env = "DEWAR_EXIT_WHEN_IDLE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    exit_when_idle: Option<Duration>,
+    /// Leave after this long without the broker, such as 1h.
+    #[arg(long, env = "DEWAR_EXIT_WHEN_UNREACHABLE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    exit_when_unreachable: Option<Duration>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+fn main() -> ExitCode {
+    let args: Args = dewar_settings::parse("dewar-worker");
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<RunningError>() {
+                Some(RunningError::Unreachable { .. }) => ExitCode::from(3),
+                Some(_) => ExitCode::FAILURE,
+                None => ExitCode::from(2),
+            }
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    args.log.start()?;
+    let config = args.config()?;
+    // The session needs little; kernels have threads of their own, one for each slot.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        let mut worker = Worker::start(config, dewar_kernels::registry())?;
+        serve(&mut worker).await
+    })?;
+    // A kernel that heeds no stop flag must not keep the process from ending.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn serve(worker: &mut Running) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        ended = worker.wait() => return Ok(ended?),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    worker.stop();
+    Ok(worker.wait().await?)
+}
+
+impl Args {
+    fn config(self) -> anyhow::Result<Config> {
+        let token: Token = self.connect.token()?.parse()?;
+        let cache_dir = match self.cache_dir {
+            Some(folder) => folder,
+            None => dewar_settings::worker_cache_dir().context("give --cache-dir")?,
+        };
+        let core_count = std::thread::available_parallelism().map_or(1, usize::from);
+        let host_name = dewar_settings::host_name();
+        Ok(Config {
+            broker: self.connect.broker,
+            token,
+            slot_count: self
+                .slots
+                .unwrap_or_else(|| u16::try_from(core_count).unwrap_or(u16::MAX)),
+            name: self
+                .name
+                .unwrap_or_else(|| format!("{host_name}-{}", std::process::id())),
+            site: self.site,
+            cache_dir,
+            cache_bytes_max: self.cache_size.0,
+            nice: self.nice,
+            exit_when_idle: self.exit_when_idle,
+            exit_when_unreachable: self.exit_when_unreachable,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! What a worker is told at its start.
+
+use backon::ExponentialBuilder;
+use dewar_proto::Token;
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of one worker.
+#[derive(Clone)]
+pub struct Config {
+    /// The broker, as `HOST:PORT`.
+    pub broker: String,
+    /// What opens it.
+    pub token: Token,
+    /// Tasks that run at once.
+    pub slot_count: u16,
+    /// For people, such as `node7-1234`.
+    pub name: String,
+    /// Name of the site; empty for the broker to tell by subnet.
+    pub site: String,
+    /// Where chunks of inputs are kept, and results that wait for the broker. Several workers may share it.
+    pub cache_dir: PathBuf,
+    /// Most bytes of chunks kept there.
+    pub cache_bytes_max: u64,
+    /// How far kernels stand back for other programs: 0 not at all, 19 the most.
+    pub nice: i32,
+    /// Leave after this long without a task.
+    pub exit_when_idle: Option<Duration>,
+    /// Leave after this long without the broker.
+    pub exit_when_unreachable: Option<Duration>,
+}
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A worker without slots would wait for ever.
+    #[error("a worker needs at least one slot")]
+    NoSlots,
+    /// The address is none.
+    #[error("broker address {address:?} is not HOST:PORT")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        source: tonic::transport::Error,
+    },
+    /// The cache folder does not work.
+    #[error("the cache folder {} cannot be used", folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gave no thread.
+    #[error("a thread for a slot could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Waits between tries, without end: 100 ms first, 5 s at most, with as much again at random so that a fleet does not
+/// come back to a restarted broker in one instant.
+pub(crate) fn backoff() -> backon::ExponentialBackoff {
+    use backon::BackoffBuilder as _;
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(BACKOFF_MAX)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
