@@ -50,7 +50,11 @@ impl Failure {
     }
 
     fn new(class: Class, error: impl Into<anyhow::Error>) -> Self {
-        Self { class, line: one_line(error.into().as_ref()), next_step: None }
+        Self {
+            class,
+            line: one_line(error.into().as_ref()),
+            next_step: None,
+        }
     }
 }
 
@@ -85,9 +89,14 @@ mod tests {
 
     #[test]
     fn says_everything_once_on_one_line_with_the_next_step() {
-        let error = Err::<(), _>(std::io::Error::other("no space\nleft")).context("cannot write map.mrc").unwrap_err();
+        let error = Err::<(), _>(std::io::Error::other("no space\nleft"))
+            .context("cannot write map.mrc")
+            .unwrap_err();
         let failure = Failure::work(error).try_next("df -h");
-        assert_eq!(failure.to_string(), "cannot write map.mrc: no space left (try: df -h)");
+        assert_eq!(
+            failure.to_string(),
+            "cannot write map.mrc: no space left (try: df -h)"
+        );
         assert_eq!(failure.exit_code(), 1);
         assert_eq!(Failure::input(anyhow::anyhow!("a")).exit_code(), 2);
         assert_eq!(Failure::not_reached(anyhow::anyhow!("a")).exit_code(), 3);

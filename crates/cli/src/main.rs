@@ -3,15 +3,20 @@
 //! One file a verb. Data goes to stdout, narration to stderr. Exit codes: 0 done, 1 the work failed, 2 the command
 //! line or an input was wrong, 3 the broker was not reached.
 
+mod broker;
+mod clock;
+mod confirm;
 mod failure;
+mod map_file;
+mod output;
 mod progress;
+mod table;
 mod verbs;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = verbs::Arguments::parse();
+    let arguments = dewar_settings::parse::<verbs::Arguments>("dewar");
     match verbs::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

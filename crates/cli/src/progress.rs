@@ -17,10 +17,15 @@ impl Bar {
     /// A bar that appears once the work has taken two seconds.
     pub fn new(what: &'static str, unit: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let style = format!("{{msg:<28}} {{bar:24}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+        let style =
+            format!("{{msg:<28}} {{bar:24}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
         bar.set_style(ProgressStyle::with_template(&style).expect("the template is well-formed"));
         bar.set_message(what);
-        Self { bar, started: Instant::now(), shown: Cell::new(false) }
+        Self {
+            bar,
+            started: Instant::now(),
+            shown: Cell::new(false),
+        }
     }
 
     /// Tells how far the work is.

@@ -1,0 +1,73 @@
+//! The way to the broker for verbs that ask one thing and leave.
+//!
+//! A refinement waits for an absent broker without end; a question does not.
+
+use crate::failure::Failure;
+use anyhow::anyhow;
+use dewar_sdk::{CallError, Client, ConnectError};
+use dewar_settings::ConnectArgs;
+use std::{future::Future, time::Duration};
+use tokio::{runtime, time};
+
+/// How long an answer may take once the broker was reached: it answers from memory.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Runs `question` against the broker that `connect` names.
+///
+/// # Errors
+/// If the broker is not reached, has gone before it answered, or refuses.
+pub fn ask<T, Answer>(
+    connect: &ConnectArgs,
+    question: impl FnOnce(Client) -> Answer,
+) -> Result<T, Failure>
+where
+    Answer: Future<Output = Result<T, CallError>>,
+{
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::work)?;
+    runtime.block_on(async {
+        let client = reach(connect).await?;
+        match time::timeout(ANSWER_WITHIN, question(client)).await {
+            Ok(answer) => answer.map_err(refused),
+            Err(_) => Err(Failure::not_reached(anyhow!(
+                "broker at {} did not answer within {} s",
+                connect.broker,
+                ANSWER_WITHIN.as_secs()
+            ))),
+        }
+    })
+}
+
+/// Connects, with the token the settings name.
+///
+/// # Errors
+/// If there is no token, or the broker is not reached or refuses.
+pub async fn reach(connect: &ConnectArgs) -> Result<Client, Failure> {
+    let token = connect.token().map_err(Failure::input)?;
+    let token = token
+        .parse()
+        .map_err(|error| Failure::input(anyhow!("the token cannot be used: {error}")))?;
+    Client::connect(&connect.broker, token)
+        .await
+        .map_err(not_connected)
+}
+
+fn not_connected(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::NotReached { .. } => Failure::not_reached(error),
+        ConnectError::Address { .. } => Failure::input(error),
+        ConnectError::Call(error) => refused(error),
+        ConnectError::Incompatible(_) => Failure::work(error),
+    }
+}
+
+/// What the broker refused: a wrong name or token is the command line's fault, the rest is the work's.
+pub fn refused(error: CallError) -> Failure {
+    match error {
+        CallError::NotFound { .. } => Failure::input(error).try_next("dewar jobs, dewar workers"),
+        CallError::Token { .. } => Failure::input(error),
+        _ => Failure::work(error),
+    }
+}

@@ -1,0 +1,68 @@
+//! The verbs, one file each.
+
+mod cancel;
+mod compare;
+mod drain;
+mod fsc;
+mod info;
+mod jobs;
+mod status;
+mod tasks;
+mod workers;
+
+use crate::failure::Failure;
+use clap::{Parser, Subcommand};
+
+/// Refines cryo-EM structures on a lab's own machines.
+#[derive(Parser)]
+#[command(
+    name = "dewar",
+    version,
+    arg_required_else_help = true,
+    after_help = "Every verb has its own --help with an example. Flags can also be set in the environment (DEWAR_BROKER and \
+        others) and in a file (--config). --json prints JSON for machines.\n\n\
+        Exit codes: 0 done, 1 the work failed, 2 the command line or an input was wrong, 3 the broker was not reached"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Fsc(fsc::Options),
+    Compare(compare::Options),
+    Info(info::Options),
+    Status(status::Options),
+    Jobs(jobs::Options),
+    Tasks(tasks::Options),
+    Workers(workers::Options),
+    Cancel(cancel::Options),
+    Drain(drain::Options),
+}
+
+/// Does what the command line asks.
+///
+/// # Errors
+/// With the line to print and the exit code.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.verb {
+        Verb::Fsc(options) => fsc::run(&options),
+        Verb::Compare(options) => compare::run(&options),
+        Verb::Info(options) => info::run(&options),
+        Verb::Status(options) => status::run(&options),
+        Verb::Jobs(options) => jobs::run(&options),
+        Verb::Tasks(options) => tasks::run(&options),
+        Verb::Workers(options) => workers::run(&options),
+        Verb::Cancel(options) => cancel::run(&options),
+        Verb::Drain(options) => drain::run(&options),
+    }
+}
+
+/// A number above zero, for clap.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}

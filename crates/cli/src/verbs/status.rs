@@ -1,0 +1,101 @@
+//! `dewar status`: how the broker stands.
+
+use crate::{broker, clock, failure::Failure, output};
+use clap::Args;
+use dewar_sdk::BrokerStatus;
+use dewar_settings::ConnectArgs;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Says how the broker stands: its jobs, tasks and workers in numbers.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dewar status\n  dewar status --broker titan:9990 --json | jq .running_count\n\n\
+    JSON keys: broker, host_name, program_version, protocol, started_unix_ms, broker_start, data_dir, job_count, \
+    waiting_count, running_count, worker_count, slot_count, blob_bytes"
+)]
+pub struct Options {
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let status = broker::ask(&options.connect, async |client| client.status().await)?;
+    if options.json {
+        output::print_json(&to_json(&options.connect.broker, &status))
+    } else {
+        output::print(&to_text(&options.connect.broker, &status))
+    }
+}
+
+fn to_text(address: &str, status: &BrokerStatus) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10}{}", output::printable(&value));
+    };
+    let up = clock::duration(clock::since_unix_ms(status.started_unix_ms));
+    row(
+        "broker",
+        format!(
+            "{address} on {}, dewar {}, up {up}",
+            status.host_name, status.program_version
+        ),
+    );
+    row(
+        "data",
+        format!(
+            "{}, {} of blobs",
+            status.data_dir,
+            rounded_size(status.blob_bytes)
+        ),
+    );
+    row("jobs", status.job_count.to_string());
+    row(
+        "tasks",
+        format!(
+            "{} running, {} waiting",
+            status.running_count, status.waiting_count
+        ),
+    );
+    row(
+        "workers",
+        format!("{} with {} slots", status.worker_count, status.slot_count),
+    );
+    text
+}
+
+/// Three digits are plenty for a glance; exact sizes are in the JSON.
+fn rounded_size(bytes: u64) -> String {
+    let units = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+fn to_json(address: &str, status: &BrokerStatus) -> Value {
+    json!({
+        "broker": address,
+        "host_name": status.host_name,
+        "program_version": status.program_version,
+        "protocol": format!("{}.{}", status.protocol.major, status.protocol.minor),
+        "started_unix_ms": status.started_unix_ms,
+        "broker_start": status.broker_start,
+        "data_dir": status.data_dir,
+        "job_count": status.job_count,
+        "waiting_count": status.waiting_count,
+        "running_count": status.running_count,
+        "worker_count": status.worker_count,
+        "slot_count": status.slot_count,
+        "blob_bytes": status.blob_bytes,
+    })
+}

@@ -1,0 +1,183 @@
+//! `dewar tasks`: one job's tasks.
+
+use crate::{
+    broker, clock,
+    failure::Failure,
+    output,
+    table::{Column, Table},
+};
+use clap::{Args, ValueEnum};
+use dewar_sdk::{FailureClass, JobSelector, TaskFilter, TaskPage, TaskState, TaskStatus};
+use dewar_settings::ConnectArgs;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Lists a job's tasks: where each runs, and why those that failed did.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dewar tasks j7\n  dewar tasks j7 --state failed\n  dewar tasks j7 --json | jq '.tasks[].failure'\n\n\
+    JSON keys: tasks, next_index (null when these are all); of each task: index, kind, state, attempts_begun, workers, \
+    failure (null, or class and message), run_ms, progress (0 to 1)"
+)]
+pub struct Options {
+    /// The job, such as j7.
+    #[arg(value_name = "JOB")]
+    job: JobSelector,
+    /// Only tasks in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<State>,
+    /// Begin with this task.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    from: u64,
+    /// List at most so many.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum State {
+    Waiting,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// Runs the verb.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let (job, mut filter, limit) = (options.job, options.filter(), options.limit as usize);
+    let page = broker::ask(&options.connect, async |client| {
+        let mut all = client.tasks(job, filter).await?;
+        // The broker gives what fits into a message; a page that fits a person may take several.
+        while let Some(from_index) = all.next_index.filter(|_| all.tasks.len() < limit) {
+            filter = TaskFilter {
+                from_index,
+                limit: (limit - all.tasks.len()) as u32,
+                ..filter
+            };
+            let next = client.tasks(job, filter).await?;
+            all = TaskPage {
+                tasks: [all.tasks, next.tasks].concat(),
+                next_index: next.next_index,
+            };
+        }
+        Ok(all)
+    })?;
+    if options.json {
+        let tasks: Vec<Value> = page.tasks.iter().map(to_json).collect();
+        return output::print_json(&json!({ "tasks": tasks, "next_index": page.next_index }));
+    }
+    output::print(&to_text(&page.tasks))?;
+    if let Some(next) = page.next_index {
+        eprintln!("there are more (try: dewar tasks {job} --from {next})");
+    }
+    Ok(())
+}
+
+impl Options {
+    fn filter(&self) -> TaskFilter {
+        let state = self.state.map(|state| match state {
+            State::Waiting => TaskState::Waiting,
+            State::Running => TaskState::Running,
+            State::Succeeded => TaskState::Succeeded,
+            State::Failed => TaskState::Failed,
+            State::Cancelled => TaskState::Cancelled,
+        });
+        TaskFilter {
+            state,
+            from_index: self.from,
+            limit: self.limit,
+        }
+    }
+}
+
+fn to_text(tasks: &[TaskStatus]) -> String {
+    if tasks.is_empty() {
+        return "no tasks\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        Column::Number("TASK"),
+        Column::Text("KIND"),
+        Column::Text("STATE"),
+        Column::Number("TRIES"),
+        Column::Number("TOOK"),
+        Column::Text("ABOUT"),
+    ]);
+    for task in tasks {
+        table.add([
+            task.index.to_string(),
+            task.kind.to_string(),
+            state(task.state).to_owned(),
+            task.attempts_begun.to_string(),
+            match task.state {
+                TaskState::Succeeded => clock::duration(Duration::from_millis(task.run_ms)),
+                _ => String::new(),
+            },
+            about(task),
+        ]);
+    }
+    table.render()
+}
+
+/// Where a task runs and how far it is, or what went wrong last.
+fn about(task: &TaskStatus) -> String {
+    let running = (task.state == TaskState::Running).then(|| {
+        format!(
+            "{:.0} % on {}",
+            100.0 * task.progress,
+            task.worker_names.join(", ")
+        )
+    });
+    let failure = task
+        .failure
+        .as_ref()
+        .map(|failure| format!("{}: {}", class(failure.class), failure.message));
+    [running, failure]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn to_json(task: &TaskStatus) -> Value {
+    json!({
+        "index": task.index.0,
+        "kind": task.kind.to_string(),
+        "state": state(task.state),
+        "attempts_begun": task.attempts_begun,
+        "workers": task.worker_names,
+        "failure": task.failure.as_ref().map(|failure| json!({
+            "class": class(failure.class),
+            "message": failure.message,
+        })),
+        "run_ms": task.run_ms,
+        "progress": task.progress,
+    })
+}
+
+fn state(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Waiting => "waiting",
+        TaskState::Running => "running",
+        TaskState::Succeeded => "succeeded",
+        TaskState::Failed => "failed",
+        TaskState::Cancelled => "cancelled",
+    }
+}
+
+fn class(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Unknown => "unknown",
+        FailureClass::KernelError => "kernel error",
+        FailureClass::WorkerLost => "worker lost",
+        FailureClass::TimedOut => "timed out",
+        FailureClass::BadInput => "bad input",
+        FailureClass::Dependency => "dependency",
+        FailureClass::KilledWorkers => "killed workers",
+    }
+}
