@@ -5,8 +5,9 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     engine::{Engine, EngineFault, unix_ms},
     rpc::{self, auth::Auth},
-    store::{MemStore, PackError, Packs, Store as _, StoreError},
+    store::{PackError, Packs, SledStore, Store as _, StoreError},
 };
+use dewar_blobs::{BlobStore, Digest};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The pack files do not open.
     #[error(transparent)]
     Packs(#[from] PackError),
+    /// The folder of blobs does not open.
+    #[error("cannot open the blobs")]
+    Blobs(#[source] io::Error),
     /// An exported folder will not do.
     #[error("cannot export {}", path.display())]
     Export {
@@ -101,6 +105,7 @@ struct Opened {
     folder: DataDir,
     engine: Engine,
     handle: crate::engine::EngineHandle,
+    blobs: BlobStore,
 }
 
 impl Broker {
@@ -122,6 +127,7 @@ impl Broker {
             folder,
             engine,
             handle,
+            blobs,
         } = opened.map_err(|_| StartError::Interrupted)??;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen {
@@ -142,11 +148,12 @@ impl Broker {
 
         let services = rpc::Services {
             engine: handle,
+            blobs: blobs.clone(),
             auth: Auth::new(folder.token()),
             patience: config.patience,
             data_dir: folder.path().display().to_string(),
             started_unix_ms,
-            blob_bytes: Arc::new(|| 0),
+            blob_bytes: Arc::new(move || blobs.total_bytes()),
         };
         let stop = CancellationToken::new();
         Ok(Running {
@@ -226,15 +233,47 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         })?;
     }
     let folder = DataDir::open(&config.data_dir)?;
-    let store = Box::new(MemStore::default());
+    let store = Box::new(SledStore::open(&folder.path().join("store"))?);
     let packs = Packs::open(&folder.path().join("packs"))?;
     let queue = config.queue(store.broker_start());
-    let drop_blobs: crate::engine::DropBlobs = Box::new(|_| Box::pin(async {}));
-    let (engine, handle) = Engine::open(store, packs, queue, drop_blobs)?;
+    let blobs = BlobStore::open(&folder.path().join("blobs"), &config.exports)
+        .map_err(StartError::Blobs)?;
+    let (engine, handle) = Engine::open(store, packs, queue, drop_blobs(blobs.clone()))?;
+    let swept = blobs
+        .sweep(|digest| engine.queue().is_held(&dewar_queue::Digest(digest.0)))
+        .map_err(StartError::Blobs)?;
+    if swept.blob_count > 0 {
+        tracing::info!(
+            count = swept.blob_count,
+            freed_bytes = swept.freed_bytes,
+            "deleted blobs that nobody held"
+        );
+    }
     Ok(Opened {
         folder,
         engine,
         handle,
+        blobs,
+    })
+}
+
+/// Deletes blobs the queue has given up. The engine waits for it, so that no later hold finds its blob gone.
+fn drop_blobs(blobs: BlobStore) -> crate::engine::DropBlobs {
+    Box::new(move |digests| {
+        let blobs = blobs.clone();
+        Box::pin(async move {
+            let deleting = spawn_blocking(move || {
+                for digest in digests {
+                    // It is swept later; no reason to stop serving.
+                    if let Err(error) = blobs.delete(&Digest(digest.0)) {
+                        tracing::warn!(%digest, %error, "cannot delete a blob");
+                    }
+                }
+            });
+            if deleting.await.is_err() {
+                tracing::warn!("deleting blobs was cut short");
+            }
+        })
     })
 }
 

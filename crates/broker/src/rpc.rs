@@ -4,16 +4,19 @@
 
 mod admin;
 pub(crate) mod auth;
+mod blobs;
 pub(crate) mod convert;
 mod fleet;
 mod jobs;
 
 use crate::{config::Patience, engine::EngineHandle};
 use auth::Auth;
+use dewar_blobs::BlobStore;
 use dewar_proto::{
     limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES},
     v1::{
-        DESCRIPTORS, admin_server::AdminServer, fleet_server::FleetServer, jobs_server::JobsServer,
+        DESCRIPTORS, admin_server::AdminServer, blobs_server::BlobsServer,
+        fleet_server::FleetServer, jobs_server::JobsServer,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -30,12 +33,16 @@ const STREAM_COUNT_MAX: u32 = 1024;
 /// Bytes of one call's headers; a token is a hundred.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
+/// Largest chunk list we send: that of a blob of 8 TiB.
+const CHUNK_LIST_BYTES_MAX: usize = 256 << 20;
+
 /// Tells how many bytes of blobs are kept.
 pub(crate) type BlobBytes = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What the services need.
 pub(crate) struct Services {
     pub(crate) engine: EngineHandle,
+    pub(crate) blobs: BlobStore,
     pub(crate) auth: Auth,
     pub(crate) patience: Patience,
     pub(crate) data_dir: String,
@@ -54,6 +61,7 @@ pub(crate) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let Services {
         engine,
+        blobs,
         auth,
         patience,
         data_dir,
@@ -72,6 +80,9 @@ pub(crate) async fn serve(
     let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let blobs = BlobsServer::new(blobs::BlobsService::new(blobs, engine.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
     let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -99,6 +110,7 @@ pub(crate) async fn serve(
         .add_service(reflection)
         .add_service(InterceptedService::new(jobs, auth.clone()))
         .add_service(InterceptedService::new(fleet, auth.clone()))
+        .add_service(InterceptedService::new(blobs, auth.clone()))
         .add_service(InterceptedService::new(admin, auth))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await

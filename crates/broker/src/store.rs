@@ -6,10 +6,13 @@
 mod error;
 mod mem;
 mod packs;
+mod records;
+mod sled;
 
 #[cfg(test)]
 mod conformance;
 
+pub use self::sled::SledStore;
 pub use error::StoreError;
 pub use mem::MemStore;
 pub use packs::{PackError, PackReader, Packs};

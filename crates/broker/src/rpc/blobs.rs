@@ -1,0 +1,405 @@
+//! Blobs: reads and writes of the broker's folder, and files imported into it.
+//!
+//! Disks block, so everything that touches one runs on a blocking thread, a chunk at a time and few at once: no peer,
+//! however slow, keeps a thread to itself, and the engine always finds one to write with.
+
+use super::convert;
+use crate::engine::EngineHandle;
+use bytes::{Bytes, BytesMut};
+use dewar_blobs::{
+    BlobRef, BlobStore, BlobWriter, Digest, ImportError, LoadError, LoadedBlob, SaveError,
+};
+use dewar_proto::{
+    limits::{CHUNK_BYTES, STREAM_DATA_BYTES},
+    v1::{
+        self, ChunkDigestsRequest, ChunkDigestsResponse, ImportFileRequest, ImportFileResponse,
+        ReadRequest, ReadResponse, StatRequest, StatResponse, WriteHeader, WriteRequest,
+        blobs_server::Blobs, import_file_response::Step, write_request::Part,
+    },
+};
+use dewar_queue::{Command, JobId};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use std::{error::Error, io, ops::Range, path::PathBuf, pin::Pin, sync::Arc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Disk accesses at once: enough for the fastest disks, and few beside the runtime's 512 blocking threads.
+const ACCESSES_MAX: usize = 16;
+
+/// Files hashed at once. One keeps a processor busy, and two already share a disk.
+const IMPORTS_MAX: usize = 2;
+
+/// Chunks of one read that are ahead of the network.
+const CHUNKS_AHEAD: usize = 2;
+
+/// Bytes of a write that are gathered before the disk has them.
+const WRITE_BYTES: usize = CHUNK_BYTES as usize;
+
+/// Bytes of a path: what Linux takes.
+const PATH_BYTES_MAX: usize = 4096;
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct BlobsService {
+    store: BlobStore,
+    engine: EngineHandle,
+    accesses: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
+}
+
+impl BlobsService {
+    pub(super) fn new(store: BlobStore, engine: EngineHandle) -> Self {
+        Self {
+            store,
+            engine,
+            accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
+            imports: Arc::new(Semaphore::new(IMPORTS_MAX)),
+        }
+    }
+
+    async fn load(&self, digest: Digest) -> Result<LoadedBlob, Status> {
+        let store = self.store.clone();
+        let loaded = on_disk(&self.accesses, move || store.load(&digest)).await?;
+        loaded.map_err(|error| from_load(&error))
+    }
+
+    /// Makes a job hold a blob; durable when it returns.
+    async fn hold(&self, job: Option<JobId>, blob: BlobRef) -> Result<(), Status> {
+        let Some(job) = job else {
+            return Ok(());
+        };
+        let blob = dewar_queue::BlobRef {
+            digest: dewar_queue::Digest(blob.digest.0),
+            size_bytes: blob.size_bytes,
+        };
+        let command = Command::HoldBlob { job, blob };
+        self.engine.command(command).await.map_err(convert::status)
+    }
+
+    /// The job that will hold a blob, known to the broker: nobody should send gigabytes to be told that it is not.
+    async fn holder(&self, field: &str, bytes: &[u8]) -> Result<Option<JobId>, Status> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let job = convert::job_id(field, bytes)?;
+        let known = self
+            .engine
+            .query(move |view| view.queue.job_by_id(job).is_some())
+            .await
+            .map_err(convert::status)?;
+        if known {
+            Ok(Some(job))
+        } else {
+            Err(convert::status(dewar_queue::Refusal::UnknownJob.into()))
+        }
+    }
+
+    /// Whether the blob is here and readable. One whose imported file changed is as good as absent.
+    async fn is_here(&self, blob: BlobRef) -> Result<bool, Status> {
+        match self.load(blob.digest).await {
+            Ok(loaded) if loaded.size_bytes() == blob.size_bytes => Ok(true),
+            Ok(loaded) => Err(convert::invalid(
+                "header.blob.size_bytes",
+                format!(
+                    "is {}, but the blob has {} bytes",
+                    blob.size_bytes,
+                    loaded.size_bytes()
+                ),
+            )),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes the bytes of a blob from the network to the disk, a chunk at a time.
+    async fn save(
+        &self,
+        blob: BlobRef,
+        messages: &mut Streaming<WriteRequest>,
+    ) -> Result<(), Status> {
+        let store = self.store.clone();
+        let mut writer = on_disk(&self.accesses, move || store.writer(blob))
+            .await?
+            .map_err(|error| from_save(&error))?;
+        let mut gathered = BytesMut::new();
+        while let Some(message) = messages.message().await? {
+            let Some(Part::Data(data)) = message.part else {
+                return Err(convert::invalid("part", "only the first may be a header"));
+            };
+            gathered.extend_from_slice(&data);
+            if gathered.len() >= WRITE_BYTES {
+                writer = self.write_on(writer, gathered.split().freeze()).await?;
+            }
+        }
+        writer = self.write_on(writer, gathered.freeze()).await?;
+        on_disk(&self.accesses, move || writer.finish())
+            .await?
+            .map_err(|error| from_save(&error))
+    }
+
+    async fn write_on(&self, mut writer: BlobWriter, bytes: Bytes) -> Result<BlobWriter, Status> {
+        on_disk(&self.accesses, move || {
+            writer.write(&bytes).map(|()| writer)
+        })
+        .await?
+        .map_err(|error| from_save(&error))
+    }
+
+    async fn import(
+        &self,
+        path: PathBuf,
+        job: Option<JobId>,
+        steps: &mpsc::Sender<Result<ImportFileResponse, Status>>,
+    ) -> Result<BlobRef, Status> {
+        let store = self.store.clone();
+        let progress = steps.clone();
+        let imported = on_disk(&self.imports, move || {
+            store.import(&path, |hashed_bytes| {
+                let step = Some(Step::HashedBytes(hashed_bytes));
+                // Progress that finds no room is not missed: more will follow.
+                let _ = progress.try_send(Ok(ImportFileResponse { step }));
+            })
+        });
+        let blob = imported.await?.map_err(|error| from_import(&error))?;
+        let _pin = self.store.pin(blob.digest);
+        if self.store.size_of(&blob.digest).is_none() {
+            return Err(Status::aborted(
+                "the blob was given up while it was imported; import it again",
+            ));
+        }
+        self.hold(job, blob).await?;
+        Ok(blob)
+    }
+}
+
+#[tonic::async_trait]
+impl Blobs for BlobsService {
+    type ReadStream = Messages<ReadResponse>;
+    type ImportFileStream = ReceiverStream<Result<ImportFileResponse, Status>>;
+
+    async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
+        let digest = digest(&request.get_ref().digest)?;
+        let size_bytes = self.store.size_of(&digest);
+        Ok(Response::new(StatResponse {
+            present: size_bytes.is_some(),
+            size_bytes: size_bytes.unwrap_or_default(),
+        }))
+    }
+
+    async fn chunk_digests(
+        &self,
+        request: Request<ChunkDigestsRequest>,
+    ) -> Result<Response<ChunkDigestsResponse>, Status> {
+        let loaded = self.load(digest(&request.get_ref().digest)?).await?;
+        Ok(Response::new(ChunkDigestsResponse {
+            size_bytes: loaded.size_bytes(),
+            digests: loaded.list().digests().clone(),
+        }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        let loaded = self.load(digest(&request.digest)?).await?;
+        let range = range(request.range, loaded.size_bytes())?;
+        let accesses = Arc::clone(&self.accesses);
+        let messages = stream::iter(range.start / CHUNK_BYTES..range.end.div_ceil(CHUNK_BYTES))
+            .map(move |chunk_index| {
+                let (loaded, accesses) = (loaded.clone(), Arc::clone(&accesses));
+                async move {
+                    let read = on_disk(&accesses, move || loaded.read_chunk(chunk_index));
+                    let bytes = read.await?.map_err(|error| from_load(&error))?;
+                    Ok::<_, Status>((chunk_index * CHUNK_BYTES, bytes))
+                }
+            })
+            .buffered(CHUNKS_AHEAD)
+            .map_ok(move |(offset, bytes)| stream::iter(messages_of(within(bytes, offset, &range))))
+            .try_flatten();
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<v1::BlobRef>, Status> {
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|message| message.part);
+        let Some(Part::Header(WriteHeader { blob, job_id })) = first else {
+            return Err(convert::invalid("part", "the first must be a header"));
+        };
+        let blob = BlobRef::from_wire(blob.as_ref(), "header.blob")
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let job = self.holder("header.job_id", &job_id).await?;
+        // Before anyone looks whether it is here, so that it cannot go between the look and the hold.
+        let _pin = self.store.pin(blob.digest);
+        if self.is_here(blob).await? {
+            if job.is_none() {
+                self.store.note_rewritten(&blob.digest);
+            }
+        } else {
+            self.save(blob, &mut messages).await?;
+        }
+        self.hold(job, blob).await?;
+        Ok(Response::new(blob.into()))
+    }
+
+    async fn import_file(
+        &self,
+        request: Request<ImportFileRequest>,
+    ) -> Result<Response<Self::ImportFileStream>, Status> {
+        let ImportFileRequest { path, job_id } = request.into_inner();
+        if path.is_empty() || path.len() > PATH_BYTES_MAX || path.contains('\0') {
+            let problem = format!("must be a path of 1 to {PATH_BYTES_MAX} bytes");
+            return Err(convert::invalid("path", problem));
+        }
+        let job = self.holder("job_id", &job_id).await?;
+        let (steps, receiver) = mpsc::channel(4);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let imported = service.import(path.into(), job, &steps).await;
+            let last = imported.map(|blob| ImportFileResponse {
+                step: Some(Step::Blob(blob.into())),
+            });
+            // Whoever asked may have gone; the import is remembered for the next time.
+            let _ = steps.send(last).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, Status> {
+    convert::digest("digest", bytes).map(|digest| Digest(digest.0))
+}
+
+/// The bytes asked for; all if nothing is said.
+fn range(range: Option<v1::ByteRange>, size_bytes: u64) -> Result<Range<u64>, Status> {
+    let Some(range) = range else {
+        return Ok(0..size_bytes);
+    };
+    let (start, length) = (range.offset_bytes, range.length_bytes);
+    match start.checked_add(length) {
+        Some(end) if end <= size_bytes => Ok(start..end),
+        _ => Err(convert::invalid(
+            "range",
+            format!("{length} bytes from {start} are not inside the blob's {size_bytes}"),
+        )),
+    }
+}
+
+/// What of a chunk at `offset` lies in the range.
+fn within(mut bytes: Bytes, offset: u64, range: &Range<u64>) -> Bytes {
+    let end = (range.end - offset).min(bytes.len() as u64);
+    bytes.truncate(end as usize);
+    bytes.split_off(range.start.saturating_sub(offset).min(end) as usize)
+}
+
+fn messages_of(mut bytes: Bytes) -> Vec<Result<ReadResponse, Status>> {
+    let mut messages = Vec::with_capacity(bytes.len().div_ceil(STREAM_DATA_BYTES));
+    while !bytes.is_empty() {
+        let data = bytes.split_to(bytes.len().min(STREAM_DATA_BYTES));
+        messages.push(Ok(ReadResponse { data }));
+    }
+    messages
+}
+
+/// Runs work that blocks, when it is its turn.
+async fn on_disk<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let turn = Arc::clone(turns).acquire_owned().await;
+    let turn = turn.map_err(|_| Status::unavailable("the broker is shutting down"))?;
+    spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
+    .map_err(|_| Status::internal("a disk access was cut short"))
+}
+
+fn from_load(error: &LoadError) -> Status {
+    let text = with_causes(error);
+    match error {
+        LoadError::Unknown(_) => Status::not_found(text),
+        LoadError::Changed { .. } => Status::failed_precondition(text),
+        LoadError::Corrupt { .. } => Status::data_loss(text),
+        LoadError::Io { .. } => Status::internal(text),
+    }
+}
+
+fn from_save(error: &SaveError) -> Status {
+    let text = with_causes(error);
+    match error {
+        SaveError::Length { .. } | SaveError::Digest { .. } => Status::invalid_argument(text),
+        SaveError::Full { .. } => Status::resource_exhausted(text),
+        SaveError::Io { .. } => Status::internal(text),
+    }
+}
+
+fn from_import(error: &ImportError) -> Status {
+    let text = with_causes(error);
+    match error {
+        ImportError::NotFound { .. } => Status::not_found(text),
+        ImportError::NotAbsolute { .. } | ImportError::NotRegular { .. } => {
+            Status::invalid_argument(format!("path: {text}"))
+        }
+        ImportError::NotExported { .. } | ImportError::Changing { .. } => {
+            Status::failed_precondition(text)
+        }
+        ImportError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Status::permission_denied(text)
+        }
+        ImportError::Io { .. } => Status::internal(text),
+    }
+}
+
+/// An error and what led to it, on one line: causes do not travel.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_stay_inside_the_blob() {
+        let check = |offset_bytes, length_bytes, size_bytes| {
+            let asked = v1::ByteRange {
+                offset_bytes,
+                length_bytes,
+            };
+            range(Some(asked), size_bytes).ok()
+        };
+        assert_eq!(range(None, 7).unwrap(), 0..7);
+        assert_eq!(check(2, 5, 7), Some(2..7));
+        assert_eq!(check(7, 0, 7), Some(7..7));
+        assert_eq!(check(2, 6, 7), None);
+        assert_eq!(check(8, 0, 7), None);
+        assert_eq!(check(u64::MAX, 2, 7), None);
+    }
+
+    #[test]
+    fn chunks_are_cut_to_the_range() {
+        let chunk = Bytes::from_static(b"0123456789");
+        let check = |offset, range: Range<u64>| within(chunk.clone(), offset, &range);
+        assert_eq!(check(100, 103..107), "3456");
+        assert_eq!(check(100, 0..200), "0123456789");
+        assert_eq!(check(100, 90..101), "0");
+        assert_eq!(check(100, 109..120), "9");
+    }
+}

@@ -1,0 +1,154 @@
+//! Messages of `records.proto` as events of the queue. Nothing is guessed: what does not fit is `None`, and corrupt.
+
+use dewar_proto::store::v1::{self as stored, event::What, payload::Place, task_ended};
+use dewar_queue::{
+    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, JobId, JobNumber, Kind,
+    Outcome, OutcomeResult, Output, Payload, TaskId, TaskSpec, Timestamp,
+};
+use std::sync::Arc;
+
+/// The event of `job`.
+pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
+    let event = match event.what? {
+        What::JobCreated(created) => Event::JobCreated {
+            job,
+            id: JobId(created.id.try_into().ok()?),
+            owner: created.owner.into(),
+            name: created.name.into(),
+            priority: created.priority,
+            created_unix_ms: created.created_unix_ms,
+        },
+        What::TasksSubmitted(submitted) => Event::TasksSubmitted {
+            job,
+            first_index: submitted.first_index,
+            specs: all(submitted.specs, |spec| task_spec(spec).map(Arc::new))?,
+        },
+        What::JobClosed(closed) => Event::JobClosed {
+            job,
+            at_unix_ms: closed.at_unix_ms,
+        },
+        What::JobCancelled(cancelled) => Event::JobCancelled {
+            job,
+            at_unix_ms: cancelled.at_unix_ms,
+        },
+        What::BlobHeld(blob) => Event::BlobHeld {
+            job,
+            blob: blob_ref(blob)?,
+        },
+        What::BlobsReleased(released) => Event::BlobsReleased {
+            job,
+            digests: all(released.digests, digest)?,
+        },
+        What::AttemptFailed(failed) => Event::AttemptFailed {
+            task: TaskId {
+                job,
+                index: failed.task_index,
+            },
+            attempt: AttemptId {
+                broker_start: failed.broker_start,
+                n: failed.attempt_n,
+            },
+            failure: failure(failed.failure?)?,
+            retry_at: Timestamp::default(),
+        },
+        What::TaskEnded(ended) => Event::TaskEnded {
+            at_unix_ms: ended.at_unix_ms,
+            outcome: outcome(job, ended)?,
+        },
+    };
+    Some(event)
+}
+
+fn outcome(job: JobNumber, ended: stored::TaskEnded) -> Option<Outcome> {
+    let result = match ended.result? {
+        task_ended::Result::Succeeded(given) => OutcomeResult::Succeeded(output(given)?),
+        task_ended::Result::Failed(reason) => OutcomeResult::Failed(failure(reason)?),
+        task_ended::Result::Cancelled(stored::Cancelled {}) => OutcomeResult::Cancelled,
+    };
+    Some(Outcome {
+        task: TaskId {
+            job,
+            index: ended.task_index,
+        },
+        sequence: ended.sequence,
+        result,
+        worker_name: ended.worker_name.map(Into::into),
+        run_ms: ended.run_ms,
+    })
+}
+
+fn task_spec(spec: stored::TaskSpec) -> Option<TaskSpec> {
+    Some(TaskSpec {
+        kind: Kind {
+            name: spec.kind_name.into(),
+            version: spec.kind_version,
+        },
+        parameters: payload(spec.parameters?)?,
+        inputs: all(spec.inputs, input)?,
+        attempts_max: spec.attempts_max,
+        time_limit_ms: spec.time_limit_ms,
+    })
+}
+
+fn input(input: stored::Input) -> Option<Input> {
+    let (ranges, rest) = input.ranges.as_chunks::<2>();
+    rest.is_empty().then_some(())?;
+    Some(Input {
+        blob: blob_ref(input.blob?)?,
+        ranges: ranges
+            .iter()
+            .map(|[offset, length]| (*offset, *length))
+            .collect(),
+    })
+}
+
+fn payload(payload: stored::Payload) -> Option<Payload> {
+    Some(match payload.place? {
+        Place::Inline(bytes) => Payload::Inline(bytes.into()),
+        Place::Packed(packed) => Payload::Packed {
+            file: packed.file,
+            offset: packed.offset,
+            length: packed.length,
+            checksum: packed.checksum,
+        },
+        Place::Blob(blob) => Payload::Blob(blob_ref(blob)?),
+    })
+}
+
+fn output(output: stored::Output) -> Option<Output> {
+    Some(Output {
+        message: payload(output.message?)?,
+        blobs: all(output.blobs, blob_ref)?,
+    })
+}
+
+fn blob_ref(blob: stored::BlobRef) -> Option<BlobRef> {
+    Some(BlobRef {
+        digest: digest(blob.digest)?,
+        size_bytes: blob.size_bytes,
+    })
+}
+
+fn digest(bytes: Vec<u8>) -> Option<Digest> {
+    bytes.try_into().ok().map(Digest)
+}
+
+fn failure(failure: stored::Failure) -> Option<Failure> {
+    let class = match failure.class() {
+        stored::FailureClass::Unspecified => return None,
+        stored::FailureClass::KernelError => FailureClass::KernelError,
+        stored::FailureClass::WorkerLost => FailureClass::WorkerLost,
+        stored::FailureClass::TimedOut => FailureClass::TimedOut,
+        stored::FailureClass::BadInput => FailureClass::BadInput,
+        stored::FailureClass::Dependency => FailureClass::Dependency,
+        stored::FailureClass::KilledWorkers => FailureClass::KilledWorkers,
+    };
+    Some(Failure {
+        class,
+        message: failure.message,
+    })
+}
+
+fn all<T, U>(items: Vec<T>, convert: impl Fn(T) -> Option<U>) -> Option<Vec<U>> {
+    items.into_iter().map(convert).collect()
+}
