@@ -208,8 +208,10 @@ impl Job {
                 Err(error) => return Err(Unwritten::Answer(error.to_string())),
             };
             tracing::debug!(call, reason, "broker away");
-            caller.link.away(&reason);
-            waits.next().await;
+            caller
+                .wait(&reason, &mut waits)
+                .await
+                .map_err(Unwritten::Call)?;
         }
     }
 }
@@ -219,11 +221,13 @@ enum Unwritten {
     Refused(Status),
     File { path: PathBuf, source: io::Error },
     Answer(String),
+    Call(CallError),
 }
 
 impl Unwritten {
     fn into_call(self, call: &'static str) -> CallError {
         let problem = match self {
+            Self::Call(error) => return error,
             Self::Refused(status) => return CallError::new(call, &status),
             Self::File { path, source } => format!("cannot read {}: {source}", path.display()),
             Self::Answer(problem) => problem,

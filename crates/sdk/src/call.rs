@@ -7,7 +7,10 @@ use crate::link::LinkSender;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use dewar_blobs::is_transient;
 use dewar_proto::AuthorizedChannel;
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tonic::{Code, Response, Status};
 
 /// How long to wait between tries.
@@ -91,6 +94,14 @@ pub enum CallError {
         /// What the broker said.
         message: String,
     },
+    /// The broker inside this process failed.
+    #[error(
+        "the broker inside this process failed: {message}; the same command again goes on from there"
+    )]
+    Gone {
+        /// What happened.
+        message: String,
+    },
     /// The broker's answer makes no sense to this release.
     #[error(
         "{call}: the broker's answer is not understood: {problem}; use the same release on both ends"
@@ -130,6 +141,8 @@ pub(crate) struct Caller {
     pub(crate) channel: AuthorizedChannel,
     pub(crate) link: LinkSender,
     pub(crate) retry: Retry,
+    /// Why the broker will never come back, if it was inside this process and failed.
+    pub(crate) gone: Arc<OnceLock<String>>,
 }
 
 impl Caller {
@@ -154,6 +167,18 @@ impl Caller {
         }
     }
 
+    /// Waits before another try, unless the broker is gone for good.
+    pub(crate) async fn wait(&self, reason: &str, waits: &mut Waits) -> Result<(), CallError> {
+        self.link.away(reason);
+        if let Some(message) = self.gone.get() {
+            return Err(CallError::Gone {
+                message: message.clone(),
+            });
+        }
+        waits.next().await;
+        Ok(())
+    }
+
     /// Waits if another try may help.
     pub(crate) async fn after_failure(
         &self,
@@ -163,9 +188,7 @@ impl Caller {
     ) -> Result<(), CallError> {
         if is_transient(status) {
             tracing::debug!(call, code = ?status.code(), message = status.message(), "broker away");
-            self.link.away(status.message());
-            waits.next().await;
-            Ok(())
+            self.wait(status.message(), waits).await
         } else {
             self.link.up();
             Err(CallError::new(call, status))

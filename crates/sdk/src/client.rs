@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) caller: Caller,
     /// The broker is in this process, and so reads the same files.
     pub(crate) same_process: bool,
+    #[cfg(feature = "embedded")]
+    pub(crate) embedded: crate::embedded::Slot,
 }
 
 /// How to connect.
@@ -248,8 +250,11 @@ impl Shared {
                 channel,
                 link: LinkSender::new(),
                 retry: options.retry,
+                gone: Arc::default(),
             },
             same_process,
+            #[cfg(feature = "embedded")]
+            embedded: crate::embedded::Slot::default(),
         };
         let status = shared.first_status(options.reach_within).await?;
         check_protocol(Some(status.protocol), "the broker", "customer")?;

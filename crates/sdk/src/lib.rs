@@ -24,6 +24,8 @@
 mod blobs;
 mod call;
 mod client;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod fleet;
 mod id;
 mod job;
@@ -37,6 +39,8 @@ pub use call::{CallError, Retry};
 pub use client::{Client, ConnectError, ConnectOptions};
 pub use dewar_blobs::{BlobRef, Digest, FileProgress};
 pub use dewar_proto::Token;
+#[cfg(feature = "embedded")]
+pub use embedded::{EmbeddedError, EmbeddedOptions};
 pub use fleet::{BrokerStatus, WorkerStatus};
 pub use id::{JobId, JobSelector, MalformedJob, TaskIndex};
 pub use job::{Job, JobOptions, JobStatus};

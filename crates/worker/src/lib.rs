@@ -14,4 +14,5 @@ mod session;
 mod slots;
 
 pub use config::{Config, StartError};
+pub use dewar_blobs::CACHE_BYTES_DEFAULT;
 pub use session::{Running, RunningError, Worker};
