@@ -1,10 +1,20 @@
 //! The built-in kinds: the compute core put behind the Kernel trait.
+//!
+//! A kernel takes its parameters apart, refuses what makes no sense with the particle's number, and hands slices to
+//! `dewar-compute`. No science is decided here.
 
+mod align;
+mod images;
+mod insert;
 mod kinds;
+mod sum;
 
 pub use kinds::{Align, Insert, Sum};
 
 /// The kernels every worker of this release offers.
 pub fn registry() -> dewar_task::Registry {
     dewar_task::Registry::default()
+        .with(Align)
+        .with(Insert)
+        .with(Sum)
 }

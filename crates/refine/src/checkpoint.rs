@@ -9,7 +9,7 @@ use dewar_formats::{
     atomic,
     mrc::{self, MrcFile},
     particles::{HalfSet, ParticleSet, Pose, Refined},
-    star::{Document, Table},
+    star::{Block, Document, Table},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -75,10 +75,12 @@ pub fn write(
         write_map(&writing.join(name), map, pixel)?;
     }
     fsc_document(&maps.fsc, set.box_size_px, pixel).write(&writing.join("fsc.star"))?;
-    set.write_refined(&writing.join("particles.star"), &refined(&state.poses, half_of))?;
+    write_particles(&writing.join("particles.star"), set, half_of, &state.poses)?;
     write_json(&writing.join("state.json"), state)?;
     fs::rename(&writing, &done).map_err(written(&done))?;
-    fs::File::open(out).and_then(|folder| folder.sync_all()).map_err(written(out))?;
+    fs::File::open(out)
+        .and_then(|folder| folder.sync_all())
+        .map_err(written(out))?;
     Ok(done)
 }
 
@@ -87,7 +89,10 @@ pub fn write(
 /// # Errors
 /// If its files cannot be read.
 pub fn last(out: &Path, set: &ParticleSet) -> Result<Option<Finished>, RefineError> {
-    let Some(iteration) = (1..).take_while(|iteration| folder(out, *iteration).is_dir()).last() else {
+    let Some(iteration) = (1..)
+        .take_while(|iteration| folder(out, *iteration).is_dir())
+        .last()
+    else {
         return Ok(None);
     };
     let folder = folder(out, iteration);
@@ -95,11 +100,53 @@ pub fn last(out: &Path, set: &ParticleSet) -> Result<Option<Finished>, RefineErr
     if state.poses.len() != set.particles.len() || state.iteration != iteration {
         return Err(RefineError::Checkpoint {
             path: folder.join("state.json"),
-            problem: format!("it has {} poses for {} particles", state.poses.len(), set.particles.len()),
+            problem: format!(
+                "it has {} poses for {} particles",
+                state.poses.len(),
+                set.particles.len()
+            ),
         });
     }
-    let references = [read_map(&folder.join("reference1.mrc"))?, read_map(&folder.join("reference2.mrc"))?];
-    Ok(Some(Finished { state, references, folder }))
+    let references = [
+        read_map(&folder.join("reference1.mrc"))?,
+        read_map(&folder.join("reference2.mrc"))?,
+    ];
+    Ok(Some(Finished {
+        state,
+        references,
+        folder,
+    }))
+}
+
+/// Writes the particle file with the poses found.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn write_particles(
+    path: &Path,
+    set: &ParticleSet,
+    half_of: &[usize],
+    poses: &[PoseRecord],
+) -> Result<(), RefineError> {
+    let refined: Vec<Refined> = poses
+        .iter()
+        .zip(half_of)
+        .map(|(pose, half)| Refined {
+            pose: Pose {
+                rot_deg: pose.rot_deg,
+                tilt_deg: pose.tilt_deg,
+                psi_deg: pose.psi_deg,
+                shift_angstrom: pose.shift_angstrom,
+            },
+            half_set: if *half == 0 {
+                HalfSet::One
+            } else {
+                HalfSet::Two
+            },
+        })
+        .collect();
+    set.write_refined(path, &refined)?;
+    Ok(())
 }
 
 /// Writes any record as JSON.
@@ -119,7 +166,10 @@ pub fn write_json(path: &Path, record: &impl Serialize) -> Result<(), RefineErro
 /// # Errors
 /// If the file cannot be read or is something else.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RefineError> {
-    let problem = |problem: String| RefineError::Checkpoint { path: path.to_owned(), problem };
+    let problem = |problem: String| RefineError::Checkpoint {
+        path: path.to_owned(),
+        problem,
+    };
     let text = fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| problem(error.to_string()))
 }
@@ -131,27 +181,23 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RefineError> {
 pub fn write_map(path: &Path, map: &Volume, pixel_size_angstrom: f64) -> Result<(), RefineError> {
     let label = format!("Dewar {}", env!("CARGO_PKG_VERSION"));
     let n = map.n();
-    mrc::write_map(path, [n, n, n], pixel_size_angstrom as f32, map.data(), &label)?;
+    mrc::write_map(
+        path,
+        [n, n, n],
+        pixel_size_angstrom as f32,
+        map.data(),
+        &label,
+    )?;
     Ok(())
 }
 
 fn read_map(path: &Path) -> Result<Volume, RefineError> {
     let file = MrcFile::open(path)?;
-    let problem = |problem: String| RefineError::Checkpoint { path: path.to_owned(), problem };
-    Volume::new(file.header().size[0], file.read_all()?).map_err(|error| problem(error.to_string()))
-}
-
-fn refined(poses: &[PoseRecord], half_of: &[usize]) -> Vec<Refined> {
-    let refined = |(pose, half): (&PoseRecord, &usize)| Refined {
-        pose: Pose {
-            rot_deg: pose.rot_deg,
-            tilt_deg: pose.tilt_deg,
-            psi_deg: pose.psi_deg,
-            shift_angstrom: pose.shift_angstrom,
-        },
-        half_set: if *half == 0 { HalfSet::One } else { HalfSet::Two },
+    let problem = |problem: String| RefineError::Checkpoint {
+        path: path.to_owned(),
+        problem,
     };
-    poses.iter().zip(half_of).map(refined).collect()
+    Volume::new(file.header().size[0], file.read_all()?).map_err(|error| problem(error.to_string()))
 }
 
 /// The curve with RELION's labels.
@@ -172,5 +218,7 @@ fn fsc_document(fsc: &[f64], box_size_px: usize, pixel_size_angstrom: f64) -> Do
             format!("{value:.6}"),
         ]);
     }
-    Document::with_table("fsc", table)
+    Document {
+        blocks: vec![Block::with_table("fsc", table)],
+    }
 }

@@ -71,11 +71,15 @@ impl RefineError {
     /// Whether the user's input was wrong, rather than the work.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Particles(_) | Self::Mrc(_) | Self::Input(_) | Self::OutputFolder { .. } | Self::Checkpoint { .. } => {
-                true
-            }
+            Self::Particles(_)
+            | Self::Mrc(_)
+            | Self::Input(_)
+            | Self::OutputFolder { .. }
+            | Self::Checkpoint { .. } => true,
             Self::Import(ImportError::File { .. }) => true,
-            Self::Task(TaskFailed::Failed { failure, .. }) => failure.class == dewar_sdk::FailureClass::BadInput,
+            Self::Task(TaskFailed::Failed { failure, .. }) => {
+                failure.class == dewar_sdk::FailureClass::BadInput
+            }
             _ => false,
         }
     }

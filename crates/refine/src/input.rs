@@ -5,13 +5,21 @@ use crate::{
     options::{Options, Settings},
     plan,
 };
-use dewar_compute::{filter, noise, symmetry::PointGroup, volume::Volume};
+use dewar_compute::{
+    fft::{RealFft2, half_plane_len},
+    filter,
+    noise::NoiseEstimate,
+    symmetry::{PointGroup, UnknownPointGroup},
+    volume::Volume,
+};
+
 use dewar_formats::{
     check_image,
     mrc::MrcFile,
     particles::{HalfSet, ParticleSet},
 };
 use dewar_proto::em::v1;
+use num_complex::Complex32;
 use std::path::Path;
 
 /// Images of each half that the first noise estimate is made from.
@@ -25,6 +33,8 @@ const MASK_DIAMETER_MAX: f64 = 0.95;
 
 /// Checked inputs.
 pub struct Prepared {
+    /// The structure's point group.
+    pub group: PointGroup,
     /// The particle file.
     pub set: ParticleSet,
     /// Particles of each half, as positions in the file, ascending.
@@ -45,27 +55,49 @@ pub struct Prepared {
 /// With one line that names the file, the place and what was expected.
 pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
     let settings = &options.settings;
-    settings.symmetry.parse::<PointGroup>().map_err(|error| RefineError::Input(error.to_string()))?;
+    let group: PointGroup = settings
+        .symmetry
+        .parse()
+        .map_err(|error: UnknownPointGroup| RefineError::Input(error.to_string()))?;
     let set = ParticleSet::read(&options.particles, options.project_dir.as_deref())?;
     let mut warnings = set.warnings.clone();
     let half_of = assign_halves(&set, settings.seed)?;
-    let halves = [0, 1].map(|half| (0..half_of.len()).filter(|at| half_of[*at] == half).collect());
+    let halves = [0, 1].map(|half| {
+        (0..half_of.len())
+            .filter(|at| half_of[*at] == half)
+            .collect()
+    });
     let reference = read_reference(&options.reference, &set, settings, &mut warnings)?;
     let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
-    let mask_diameter_angstrom = settings.mask_diameter_angstrom.unwrap_or(0.8 * box_angstrom);
-    if !(mask_diameter_angstrom > 0.0 && mask_diameter_angstrom <= MASK_DIAMETER_MAX * box_angstrom) {
+    let mask_diameter_angstrom = settings
+        .mask_diameter_angstrom
+        .unwrap_or(0.8 * box_angstrom);
+    if !(mask_diameter_angstrom > 0.0 && mask_diameter_angstrom <= MASK_DIAMETER_MAX * box_angstrom)
+    {
         return Err(RefineError::Input(format!(
             "the mask diameter is {mask_diameter_angstrom} A; it must be above 0 and at most {:.1} A, {:.0} % of the box",
             MASK_DIAMETER_MAX * box_angstrom,
             MASK_DIAMETER_MAX * 100.0,
         )));
     }
-    Ok(Prepared { set, halves, half_of, reference, mask_diameter_angstrom, warnings })
+    Ok(Prepared {
+        group,
+        set,
+        halves,
+        half_of,
+        reference,
+        mask_diameter_angstrom,
+        warnings,
+    })
 }
 
 /// The half of each particle: the file's own where it has them, else by a hash of the image's name.
 fn assign_halves(set: &ParticleSet, seed: u64) -> Result<Vec<usize>, RefineError> {
-    let given = set.particles.iter().filter(|particle| particle.half_set.is_some()).count();
+    let given = set
+        .particles
+        .iter()
+        .filter(|particle| particle.half_set.is_some())
+        .count();
     if given != 0 && given != set.particles.len() {
         return Err(RefineError::Input(format!(
             "{}: {given} of {} particles have a half-set (rlnRandomSubset 1 or 2); expected all or none",
@@ -80,7 +112,11 @@ fn assign_halves(set: &ParticleSet, seed: u64) -> Result<Vec<usize>, RefineError
             Some(HalfSet::One) => 0,
             Some(HalfSet::Two) => 1,
             None => {
-                let name = format!("{:06}@{}", particle.image_index + 1, set.stacks[particle.stack_index].name);
+                let name = format!(
+                    "{:06}@{}",
+                    particle.image_index + 1,
+                    set.stacks[particle.stack_index].name
+                );
                 plan::half_of(&name, seed)
             }
         })
@@ -104,14 +140,24 @@ fn read_reference(
 ) -> Result<Volume, RefineError> {
     let file = MrcFile::open(path)?;
     let name = path.display();
-    warnings.extend(file.warnings().iter().map(|warning| format!("{name}: {warning}")));
+    warnings.extend(
+        file.warnings()
+            .iter()
+            .map(|warning| format!("{name}: {warning}")),
+    );
     let [nx, ny, nz] = file.header().size;
     if nx != ny || ny != nz {
-        return Err(RefineError::Input(format!("{name}: the reference is {nx} x {ny} x {nz}; expected a cube")));
+        return Err(RefineError::Input(format!(
+            "{name}: the reference is {nx} x {ny} x {nz}; expected a cube"
+        )));
     }
-    let pixel = settings.reference_pixel_size_angstrom.or(file.header().pixel_size_angstrom.map(f64::from));
+    let pixel = settings
+        .reference_pixel_size_angstrom
+        .or(file.header().pixel_size_angstrom.map(f64::from));
     let pixel = pixel.ok_or_else(|| {
-        RefineError::Input(format!("{name}: the header has no pixel size; give it with --pixel-size"))
+        RefineError::Input(format!(
+            "{name}: the header has no pixel size; give it with --pixel-size"
+        ))
     })?;
     let expected = set.pixel_size_angstrom;
     if (pixel / expected - 1.0).abs() > PIXEL_SIZE_TOLERANCE {
@@ -121,14 +167,24 @@ fn read_reference(
     }
     let data = file.read_all()?;
     if data.iter().any(|value| !value.is_finite()) {
-        return Err(RefineError::Input(format!("{name}: the reference has voxels that are NaN or infinite")));
+        return Err(RefineError::Input(format!(
+            "{name}: the reference has voxels that are NaN or infinite"
+        )));
     }
     if data.iter().all(|value| *value == data[0]) {
-        return Err(RefineError::Input(format!("{name}: every voxel of the reference is {}", data[0])));
+        return Err(RefineError::Input(format!(
+            "{name}: every voxel of the reference is {}",
+            data[0]
+        )));
     }
-    let map = Volume::resized_from(nx, &data, set.box_size_px)
+    let map = Volume::new(nx, data)
+        .and_then(|map| map.resized(set.box_size_px))
         .map_err(|error| RefineError::Input(format!("{name}: {error}")))?;
-    Ok(filter::low_pass(&map, set.pixel_size_angstrom, settings.low_pass_angstrom))
+    Ok(filter::low_pass(
+        &map,
+        set.pixel_size_angstrom,
+        settings.low_pass_angstrom,
+    ))
 }
 
 /// The first noise estimate of one half, from some of its images spread over the file. Every optics group gets the
@@ -136,14 +192,24 @@ fn read_reference(
 ///
 /// # Errors
 /// If an image cannot be read or is NaN or constant.
-pub fn first_noise(prepared: &Prepared, half: usize) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
+pub fn first_noise(
+    prepared: &Prepared,
+    half: usize,
+) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
     let set = &prepared.set;
     let particles = &prepared.halves[half];
     let step = particles.len().div_ceil(NOISE_SAMPLE).max(1);
-    let stacks = set.stacks.iter().map(|stack| stack.open()).collect::<Result<Vec<_>, _>>()?;
-    let mut estimate = noise::InitialEstimate::new(set.box_size_px)
+    let stacks = set
+        .stacks
+        .iter()
+        .map(|stack| stack.open())
+        .collect::<Result<Vec<_>, _>>()?;
+    let n = set.box_size_px;
+    let mut fft = RealFft2::new(n)
         .map_err(|error| RefineError::Input(format!("{}: {error}", set.path.display())))?;
-    let mut pixels = vec![0.0; set.box_size_px * set.box_size_px];
+    let mut estimate = NoiseEstimate::new(n);
+    let mut pixels = vec![0.0; n * n];
+    let mut transform = vec![Complex32::ZERO; half_plane_len(n)];
     for &index in particles.iter().step_by(step) {
         let particle = &set.particles[index];
         stacks[particle.stack_index].read_section(particle.image_index, &mut pixels)?;
@@ -156,8 +222,11 @@ pub fn first_noise(prepared: &Prepared, half: usize) -> Result<Vec<v1::NoiseSpec
                 set.stacks[particle.stack_index].name
             )));
         }
-        estimate.add(&pixels);
+        fft.forward(&pixels, &mut transform);
+        estimate.add(&transform);
     }
-    let spectrum = v1::NoiseSpectrum { sigma2: estimate.finish() };
+    let spectrum = v1::NoiseSpectrum {
+        sigma2: estimate.sigma2(),
+    };
     Ok(vec![spectrum; set.optics.len()])
 }

@@ -1,1 +1,27 @@
 //! The refinement of single-particle structures, a customer like any other.
+//!
+//! [`refine`] takes particles and a starting map to poses and maps: rounds of alignment and reconstruction by tasks,
+//! with the two half-sets kept apart from the first. What a result depends on is fixed in `plan` and `options`;
+//! nothing here knows how many workers there are.
+
+mod checkpoint;
+mod error;
+mod input;
+mod maps;
+mod options;
+mod outputs;
+mod plan;
+mod pose;
+mod progress;
+mod record;
+mod round;
+mod run;
+mod schedule;
+pub mod simulate;
+mod tasks;
+
+pub use error::RefineError;
+pub use options::{Options, Settings};
+pub use outputs::Summary;
+pub use progress::{Observer, Progress};
+pub use run::refine;

@@ -48,7 +48,9 @@ impl HalfPlan {
 /// does not matter.
 pub fn half_of(image_name: &str, seed: u64) -> usize {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes()).update(image_name.as_bytes());
+    hasher
+        .update(&seed.to_le_bytes())
+        .update(image_name.as_bytes());
     usize::from(hasher.finalize().as_bytes()[0] & 1)
 }
 
@@ -63,11 +65,20 @@ mod tests {
             for pieces in [&plan.blocks, &plan.shards] {
                 assert_eq!(pieces.first().unwrap().start, 0);
                 assert_eq!(pieces.last().unwrap().end, count);
-                assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start), "{count}");
+                assert!(
+                    pieces.windows(2).all(|pair| pair[0].end == pair[1].start),
+                    "{count}"
+                );
                 assert!(pieces.iter().all(|piece| !piece.is_empty()), "{count}");
             }
             assert!(plan.shards.len() <= SHARDS_MAX);
-            assert!(plan.shards.len() == 1 || plan.shards.iter().all(|shard| shard.len() >= SHARD_PARTICLES_MIN));
+            assert!(
+                plan.shards.len() == 1
+                    || plan
+                        .shards
+                        .iter()
+                        .all(|shard| shard.len() >= SHARD_PARTICLES_MIN)
+            );
         }
     }
 
@@ -78,14 +89,20 @@ mod tests {
             let blocks = plan.blocks_of_shard(index);
             for (block_index, block) in plan.blocks.iter().enumerate() {
                 let touches = block.start < shard.end && shard.start < block.end;
-                assert_eq!(blocks.contains(&block_index), touches, "shard {index}, block {block_index}");
+                assert_eq!(
+                    blocks.contains(&block_index),
+                    touches,
+                    "shard {index}, block {block_index}"
+                );
             }
         }
     }
 
     #[test]
     fn half_sets_are_balanced_and_reproducible() {
-        let in_first = (0..10_000).filter(|i| half_of(&format!("{i:06}@a.mrcs"), 1) == 0).count();
+        let in_first = (0..10_000)
+            .filter(|i| half_of(&format!("{i:06}@a.mrcs"), 1) == 0)
+            .count();
         assert!((4_800..5_200).contains(&in_first), "{in_first}");
         assert_eq!(half_of("000001@a.mrcs", 7), half_of("000001@a.mrcs", 7));
     }

@@ -42,8 +42,11 @@ impl PoseRecord {
 
 /// Median angle between two rounds' orientations, without regard to symmetry: the search keeps to one asymmetric unit.
 pub fn median_change_deg(before: &[PoseRecord], after: &[PoseRecord]) -> Option<f64> {
-    let mut changes: Vec<f64> =
-        before.iter().zip(after).map(|(a, b)| a.rotation().angle_to_deg(&b.rotation())).collect();
+    let mut changes: Vec<f64> = before
+        .iter()
+        .zip(after)
+        .map(|(a, b)| a.rotation().angle_to_deg(&b.rotation()))
+        .collect();
     changes.sort_by(f64::total_cmp);
     changes.get(changes.len() / 2).copied()
 }

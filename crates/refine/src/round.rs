@@ -80,11 +80,17 @@ pub async fn run(
     let mut work = start.halves.each_ref().map(|half| HalfWork::new(half.plan));
     let mut pending = submit_blocks(job, start).await?;
     let mut releasable: Vec<Digest> = Vec::new();
-    let total = start.halves.iter().map(|half| half.plan.blocks.len() + half.plan.shards.len() + 1).sum();
+    let total = start
+        .halves
+        .iter()
+        .map(|half| half.plan.blocks.len() + half.plan.shards.len() + 1)
+        .sum();
     let mut done = 0;
     while !pending.is_empty() {
-        let outcome = outcomes.next().await.ok_or(RefineError::Cancelled)??;
-        let Some(piece) = pending.remove(&outcome.index) else { continue };
+        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
+        let Some(piece) = pending.remove(&outcome.index) else {
+            continue;
+        };
         if outcome.result == TaskResult::Cancelled {
             return Err(RefineError::Cancelled);
         }
@@ -102,11 +108,19 @@ pub async fn run(
                 }
             }
             Piece::Shard { half, shard } => {
-                work[half].partials[shard] = Some(only_blob(&outcome, outcome.output::<Insert>()?.blobs)?);
+                work[half].partials[shard] =
+                    Some(only_blob(&outcome, outcome.output::<Insert>()?.blobs)?);
                 releasable.extend(outcome.held());
-                if let Some(partials) = work[half].partials.iter().copied().collect::<Option<Vec<_>>>() {
-                    let parameters = v1::SumParameters { symmetry: start.align.symmetry.clone() };
-                    let task = NewTask::new::<Sum>(&parameters, partials.into_iter().map(Input::whole).collect());
+                if let Some(partials) = work[half]
+                    .partials
+                    .iter()
+                    .copied()
+                    .collect::<Option<Vec<_>>>()
+                {
+                    let task = NewTask::new::<Sum>(
+                        &v1::SumParameters {},
+                        partials.into_iter().map(Input::whole).collect(),
+                    );
                     pending.insert(submit_one(job, task).await?, Piece::Total { half });
                 }
             }
@@ -115,7 +129,11 @@ pub async fn run(
             }
         }
         done += 1;
-        observer.on(Progress::Tasks { iteration: start.iteration, done, total });
+        observer.on(Progress::Tasks {
+            iteration: start.iteration,
+            done,
+            total,
+        });
     }
     job.release(&releasable).await?;
     let [first, second] = work.map(HalfWork::finish);
@@ -123,17 +141,32 @@ pub async fn run(
 }
 
 /// Submits the alignment of both halves, block by block in turn, so that every worker keeps both references.
-async fn submit_blocks(job: &Job, start: &Start<'_>) -> Result<BTreeMap<TaskIndex, Piece>, RefineError> {
-    let blocks = start.halves.iter().map(|half| half.plan.blocks.len()).max().unwrap_or(0);
+async fn submit_blocks(
+    job: &Job,
+    start: &Start<'_>,
+) -> Result<BTreeMap<TaskIndex, Piece>, RefineError> {
+    let blocks = start
+        .halves
+        .iter()
+        .map(|half| half.plan.blocks.len())
+        .max()
+        .unwrap_or(0);
     let pieces: Vec<(usize, usize)> = (0..blocks)
         .flat_map(|block| [(0, block), (1, block)])
         .filter(|(half, block)| *block < start.halves[*half].plan.blocks.len())
         .collect();
-    let new = pieces.iter().map(|(half, block)| align_task(start, *half, *block)).collect();
+    let new = pieces
+        .iter()
+        .map(|(half, block)| align_task(start, *half, *block))
+        .collect();
     let Range { start: first, .. } = job.submit_all(new).await?;
     Ok((first.0..)
         .map(TaskIndex)
-        .zip(pieces.into_iter().map(|(half, block)| Piece::Block { half, block }))
+        .zip(
+            pieces
+                .into_iter()
+                .map(|(half, block)| Piece::Block { half, block }),
+        )
         .collect())
 }
 
@@ -145,7 +178,10 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
     let of_half = &start.halves[half];
     let particles = of_half.particles[of_half.plan.blocks[block].clone()]
         .iter()
-        .map(|&particle| Posed { particle, pose: None });
+        .map(|&particle| Posed {
+            particle,
+            pose: None,
+        });
     let stated = start.images.state(particles, 1);
     let parameters = v1::AlignParameters {
         geometries: stated.geometries,
@@ -153,14 +189,20 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
         noise: of_half.noise.to_vec(),
         ..start.align.clone()
     };
-    let inputs = [Input::whole(of_half.reference)].into_iter().chain(stated.inputs).collect();
+    let inputs = [Input::whole(of_half.reference)]
+        .into_iter()
+        .chain(stated.inputs)
+        .collect();
     NewTask::new::<Align>(&parameters, inputs)
 }
 
 fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) -> NewTask {
     let of_half = &start.halves[half];
     let range = of_half.plan.shards[shard].clone();
-    let particles = range.map(|at| Posed { particle: of_half.particles[at], pose: work.pose(of_half.plan, at) });
+    let particles = range.map(|at| Posed {
+        particle: of_half.particles[at],
+        pose: work.pose(of_half.plan, at),
+    });
     let stated = start.images.state(particles, 0);
     let parameters = v1::InsertParameters {
         geometries: stated.geometries,
@@ -174,7 +216,11 @@ fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) ->
 fn only_blob(outcome: &Outcome, blobs: Vec<BlobRef>) -> Result<BlobRef, RefineError> {
     match blobs.as_slice() {
         [blob] => Ok(*blob),
-        _ => Err(RefineError::Output(format!("task {} gave {} blobs instead of one", outcome.index, blobs.len()))),
+        _ => Err(RefineError::Output(format!(
+            "task {} gave {} blobs instead of one",
+            outcome.index,
+            blobs.len()
+        ))),
     }
 }
 
@@ -192,23 +238,42 @@ impl HalfWork {
     fn take_ready_shards(&mut self, plan: &HalfPlan) -> Vec<usize> {
         let ready: Vec<usize> = (0..plan.shards.len())
             .filter(|shard| !self.shard_submitted[*shard])
-            .filter(|shard| plan.blocks_of_shard(*shard).all(|block| self.aligned[block].is_some()))
+            .filter(|shard| {
+                plan.blocks_of_shard(*shard)
+                    .all(|block| self.aligned[block].is_some())
+            })
             .collect();
-        ready.iter().for_each(|shard| self.shard_submitted[*shard] = true);
+        ready
+            .iter()
+            .for_each(|shard| self.shard_submitted[*shard] = true);
         ready
     }
 
     /// The pose found for the particle at position `at` of the half.
     fn pose(&self, plan: &HalfPlan, at: usize) -> Option<v1::Pose> {
         let block = plan.blocks.iter().position(|block| block.contains(&at))?;
-        self.aligned[block].as_ref()?.poses.get(at - plan.blocks[block].start)?.pose
+        self.aligned[block]
+            .as_ref()?
+            .poses
+            .get(at - plan.blocks[block].start)?
+            .pose
     }
 
     fn finish(self) -> Result<HalfResult, RefineError> {
         let outputs: Vec<v1::AlignOutput> = self.aligned.into_iter().flatten().collect();
-        let residuals = tasks::sum_residuals(outputs.iter().map(|output| output.residuals.as_slice()));
-        let poses = outputs.into_iter().flat_map(|output| output.poses).collect();
-        let total = self.total.ok_or_else(|| RefineError::Output("a half-set was never summed".to_owned()))?;
-        Ok(HalfResult { poses, residuals, total })
+        let residuals =
+            tasks::sum_residuals(outputs.iter().map(|output| output.residuals.as_slice()));
+        let poses = outputs
+            .into_iter()
+            .flat_map(|output| output.poses)
+            .collect();
+        let total = self
+            .total
+            .ok_or_else(|| RefineError::Output("a half-set was never summed".to_owned()))?;
+        Ok(HalfResult {
+            poses,
+            residuals,
+            total,
+        })
     }
 }

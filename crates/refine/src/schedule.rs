@@ -17,7 +17,11 @@ pub struct RoundResult {
 }
 
 /// The last shell of the first round: the reference holds nothing beyond its low-pass.
-pub fn first_shell_max(box_size_px: usize, pixel_size_angstrom: f64, low_pass_angstrom: f64) -> usize {
+pub fn first_shell_max(
+    box_size_px: usize,
+    pixel_size_angstrom: f64,
+    low_pass_angstrom: f64,
+) -> usize {
     let shell = (box_size_px as f64 * pixel_size_angstrom / low_pass_angstrom).ceil() as usize;
     shell.clamp(SHELLS_MIN, last_shell(box_size_px))
 }
@@ -32,10 +36,19 @@ pub fn next_shell_max(box_size_px: usize, result: RoundResult) -> usize {
 /// Whether the rounds so far have stopped gaining: none of the last two bettered the best before them by a tenth of a
 /// shell.
 pub fn has_converged(rounds: &[RoundResult]) -> bool {
-    let Some(split) = rounds.len().checked_sub(ROUNDS_WITHOUT_GAIN).filter(|split| *split > 0) else {
+    let Some(split) = rounds
+        .len()
+        .checked_sub(ROUNDS_WITHOUT_GAIN)
+        .filter(|split| *split > 0)
+    else {
         return false;
     };
-    let best = |rounds: &[RoundResult]| rounds.iter().map(|round| round.resolution_shell).fold(0.0, f64::max);
+    let best = |rounds: &[RoundResult]| {
+        rounds
+            .iter()
+            .map(|round| round.resolution_shell)
+            .fold(0.0, f64::max)
+    };
     best(&rounds[split..]) < best(&rounds[..split]) + 0.1
 }
 
@@ -49,7 +62,10 @@ mod tests {
     use super::*;
 
     fn rounds(shells: &[f64]) -> Vec<RoundResult> {
-        shells.iter().map(|&resolution_shell| RoundResult { resolution_shell }).collect()
+        shells
+            .iter()
+            .map(|&resolution_shell| RoundResult { resolution_shell })
+            .collect()
     }
 
     #[test]
@@ -57,9 +73,33 @@ mod tests {
         assert_eq!(first_shell_max(64, 4.0, 40.0), 7);
         assert_eq!(first_shell_max(64, 4.0, 1000.0), 5);
         assert_eq!(first_shell_max(64, 4.0, 1.0), 31);
-        assert_eq!(next_shell_max(64, RoundResult { resolution_shell: 10.4 }), 14);
-        assert_eq!(next_shell_max(64, RoundResult { resolution_shell: 0.0 }), 5);
-        assert_eq!(next_shell_max(64, RoundResult { resolution_shell: 31.9 }), 31);
+        assert_eq!(
+            next_shell_max(
+                64,
+                RoundResult {
+                    resolution_shell: 10.4
+                }
+            ),
+            14
+        );
+        assert_eq!(
+            next_shell_max(
+                64,
+                RoundResult {
+                    resolution_shell: 0.0
+                }
+            ),
+            5
+        );
+        assert_eq!(
+            next_shell_max(
+                64,
+                RoundResult {
+                    resolution_shell: 31.9
+                }
+            ),
+            31
+        );
     }
 
     #[test]

@@ -38,29 +38,41 @@ impl Images<'_> {
         let mut positions: BTreeMap<usize, usize> = BTreeMap::new();
         let mut ranges: Vec<(usize, Vec<Range<u64>>)> = Vec::new();
         let stated = particles
-            .map(|Posed { particle: index, pose }| {
-                let particle = &self.set.particles[index];
-                let position = *positions.entry(particle.stack_index).or_insert_with(|| {
-                    ranges.push((particle.stack_index, Vec::new()));
-                    ranges.len() - 1
-                });
-                let bytes = self.set.stacks[particle.stack_index].image_byte_range(particle.image_index);
-                ranges[position].1.push(bytes.clone());
-                v1::Particle {
-                    number: index as u64 + 1,
-                    input_index: (first_input + position) as u32,
-                    offset_bytes: bytes.start,
-                    geometry_index: position as u32,
-                    ctf: Some(self.ctf(index)),
-                    noise_index: particle.optics_index as u32,
-                    pose,
-                }
-            })
+            .map(
+                |Posed {
+                     particle: index,
+                     pose,
+                 }| {
+                    let particle = &self.set.particles[index];
+                    let position = *positions.entry(particle.stack_index).or_insert_with(|| {
+                        ranges.push((particle.stack_index, Vec::new()));
+                        ranges.len() - 1
+                    });
+                    let bytes = self.set.stacks[particle.stack_index]
+                        .image_byte_range(particle.image_index);
+                    ranges[position].1.push(bytes.clone());
+                    v1::Particle {
+                        number: index as u64 + 1,
+                        input_index: (first_input + position) as u32,
+                        offset_bytes: bytes.start,
+                        geometry_index: position as u32,
+                        ctf: Some(self.ctf(index)),
+                        noise_index: particle.optics_index as u32,
+                        pose,
+                    }
+                },
+            )
             .collect();
         Stated {
             particles: stated,
-            geometries: ranges.iter().map(|(stack, _)| self.geometry(*stack)).collect(),
-            inputs: ranges.into_iter().map(|(stack, ranges)| Input::parts(self.stacks[stack], ranges)).collect(),
+            geometries: ranges
+                .iter()
+                .map(|(stack, _)| self.geometry(*stack))
+                .collect(),
+            inputs: ranges
+                .into_iter()
+                .map(|(stack, ranges)| Input::parts(self.stacks[stack], ranges))
+                .collect(),
         }
     }
 
@@ -112,7 +124,9 @@ pub fn check_align_output(
 }
 
 /// Adds the residuals of all blocks, in their order.
-pub fn sum_residuals<'a>(blocks: impl Iterator<Item = &'a [v1::ResidualPower]>) -> Vec<v1::ResidualPower> {
+pub fn sum_residuals<'a>(
+    blocks: impl Iterator<Item = &'a [v1::ResidualPower]>,
+) -> Vec<v1::ResidualPower> {
     let mut sums: Vec<v1::ResidualPower> = Vec::new();
     for block in blocks {
         sums.resize_with(sums.len().max(block.len()), v1::ResidualPower::default);
@@ -126,5 +140,7 @@ pub fn sum_residuals<'a>(blocks: impl Iterator<Item = &'a [v1::ResidualPower]>) 
 
 fn add(sums: &mut Vec<f64>, values: &[f64]) {
     sums.resize(sums.len().max(values.len()), 0.0);
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    sums.iter_mut()
+        .zip(values)
+        .for_each(|(sum, value)| *sum += value);
 }

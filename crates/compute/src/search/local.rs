@@ -13,29 +13,34 @@ use crate::fft::frequency_index;
 use crate::projector::Projector;
 use crate::sampling;
 
-/// The searches in turn: how fine, against the global search, and how many candidates go in. After each, the best go on.
+/// The searches in turn. Slices are what a search costs, 27 for each grid: the first sorts out the candidates, and only
+/// the finer ones follow a candidate further than one grid reaches.
 const STAGES: [Stage; 3] = [
     Stage {
         fineness: 2.0,
         candidate_count: usize::MAX,
+        grid_count: 1,
     },
     Stage {
         fineness: 4.0,
-        candidate_count: 3,
+        candidate_count: 2,
+        grid_count: 2,
     },
     Stage {
         fineness: 8.0,
         candidate_count: 1,
+        grid_count: 2,
     },
 ];
 
-/// How many grids a candidate gets in a stage, each about the best of the one before: it is off by a step, seldom more.
-const MOVES_MAX: usize = 2;
-
 #[derive(Clone, Copy)]
 struct Stage {
+    /// How much finer its steps are than the global search's.
     fineness: f64,
+    /// How many of the best so far go in.
     candidate_count: usize,
+    /// How many grids each gets, every one about the best pose of the one before.
+    grid_count: usize,
 }
 
 /// A candidate with the sums behind its score.
@@ -125,7 +130,7 @@ impl<'a> LocalSearch<'a> {
             let mut found = Vec::with_capacity(poses.len());
             for pose in poses.iter().take(stage.candidate_count) {
                 proceed(go_on)?;
-                found.push(self.climb(*pose, stage.fineness));
+                found.push(self.climb(*pose, stage));
             }
             found.sort_by(|a, b| b.pose.score.total_cmp(&a.pose.score));
             if index == 0 {
@@ -161,12 +166,12 @@ impl<'a> LocalSearch<'a> {
     }
 
     /// Moves a grid of a stage's steps uphill from `start`.
-    fn climb(&mut self, start: Candidate, fineness: f64) -> Scored {
+    fn climb(&mut self, start: Candidate, stage: &Stage) -> Scored {
         let settings = *self.bank.settings();
-        let step_deg = sampling::step_deg(settings.order) / fineness;
-        let shift_step_px = settings.shift_step_px / fineness;
+        let step_deg = sampling::step_deg(settings.order) / stage.fineness;
+        let shift_step_px = settings.shift_step_px / stage.fineness;
         let mut best = self.best_near(&start, step_deg, shift_step_px);
-        for _ in 1..MOVES_MAX {
+        for _ in 1..stage.grid_count {
             if best.at_centre {
                 break;
             }

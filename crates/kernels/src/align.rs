@@ -1,0 +1,175 @@
+//! `em.align/1`: the poses of a block of particles against one reference.
+
+use crate::{
+    Align,
+    images::{ImageReader, bad, ctf_params, noise},
+};
+use dewar_compute::{
+    noise::shell_counts,
+    projector::Projector,
+    search::{
+        Alignment, ParticleImage, ReferenceBank, ScoreMode, Search, SearchError, SearchSettings,
+    },
+    symmetry::PointGroup,
+    volume::Volume,
+};
+use dewar_proto::em::v1;
+use dewar_task::{Context, Kernel, Product, RunError};
+
+/// HEALPix order of the global search: 7.5 degrees. The local searches halve it twice.
+const GLOBAL_ORDER: u32 = 3;
+
+/// Orientations of the global search that are followed further.
+const CANDIDATES: usize = 5;
+
+/// Step of the global search's shifts.
+const SHIFT_STEP_PX: f64 = 1.5;
+
+/// Padding of the reference, where accuracy costs only memory.
+const PADDING: f64 = 2.0;
+
+impl Kernel for Align {
+    fn run(
+        &self,
+        parameters: v1::AlignParameters,
+        context: &Context,
+    ) -> Result<Product<v1::AlignOutput>, RunError> {
+        let images = ImageReader::new(context, &parameters.geometries)?;
+        let settings = settings(&parameters, &images)?;
+        let group: PointGroup = parameters
+            .symmetry
+            .parse()
+            .map_err(|error| bad(format!("symmetry: {error}")))?;
+        let reference = read_reference(context, images.box_size_px())?;
+        let projector = Projector::new(&reference, settings.k_max, PADDING)
+            .map_err(|error| bad(error.to_string()))?;
+        let bank = ReferenceBank::new(&projector, &group, &settings)
+            .map_err(|error| bad(error.to_string()))?;
+        context.check()?;
+
+        let shells = shell_counts(images.box_size_px());
+        let mut output = v1::AlignOutput {
+            poses: vec![v1::AlignedPose::default(); parameters.particles.len()],
+            residuals: vec![
+                v1::ResidualPower {
+                    power: vec![0.0; shells.len()],
+                    count: vec![0.0; shells.len()]
+                };
+                parameters.noise.len()
+            ],
+        };
+        let mut done = 0;
+        let mut pixels = vec![0.0; images.box_size_px() * images.box_size_px()];
+        for (noise_index, residual) in (0..).zip(&mut output.residuals) {
+            let mut of_group = parameters
+                .particles
+                .iter()
+                .enumerate()
+                .filter(|(_, particle)| particle.noise_index == noise_index)
+                .peekable();
+            if of_group.peek().is_none() {
+                continue;
+            }
+            let sigma2 = noise(&parameters.noise, noise_index)?;
+            let mut search =
+                Search::new(&bank, &projector, sigma2).map_err(|error| bad(error.to_string()))?;
+            for (index, particle) in of_group {
+                images.read(particle, &mut pixels)?;
+                let image = ParticleImage {
+                    pixels: &pixels,
+                    ctf: ctf_params(particle)?,
+                    prior_shift_px: [0.0; 2],
+                };
+                let found = search
+                    .run(&[image], &mut || context.check().is_ok())
+                    .map_err(|error| of_particle(particle.number, &error))?;
+                let found = found
+                    .first()
+                    .ok_or_else(|| RunError::Kernel("a search gave no result".to_owned()))?;
+                output.poses[index] = to_wire(found, images.pixel_size_angstrom());
+                add_residual(residual, found, &shells);
+                done += 1;
+                context.set_progress(done as f32 / parameters.particles.len() as f32);
+            }
+        }
+        if done != parameters.particles.len() {
+            return Err(bad("a particle's noise spectrum is missing"));
+        }
+        Ok(output.into())
+    }
+}
+
+fn settings(
+    parameters: &v1::AlignParameters,
+    images: &ImageReader<'_>,
+) -> Result<SearchSettings, RunError> {
+    let k_limit = (images.box_size_px() - 1) / 2;
+    let k_max = parameters.shell_max as usize;
+    if !(1..=k_limit).contains(&k_max) {
+        return Err(bad(format!(
+            "shell_max is {k_max}; expected 1 to {k_limit}"
+        )));
+    }
+    let mode = match parameters.score_mode() {
+        v1::ScoreMode::Likelihood => ScoreMode::Likelihood,
+        v1::ScoreMode::ScaleFree => ScoreMode::ScaleFree,
+        v1::ScoreMode::Unspecified => return Err(bad("score_mode is missing")),
+    };
+    Ok(SearchSettings {
+        pixel_size_angstrom: images.pixel_size_angstrom(),
+        mask_diameter_angstrom: parameters.mask_diameter_angstrom,
+        k_max,
+        max_shift_px: parameters.shift_max_angstrom / images.pixel_size_angstrom(),
+        shift_step_px: SHIFT_STEP_PX,
+        order: GLOBAL_ORDER,
+        candidate_count: CANDIDATES,
+        mode,
+    })
+}
+
+fn read_reference(context: &Context, n: usize) -> Result<Volume, RunError> {
+    let bytes = context.input(0)?.read_all()?;
+    let (values, rest) = bytes.as_chunks::<4>();
+    let data: Vec<f32> = values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect();
+    if !rest.is_empty() || data.iter().any(|value| !value.is_finite()) {
+        return Err(bad("the reference is not a map of finite float32 values"));
+    }
+    Volume::new(n, data).map_err(|error| bad(format!("the reference: {error}")))
+}
+
+fn of_particle(number: u64, error: &SearchError) -> RunError {
+    match error {
+        SearchError::Cancelled => RunError::Cancelled,
+        error => bad(format!("particle {number}: {error}")),
+    }
+}
+
+fn to_wire(found: &Alignment, pixel_size_angstrom: f64) -> v1::AlignedPose {
+    let [rot_deg, tilt_deg, psi_deg] = found.orientation.to_euler_deg();
+    v1::AlignedPose {
+        pose: Some(v1::Pose {
+            rot_deg,
+            tilt_deg,
+            psi_deg,
+            shift_x_angstrom: found.shift_px[0] * pixel_size_angstrom,
+            shift_y_angstrom: found.shift_px[1] * pixel_size_angstrom,
+        }),
+        log_likelihood: found.score,
+        scale: found.scale,
+    }
+}
+
+fn add_residual(residual: &mut v1::ResidualPower, found: &Alignment, shells: &[f64]) {
+    for ((sum, power), (count, of_shell)) in residual
+        .power
+        .iter_mut()
+        .zip(&found.residual_power)
+        .zip(residual.count.iter_mut().zip(shells))
+    {
+        *sum += power;
+        *count += of_shell;
+    }
+}

@@ -1,0 +1,102 @@
+//! `em.insert/1`: a shard of posed particles into partial sums.
+
+use crate::{
+    Insert,
+    images::{ImageReader, bad, ctf_params, noise},
+};
+use dewar_compute::{
+    ctf::Ctf,
+    fft::{RealFft2, half_plane_len},
+    orientation::Rotation,
+    reconstruct::{Accumulator, GridShape, Insertion},
+};
+use dewar_proto::em::v1;
+use dewar_task::{Context, Kernel, Product, RunError};
+use num_complex::Complex32;
+
+impl Kernel for Insert {
+    fn run(
+        &self,
+        parameters: v1::InsertParameters,
+        context: &Context,
+    ) -> Result<Product<v1::InsertOutput>, RunError> {
+        let images = ImageReader::new(context, &parameters.geometries)?;
+        let n = images.box_size_px();
+        // As far as the box goes on every side: how much of it is signal is for the FSC to say.
+        let shape = GridShape::new(n, n / 2 - 1, parameters.padding)
+            .map_err(|error| bad(error.to_string()))?;
+        let weights = inverse_noise(&parameters.noise, n / 2)?;
+        let mut fft = RealFft2::new(n).map_err(|error| bad(error.to_string()))?;
+        let mut sums = Accumulator::new(shape);
+        let mut pixels = vec![0.0; n * n];
+        let mut image = vec![Complex32::ZERO; half_plane_len(n)];
+        let mut ctf = vec![0.0; half_plane_len(n)];
+        for (done, particle) in (1_u32..).zip(&parameters.particles) {
+            context.check()?;
+            images.read(particle, &mut pixels)?;
+            noise(&parameters.noise, particle.noise_index)?;
+            fft.forward(&pixels, &mut image);
+            Ctf::new(&ctf_params(particle)?)
+                .map_err(|error| bad(format!("particle {}: {error}", particle.number)))?
+                .fill_half_plane(n, images.pixel_size_angstrom(), &mut ctf);
+            let pose = pose(particle)?;
+            sums.insert(&Insertion {
+                image: &image,
+                ctf: &ctf,
+                inverse_sigma2: &weights[particle.noise_index as usize],
+                rotation: &Rotation::from_euler_deg(pose.rot_deg, pose.tilt_deg, pose.psi_deg),
+                shift_px: [pose.shift_x_angstrom, pose.shift_y_angstrom]
+                    .map(|angstrom| angstrom / images.pixel_size_angstrom()),
+                weight: 1.0,
+            });
+            context.set_progress(done as f32 / parameters.particles.len() as f32);
+        }
+        Ok(Product {
+            message: v1::InsertOutput {
+                particle_count: parameters.particles.len() as u32,
+            },
+            blobs: vec![sums.to_bytes().into()],
+        })
+    }
+}
+
+fn inverse_noise(
+    spectra: &[v1::NoiseSpectrum],
+    shell_max: usize,
+) -> Result<Vec<Vec<f32>>, RunError> {
+    (0..)
+        .zip(spectra)
+        .map(|(index, spectrum): (usize, _)| {
+            let sigma2 = &spectrum.sigma2;
+            let is_usable = sigma2.len() > shell_max
+                && sigma2.iter().all(|value| *value > 0.0 && value.is_finite());
+            if !is_usable {
+                return Err(bad(format!(
+                    "noise spectrum {index} needs positive values for shells 0 to {shell_max}"
+                )));
+            }
+            Ok(sigma2.iter().map(|value| (1.0 / value) as f32).collect())
+        })
+        .collect()
+}
+
+fn pose(particle: &v1::Particle) -> Result<v1::Pose, RunError> {
+    let pose = particle
+        .pose
+        .ok_or_else(|| bad(format!("particle {}: pose is missing", particle.number)))?;
+    let numbers = [
+        pose.rot_deg,
+        pose.tilt_deg,
+        pose.psi_deg,
+        pose.shift_x_angstrom,
+        pose.shift_y_angstrom,
+    ];
+    if numbers.iter().all(|number| number.is_finite()) {
+        Ok(pose)
+    } else {
+        Err(bad(format!(
+            "particle {}: its pose is not finite",
+            particle.number
+        )))
+    }
+}

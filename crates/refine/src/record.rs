@@ -1,0 +1,193 @@
+//! What is written of a refinement beside its maps: `refine.json`, and notes for the run after a crash.
+
+use crate::{
+    checkpoint,
+    error::RefineError,
+    options::{Options, Settings},
+};
+use dewar_formats::{atomic, particles::ParticleSet};
+use dewar_sdk::JobId;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+/// The record's file name.
+pub const FILE: &str = "refine.json";
+
+/// What the folder is for; written before the first round.
+const CLAIM: &str = ".dewar-refine.json";
+
+/// The job at the broker, while it runs.
+const JOB: &str = ".dewar-job";
+
+/// A finished refinement, complete enough to repeat it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The release that wrote it.
+    pub program_version: String,
+    /// What the user decided.
+    pub settings: Settings,
+    /// The mask diameter that was used.
+    pub mask_diameter_angstrom: f64,
+    /// What was refined.
+    pub inputs: InputDigests,
+    /// How many particles.
+    pub particle_count: usize,
+    /// How many in each half.
+    pub half_counts: [usize; 2],
+    /// Side of the images and maps.
+    pub box_size_px: usize,
+    /// Of images and maps.
+    pub pixel_size_angstrom: f64,
+    /// Rounds done.
+    pub iterations: usize,
+    /// Whether it stopped because nothing improved.
+    pub converged: bool,
+    /// FSC 0.143 of the last half-maps, unmasked.
+    pub resolution_angstrom: Option<f64>,
+    /// The same of every round.
+    pub resolutions_angstrom: Vec<f64>,
+    /// How long each round took.
+    pub round_seconds: Vec<f64>,
+    /// How long the last run took, from reading its inputs.
+    pub seconds: f64,
+}
+
+/// The input files, by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputDigests {
+    /// The particle file: path and BLAKE3.
+    pub particles: FileDigest,
+    /// The starting map.
+    pub reference: FileDigest,
+    /// The stacks: path, size and time, since reading them whole would take as long as a round.
+    pub stacks: Vec<FileStamp>,
+}
+
+/// A file and the BLAKE3 of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// As it was named.
+    pub path: String,
+    /// In hexadecimal, as `b3sum` prints it.
+    pub blake3: String,
+}
+
+/// A file and what tells that it has not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    /// As it was found.
+    pub path: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was last changed.
+    pub modified_unix_ms: u64,
+}
+
+/// What a folder was claimed for.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Claim {
+    settings: Settings,
+    particles_blake3: String,
+    reference_blake3: String,
+    stacks: Vec<FileStamp>,
+}
+
+impl InputDigests {
+    /// Reads the small files whole and looks at the stacks.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn of(options: &Options, set: &ParticleSet) -> Result<Self, RefineError> {
+        Ok(Self {
+            particles: digest(&options.particles)?,
+            reference: digest(&options.reference)?,
+            stacks: set
+                .stacks
+                .iter()
+                .map(|stack| stamp(&stack.path))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn digest(path: &Path) -> Result<FileDigest, RefineError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs::File::open(path).map_err(|error| cannot_read(path, &error))?;
+    io::copy(&mut file, &mut hasher).map_err(|error| cannot_read(path, &error))?;
+    Ok(FileDigest {
+        path: path.display().to_string(),
+        blake3: hasher.finalize().to_hex().to_string(),
+    })
+}
+
+fn stamp(path: &Path) -> Result<FileStamp, RefineError> {
+    let metadata = fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(FileStamp {
+        path: path.display().to_string(),
+        size_bytes: metadata.len(),
+        modified_unix_ms: modified.map_or(0, |time| time.as_millis() as u64),
+    })
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> RefineError {
+    RefineError::Input(format!("{}: {error}", path.display()))
+}
+
+/// Makes sure that the output folder is empty or holds this very refinement, and marks it.
+///
+/// # Errors
+/// If it holds another.
+pub fn claim_folder(options: &Options, digests: &InputDigests) -> Result<(), RefineError> {
+    let path = options.out.join(CLAIM);
+    let claim = Claim {
+        // More rounds may be asked of the same refinement.
+        settings: Settings {
+            iterations_max: 0,
+            ..options.settings.clone()
+        },
+        particles_blake3: digests.particles.blake3.clone(),
+        reference_blake3: digests.reference.blake3.clone(),
+        stacks: digests.stacks.clone(),
+    };
+    if !path.exists() {
+        return checkpoint::write_json(&path, &claim);
+    }
+    let earlier: Claim = checkpoint::read_json(&path)?;
+    if earlier == claim {
+        return Ok(());
+    }
+    Err(RefineError::OutputFolder {
+        folder: options.out.clone(),
+        problem:
+            "it holds a refinement with other settings or inputs; give another --out, or remove it"
+                .to_owned(),
+    })
+}
+
+/// Notes the job, so that a run after a crash can end it.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn remember_job(out: &Path, job: JobId) -> Result<(), RefineError> {
+    atomic::write(&out.join(JOB), |file| writeln!(file, "{job}"))?;
+    Ok(())
+}
+
+/// The job of a run that did not end by itself.
+pub fn remembered_job(out: &Path) -> Option<JobId> {
+    fs::read_to_string(out.join(JOB)).ok()?.trim().parse().ok()
+}
+
+/// Removes the note.
+pub fn forget_job(out: &Path) {
+    // Left behind, it costs the next run one needless cancel.
+    let _ = fs::remove_file(out.join(JOB));
+}
