@@ -1,0 +1,117 @@
+//! Kinds of tasks to test with.
+
+use bytes::Bytes;
+use dewar_task::{Context, Kernel, Product, Registry, RunError, TaskKind};
+use std::{fs, path::Path, time::Duration};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EchoParameters {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub bytes: Bytes,
+    /// Size of a blob to make.
+    #[prost(uint64, tag = "2")]
+    pub blob_bytes: u64,
+    /// Parts of the first input to read, as offset and length in turn.
+    #[prost(uint64, repeated, tag = "3")]
+    pub reads: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EchoOutput {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub bytes: Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub parts: Vec<Bytes>,
+}
+
+/// Gives back what it got.
+pub struct Echo;
+
+impl TaskKind for Echo {
+    const NAME: &'static str = "test.echo";
+    const VERSION: u32 = 1;
+    type Parameters = EchoParameters;
+    type Output = EchoOutput;
+}
+
+impl Kernel for Echo {
+    fn run(
+        &self,
+        parameters: EchoParameters,
+        context: &Context,
+    ) -> Result<Product<EchoOutput>, RunError> {
+        let parts = parameters.reads.chunks_exact(2);
+        let parts = parts.map(|part| Ok(context.input(0)?.read(part[0], part[1])?));
+        let message = EchoOutput {
+            bytes: parameters.bytes,
+            parts: parts.collect::<Result<_, RunError>>()?,
+        };
+        let size = parameters.blob_bytes as usize;
+        Ok(Product {
+            message,
+            blobs: (size > 0).then(|| pattern(size)).into_iter().collect(),
+        })
+    }
+}
+
+/// Bytes that differ from chunk to chunk.
+pub fn pattern(size: usize) -> Bytes {
+    (0..size)
+        .map(|n| (n % 251) as u8 ^ (n >> 20) as u8)
+        .collect()
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Trouble {
+    #[prost(string, tag = "1")]
+    pub message: String,
+}
+
+/// Panics.
+pub struct Panic;
+
+impl TaskKind for Panic {
+    const NAME: &'static str = "test.panic";
+    const VERSION: u32 = 1;
+    type Parameters = Trouble;
+    type Output = Trouble;
+}
+
+impl Kernel for Panic {
+    fn run(&self, parameters: Trouble, _: &Context) -> Result<Product<Trouble>, RunError> {
+        panic!("{}", parameters.message)
+    }
+}
+
+/// Makes the file `FOLDER/begun`, and works until `FOLDER/go` is there. When stopped, it leaves `FOLDER/stopped`.
+pub struct Await;
+
+impl TaskKind for Await {
+    const NAME: &'static str = "test.await";
+    const VERSION: u32 = 1;
+    /// The folder.
+    type Parameters = Trouble;
+    type Output = Trouble;
+}
+
+impl Kernel for Await {
+    fn run(&self, parameters: Trouble, context: &Context) -> Result<Product<Trouble>, RunError> {
+        let folder = Path::new(&parameters.message);
+        let mark = |name: &str| {
+            fs::write(folder.join(name), "").map_err(|error| RunError::Kernel(error.to_string()))
+        };
+        mark("begun")?;
+        while !folder.join("go").exists() {
+            if let Err(stopped) = context.check() {
+                mark("stopped")?;
+                return Err(stopped);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(parameters.into())
+    }
+}
+
+pub fn registry() -> Registry {
+    Registry::default().with(Echo).with(Panic).with(Await)
+}

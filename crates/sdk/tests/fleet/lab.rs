@@ -1,0 +1,117 @@
+//! A lab: one broker's folder and port, workers, and a customer.
+
+use crate::kinds;
+use dewar_broker::{Broker, Config, Patience};
+use dewar_sdk::{Client, Job, JobOptions};
+use dewar_worker::Worker;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longest wait for anything that must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Lab {
+    pub broker: dewar_broker::Running,
+    pub folder: TempDir,
+}
+
+pub async fn start_broker(folder: &Path, listen: SocketAddr) -> dewar_broker::Running {
+    let started = Instant::now();
+    loop {
+        let config = Config {
+            listen: Some(listen),
+            exports: vec![folder.join("exported")],
+            patience: Patience {
+                heartbeat: Duration::from_millis(200),
+                lease: Duration::from_secs(5),
+                reconnect: Duration::from_millis(500),
+            },
+            ..Config::new(folder.join("broker"))
+        };
+        match Broker::start(config).await {
+            Ok(broker) => return broker,
+            // The port or the folder may be held a moment longer by the one before.
+            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Lab {
+    pub async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("exported")).unwrap();
+        let broker = start_broker(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        Self { broker, folder }
+    }
+
+    pub fn worker_config(&self, slot_count: u16) -> dewar_worker::Config {
+        worker_config(
+            &self.broker.address().to_string(),
+            self.broker.token(),
+            self.path("cache"),
+            slot_count,
+        )
+    }
+
+    pub fn worker(&self, slot_count: u16) -> dewar_worker::Running {
+        Worker::start(self.worker_config(slot_count), kinds::registry()).unwrap()
+    }
+
+    pub async fn client(&self) -> Client {
+        let token = self.broker.token().parse().unwrap();
+        Client::connect(&self.broker.address().to_string(), token)
+            .await
+            .unwrap()
+    }
+
+    pub async fn job(&self) -> Job {
+        let client = self.client().await;
+        client.open_job(JobOptions::named("test")).await.unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub fn worker_config(
+    broker: &str,
+    token: &str,
+    cache_dir: PathBuf,
+    slot_count: u16,
+) -> dewar_worker::Config {
+    dewar_worker::Config {
+        broker: broker.to_owned(),
+        token: token.parse().unwrap(),
+        slot_count,
+        name: "tester".to_owned(),
+        site: String::new(),
+        cache_dir,
+        cache_bytes_max: 1 << 30,
+        nice: 0,
+        exit_when_idle: None,
+        exit_when_unreachable: None,
+    }
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for a result.
+pub async fn within<T>(what: &str, result: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, result).await {
+        Ok(result) => result,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}

@@ -1,0 +1,6 @@
+//! Customers, real brokers and real workers, over loopback.
+
+mod kinds;
+mod lab;
+mod losses;
+mod tasks;
