@@ -1,7 +1,7 @@
 //! Asking a holder of blobs, a broker or a worker, over the wire.
 //!
 //! Every call is one try: whether to repeat it, and for how long, is for the caller, who asks
-//! [`is_transient`](crate::is_transient). Repeating is always safe. What comes back is checked before it is given on.
+//! [`is_transient`]. Repeating is always safe. What comes back is checked before it is given on.
 
 use crate::{
     BlobRef, ChunkList, ChunkListError, CorruptChunk, Digest, MalformedBlobRef, hash_bytes,
