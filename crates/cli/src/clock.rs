@@ -20,9 +20,25 @@ pub fn duration(length: Duration) -> String {
     }
 }
 
+/// Hours, minutes and seconds of a moment in UTC: `14:03:10`.
+pub fn time_of_day_utc(moment: SystemTime) -> String {
+    let s = moment
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+        % 86_400;
+    format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_told_by_its_time_of_day() {
+        let moment = UNIX_EPOCH + Duration::from_secs(86_400 * 20_000 + 50_590);
+        assert_eq!(time_of_day_utc(moment), "14:03:10");
+    }
 
     #[test]
     fn two_units_are_enough() {

@@ -38,16 +38,6 @@ impl Bar {
         self.bar.set_position(done);
     }
 
-    /// Says what the work is at now.
-    pub fn set_message(&self, what: String) {
-        self.bar.set_message(what);
-    }
-
-    /// Prints a line above the bar.
-    pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
-    }
-
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

@@ -6,6 +6,8 @@ mod drain;
 mod fsc;
 mod info;
 mod jobs;
+mod refine;
+mod simulate;
 mod status;
 mod tasks;
 mod workers;
@@ -30,6 +32,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    Refine(refine::Options),
+    Simulate(simulate::Options),
     Fsc(fsc::Options),
     Compare(compare::Options),
     Info(info::Options),
@@ -47,6 +51,8 @@ enum Verb {
 /// With the line to print and the exit code.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
+        Verb::Refine(options) => refine::run(&options),
+        Verb::Simulate(options) => simulate::run(&options),
         Verb::Fsc(options) => fsc::run(&options),
         Verb::Compare(options) => compare::run(&options),
         Verb::Info(options) => info::run(&options),

@@ -1,0 +1,238 @@
+//! `dewar refine`: from particles and a starting map to poses and maps.
+
+mod interrupt;
+mod narrator;
+mod parallel;
+
+use self::{interrupt::Interrupt, narrator::Narrator, parallel::Parallel};
+use crate::{broker, failure::Failure, output};
+use anyhow::anyhow;
+use clap::Args;
+use dewar_compute::symmetry::PointGroup;
+use dewar_formats::particles::ParticleSet;
+use dewar_refine::{Observer, RefineError, Settings, Summary, refine};
+use dewar_sdk::{Client, EmbeddedError, EmbeddedOptions};
+use dewar_settings::ConnectArgs;
+use serde_json::json;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::runtime;
+
+/// Refines a structure: finds each particle's pose, and the map they make together.
+///
+/// The halves of the data are kept apart throughout; rounds go on until nothing improves. The same command goes on from
+/// the last finished round of an interrupted run, and the result does not depend on how many computers took part.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dewar refine particles.star --reference initial.mrc --out refined --symmetry D7\n  \
+    dewar refine particles.star --reference initial.mrc --out refined --parallel dc:titan:9990\n\n\
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.star and refine.json, and a folder for each \
+    round.\nCtrl-C cancels the job and keeps finished rounds.\n\
+    JSON keys: resolution_angstrom (null if the halves never agree), iterations, converged, seconds, map, particles, record"
+)]
+pub struct Options {
+    /// The particles (STAR, of RELION 3.0 to 5).
+    #[arg(value_name = "PARTICLES")]
+    particles: PathBuf,
+    /// The starting map (MRC).
+    #[arg(long, value_name = "MAP")]
+    reference: PathBuf,
+    /// Folder for everything that comes of it.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Point group of the structure; the map's axes as RELION has them.
+    #[arg(long, value_name = "GROUP", default_value = "C1")]
+    symmetry: PointGroup,
+    /// Diameter of the circle that holds the particle [default: four fifths of the box].
+    #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
+    diameter: Option<f64>,
+    /// Resolution to which the starting map is filtered first.
+    #[arg(long, value_name = "ANGSTROM", default_value_t = 30.0, value_parser = super::positive)]
+    low_pass: f64,
+    /// Rounds at most.
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = at_least_one)]
+    iterations: usize,
+    /// How far particles may lie off the centre of their images.
+    #[arg(long, value_name = "ANGSTROM", default_value_t = 20.0, value_parser = super::positive)]
+    max_shift: f64,
+    /// Decides the half-sets where the particle file has none.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    seed: u64,
+    /// Folder from which image names in the STAR file count.
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Pixel size of the starting map, where its header has none or a wrong one.
+    #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
+    pixel_size: Option<f64>,
+    /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
+    /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
+    #[arg(long, value_name = "WHERE")]
+    parallel: Option<Parallel>,
+    /// The broker's address.
+    #[arg(long, value_name = "HOST:PORT", env = "DEWAR_BROKER")]
+    broker: Option<String>,
+    /// File that holds the broker's token. Without it: DEWAR_TOKEN, else that of this account's own broker here.
+    #[arg(long, value_name = "FILE", env = "DEWAR_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Print JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The embedded broker's data, inside the output folder.
+const EMBEDDED_FOLDER: &str = ".dewar";
+
+/// Runs the verb.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::work)?;
+    let summary = runtime.block_on(run_until_done(options))?;
+    if options.json {
+        output::print_json(&to_json(&summary))
+    } else {
+        output::print(&to_text(&summary))
+    }
+}
+
+async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
+    let narrator = Arc::new(Narrator::new());
+    let interrupt = Interrupt::catch(Arc::clone(&narrator)).map_err(Failure::work)?;
+    let place = options.place();
+    let client = match &place {
+        Parallel::Broker(address) => {
+            let connect = ConnectArgs {
+                broker: address.clone(),
+                token_file: options.token_file.clone(),
+            };
+            broker::reach(&connect).await?
+        }
+        Parallel::Threads(slot_count) => options.embed(*slot_count).await?,
+    };
+    narrator.watch(client.link());
+    let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
+    let refined = refine(&client, &options.stated(), &observer, interrupt.came()).await;
+    narrator.finish();
+    client.shutdown().await;
+    let summary = refined.map_err(|error| options.failed(error))?;
+    if matches!(place, Parallel::Threads(_)) {
+        // Nothing in it is needed once the outputs are there; where it stays, it only takes room.
+        let _ = fs::remove_dir_all(options.out.join(EMBEDDED_FOLDER));
+    }
+    Ok(summary)
+}
+
+impl Options {
+    /// The most particular of what was said about where to compute.
+    fn place(&self) -> Parallel {
+        match (&self.parallel, &self.broker) {
+            (Some(place), _) => place.clone(),
+            (None, Some(address)) => Parallel::Broker(address.clone()),
+            (None, None) => Parallel::all_cores(),
+        }
+    }
+
+    fn stated(&self) -> dewar_refine::Options {
+        dewar_refine::Options {
+            particles: self.particles.clone(),
+            reference: self.reference.clone(),
+            out: self.out.clone(),
+            project_dir: self.project.clone(),
+            settings: Settings {
+                symmetry: self.symmetry.to_string(),
+                mask_diameter_angstrom: self.diameter,
+                low_pass_angstrom: self.low_pass,
+                shift_max_angstrom: self.max_shift,
+                iterations_max: self.iterations,
+                seed: self.seed,
+                reference_pixel_size_angstrom: self.pixel_size,
+            },
+        }
+    }
+
+    /// A broker and a worker in this process, which read the stacks where they are.
+    async fn embed(&self, slot_count: u16) -> Result<Client, Failure> {
+        let set =
+            ParticleSet::read(&self.particles, self.project.as_deref()).map_err(Failure::input)?;
+        let folders: BTreeSet<PathBuf> = set
+            .stacks
+            .iter()
+            .filter_map(|stack| {
+                fs::canonicalize(&stack.path)
+                    .ok()?
+                    .parent()
+                    .map(Path::to_owned)
+            })
+            .collect();
+        drop(set);
+        let data_dir = self.out.join(EMBEDDED_FOLDER);
+        let embedded = Client::embedded(EmbeddedOptions {
+            data_dir: data_dir.clone(),
+            slot_count,
+            exports: folders.into_iter().collect(),
+            kernels: dewar_kernels::registry(),
+        });
+        embedded.await.map_err(|error| match error {
+            EmbeddedError::Start(_) => Failure::work(anyhow!(
+                "cannot compute with {}: {error}",
+                data_dir.display()
+            )),
+            error => Failure::work(error),
+        })
+    }
+
+    fn failed(&self, error: RefineError) -> Failure {
+        match error {
+            error if error.is_input() => Failure::input(error),
+            RefineError::Cancelled => Failure::work(error),
+            error => Failure::work(error).try_next(format!(
+                "the same command goes on from the last finished round in {}",
+                self.out.display()
+            )),
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number from 1".to_owned()),
+    }
+}
+
+fn to_text(summary: &Summary) -> String {
+    let resolution = match summary.resolution_angstrom {
+        Some(resolution) => format!("{resolution:.2} A (FSC 0.143 of the half-maps, unmasked)"),
+        None => "none: the half-maps' FSC does not fall below 0.143".to_owned(),
+    };
+    let why = if summary.converged {
+        "nothing improved any more"
+    } else {
+        "as many as allowed"
+    };
+    format!(
+        "resolution  {resolution}\nrounds      {}, {why}\ntook        {}\nmap         {}\nparticles   {}\n",
+        summary.iterations,
+        crate::clock::duration(std::time::Duration::from_secs_f64(summary.seconds.max(0.0))),
+        summary.map.display(),
+        summary.particles.display(),
+    )
+}
+
+fn to_json(summary: &Summary) -> serde_json::Value {
+    json!({
+        "resolution_angstrom": summary.resolution_angstrom,
+        "iterations": summary.iterations,
+        "converged": summary.converged,
+        "seconds": summary.seconds,
+        "map": summary.map,
+        "particles": summary.particles,
+        "record": summary.record,
+    })
+}
