@@ -631,3 +631,6 @@ fn is_large(payload: &Payload) -> bool {
 fn hex(worker: WorkerId) -> String {
     uuid::Uuid::from_bytes(worker.0).simple().to_string()
 }
+
+#[cfg(test)]
+mod tests;
