@@ -13,6 +13,9 @@ use crate::gridding;
 use crate::orientation::Rotation;
 use crate::volume::{SizeError, Volume};
 
+/// Points interpolated together: what an AVX2 register holds of f32.
+const LANES: usize = 8;
+
 /// Why a map cannot be projected.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ProjectorError {
@@ -118,7 +121,10 @@ impl Projector {
 
     /// The map's transform at the frequency `k` in the map's own frame, in Fourier pixels; zero beyond the limit.
     pub fn sample(&self, k: [f32; 3]) -> Complex32 {
-        self.grid.at(k.map(|component| component * self.grid.step))
+        let mut values = [Complex32::ZERO; LANES];
+        let positions = k.map(|component| [component * self.grid.step; LANES]);
+        self.grid.at(&positions, &mut values);
+        values[0]
     }
 }
 
@@ -166,62 +172,103 @@ impl Grid {
         }
     }
 
-    /// The transform at grid position `q`: trilinear, by the Hermitian mate where x is negative.
+    /// The transform at eight grid positions (x, y and z of each): trilinear, by the Hermitian mate where x is negative,
+    /// zero beyond the radius.
     #[inline(always)]
-    fn at(&self, q: [f32; 3]) -> Complex32 {
-        // Written so that what is not a number is outside too.
-        let inside = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] <= self.radius2_max;
-        if !inside {
-            return Complex32::ZERO;
-        }
-        let sign = if q[0] < 0.0 { -1.0 } else { 1.0 };
+    fn at(&self, q: &[[f32; LANES]; 3], out: &mut [Complex32; LANES]) {
         let reach = self.reach as f32;
-        // Positive after the offset, so truncation is the floor.
-        let (x, y, z) = (q[0] * sign, q[1] * sign + reach, q[2] * sign + reach);
-        let (x0, y0, z0) = (x as usize, y as usize, z as usize);
-        let (fx, fy, fz) = (x - x0 as f32, y - y0 as f32, z - z0 as f32);
-        let row = 2 * (self.reach + 1);
-        let plane = row * (2 * self.reach + 1);
-        let start = z0 * plane + y0 * row + 2 * x0;
-        // Two neighbours along x are four floats in a row: the sum over y and z is done on all four at once.
-        let near = blend(self.four(start), self.four(start + row), fy);
-        let far = blend(self.four(start + plane), self.four(start + plane + row), fy);
-        let pair = blend(near, far, fz);
-        Complex32::new(
-            pair[0] + (pair[2] - pair[0]) * fx,
-            (pair[1] + (pair[3] - pair[1]) * fx) * sign,
-        )
-    }
-
-    #[inline(always)]
-    fn four(&self, start: usize) -> [f32; 4] {
-        let values = &self.values[start..start + 4];
-        [values[0], values[1], values[2], values[3]]
+        let row = 2 * (self.reach as i32 + 1);
+        let plane = row * (2 * self.reach as i32 + 1);
+        let (mut start, mut inside, mut sign) = ([0_i32; LANES], [0.0; LANES], [0.0; LANES]);
+        let mut fraction = [[0.0; LANES]; 3];
+        for lane in 0..LANES {
+            let (x, y, z) = (q[0][lane], q[1][lane], q[2][lane]);
+            // Written so that what is not a number is outside too. What is outside reads the grid's middle.
+            let within = if x * x + y * y + z * z <= self.radius2_max {
+                1.0
+            } else {
+                0.0
+            };
+            let towards = if x < 0.0 { -1.0 } else { 1.0 };
+            let position = if within == 1.0 {
+                [x * towards, y * towards, z * towards]
+            } else {
+                [0.0; 3]
+            };
+            // Not negative after the offset, so truncation is the floor.
+            let (x, y, z) = (position[0], position[1] + reach, position[2] + reach);
+            let (x0, y0, z0) = (x as i32, y as i32, z as i32);
+            start[lane] = z0 * plane + y0 * row + 2 * x0;
+            fraction[0][lane] = x - x0 as f32;
+            fraction[1][lane] = y - y0 as f32;
+            fraction[2][lane] = z - z0 as f32;
+            inside[lane] = within;
+            sign[lane] = towards;
+        }
+        // Two neighbours along x are four floats in a row; there are four such pairs.
+        let mut corners = [[[0.0; LANES]; 4]; 4];
+        for (corner, offset) in corners.iter_mut().zip([0, row, plane, plane + row]) {
+            for lane in 0..LANES {
+                let at = (start[lane] + offset) as usize;
+                let four = &self.values[at..at + 4];
+                for (component, value) in corner.iter_mut().zip(four) {
+                    component[lane] = *value;
+                }
+            }
+        }
+        let mut pair = [[0.0; LANES]; 4];
+        for (component, pair) in pair.iter_mut().enumerate() {
+            for (lane, value) in pair.iter_mut().enumerate() {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|corner| corners[corner][component][lane]);
+                let near = a + (b - a) * fraction[1][lane];
+                let far = c + (d - c) * fraction[1][lane];
+                *value = near + (far - near) * fraction[2][lane];
+            }
+        }
+        for (lane, value) in out.iter_mut().enumerate() {
+            let [re, im, next_re, next_im] = [0, 1, 2, 3].map(|component| pair[component][lane]);
+            value.re = (re + (next_re - re) * fraction[0][lane]) * inside[lane];
+            value.im = (im + (next_im - im) * fraction[0][lane]) * (inside[lane] * sign[lane]);
+        }
     }
 }
 
+/// The grid positions of eight in-plane points.
 #[inline(always)]
-fn blend(a: [f32; 4], b: [f32; 4], fraction: f32) -> [f32; 4] {
-    std::array::from_fn(|lane| a[lane] + (b[lane] - a[lane]) * fraction)
-}
-
-#[inline(always)]
-fn on_plane(plane: &Plane, kx: f32, ky: f32) -> [f32; 3] {
-    std::array::from_fn(|axis| plane.along_x[axis] * kx + plane.along_y[axis] * ky)
+fn on_plane(plane: &Plane, kx: &[f32; LANES], ky: &[f32; LANES]) -> [[f32; LANES]; 3] {
+    let mut q = [[0.0; LANES]; 3];
+    for (axis, q) in q.iter_mut().enumerate() {
+        for lane in 0..LANES {
+            q[lane] = plane.along_x[axis] * kx[lane] + plane.along_y[axis] * ky[lane];
+        }
+    }
+    q
 }
 
 // No fused multiply-add is written, and the compiler makes none by itself: both versions give the same bits.
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn interpolate_row(grid: &Grid, plane: &Plane, ky: f32, out: &mut [Complex32]) {
-    for (kx, value) in out.iter_mut().enumerate() {
-        *value = grid.at(on_plane(plane, kx as f32, ky));
+    let mut values = [Complex32::ZERO; LANES];
+    let mut kx = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+    for chunk in out.chunks_mut(LANES) {
+        grid.at(&on_plane(plane, &kx, &[ky; LANES]), &mut values);
+        chunk.copy_from_slice(&values[..chunk.len()]);
+        for kx in &mut kx {
+            *kx += LANES as f32;
+        }
     }
 }
 
 #[multiversion(targets("x86_64+avx2+fma"))]
 fn interpolate_points(grid: &Grid, plane: &Plane, points: &[[f32; 2]], out: &mut [Complex32]) {
-    for (point, value) in points.iter().zip(out) {
-        *value = grid.at(on_plane(plane, point[0], point[1]));
+    let mut values = [Complex32::ZERO; LANES];
+    for (chunk, points) in out.chunks_mut(LANES).zip(points.chunks(LANES)) {
+        let (mut kx, mut ky) = ([0.0; LANES], [0.0; LANES]);
+        for (lane, point) in points.iter().enumerate() {
+            (kx[lane], ky[lane]) = (point[0], point[1]);
+        }
+        grid.at(&on_plane(plane, &kx, &ky), &mut values);
+        chunk.copy_from_slice(&values[..chunk.len()]);
     }
 }
 

@@ -129,12 +129,13 @@ fn spread(values: &mut [f32], shape: &GridShape, q: [f32; 3], [re, im, weight]: 
     let sign = if q[0] < 0.0 { -1.0 } else { 1.0 };
     let reach = shape.reach() as f32;
     let (x, y, z) = (q[0] * sign, q[1] * sign + reach, q[2] * sign + reach);
-    let (x0, y0, z0) = (x as usize, y as usize, z as usize);
+    // Not negative after the offset, so truncation is the floor; i32 converts both ways in one instruction.
+    let (x0, y0, z0) = (x as i32, y as i32, z as i32);
     let (fx, fy, fz) = (x - x0 as f32, y - y0 as f32, z - z0 as f32);
     let item = [re, im * sign, weight];
     let row = 3 * shape.row_len();
     let plane = 3 * shape.plane_len();
-    let start = z0 * plane + y0 * row + 3 * x0;
+    let start = z0 as usize * plane + y0 as usize * row + 3 * x0 as usize;
     let (gx, gy, gz) = (1.0 - fx, 1.0 - fy, 1.0 - fz);
     for (offset, part) in [
         (0, gy * gz),
