@@ -14,7 +14,7 @@ use crate::volume::Volume;
 pub const DIAMETER_ANGSTROM: f64 = 150.0;
 
 /// Which phantom is drawn. Changing it, or anything below, changes every simulated data set and the figures in README.
-const SEED: u64 = 20_13;
+const SEED: u64 = 2013;
 
 const BEAD_SIGMA_ANGSTROM: f64 = 3.0;
 
