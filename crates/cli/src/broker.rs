@@ -16,12 +16,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// If the broker is not reached, has gone before it answered, or refuses.
-pub fn ask<T, Answer>(
+pub fn ask<T, E: Into<Failure>, Answer>(
     connect: &ConnectArgs,
     question: impl FnOnce(Client) -> Answer,
 ) -> Result<T, Failure>
 where
-    Answer: Future<Output = Result<T, CallError>>,
+    Answer: Future<Output = Result<T, E>>,
 {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -30,7 +30,7 @@ where
     runtime.block_on(async {
         let client = reach(connect).await?;
         match time::timeout(ANSWER_WITHIN, question(client)).await {
-            Ok(answer) => answer.map_err(refused),
+            Ok(answer) => answer.map_err(Into::into),
             Err(_) => Err(Failure::not_reached(anyhow!(
                 "broker at {} did not answer within {} s",
                 connect.broker,
@@ -58,16 +58,18 @@ fn not_connected(error: ConnectError) -> Failure {
     match error {
         ConnectError::NotReached { .. } => Failure::not_reached(error),
         ConnectError::Address { .. } => Failure::input(error),
-        ConnectError::Call(error) => refused(error),
+        ConnectError::Call(error) => error.into(),
         ConnectError::Incompatible(_) => Failure::work(error),
     }
 }
 
-/// What the broker refused: a wrong name or token is the command line's fault, the rest is the work's.
-pub fn refused(error: CallError) -> Failure {
-    match error {
-        CallError::NotFound { .. } => Failure::input(error).try_next("dewar jobs, dewar workers"),
-        CallError::Token { .. } => Failure::input(error),
-        _ => Failure::work(error),
+impl From<CallError> for Failure {
+    /// A wrong name or token is the command line's fault, the rest is the work's.
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotFound { .. } => Self::input(error).try_next("dewar jobs, dewar workers"),
+            CallError::Token { .. } => Self::input(error),
+            _ => Self::work(error),
+        }
     }
 }

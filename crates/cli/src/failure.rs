@@ -40,6 +40,13 @@ impl Failure {
         self
     }
 
+    /// Names what it is about, where the error itself does not.
+    #[must_use]
+    pub fn concerning(mut self, subject: impl fmt::Display) -> Self {
+        self.line = format!("{subject}: {}", self.line);
+        self
+    }
+
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self.class {

@@ -42,9 +42,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let cancelled = broker::ask(&options.connect, async |client| {
         let mut cancelled = Vec::new();
         for job in selected {
-            cancelled.push(client.cancel_job(job).await?);
+            let ended = client.cancel_job(job).await;
+            cancelled.push(ended.map_err(|error| Failure::from(error).concerning(job))?);
         }
-        Ok(cancelled)
+        Ok::<_, Failure>(cancelled)
     })?;
     if options.json {
         let cancelled: Vec<Value> = cancelled.iter().map(jobs::to_json).collect();

@@ -7,7 +7,9 @@ use crate::{
     table::{Column, Table},
 };
 use clap::{Args, ValueEnum};
-use dewar_sdk::{FailureClass, JobSelector, TaskFilter, TaskPage, TaskState, TaskStatus};
+use dewar_sdk::{
+    CallError, Client, FailureClass, JobSelector, TaskFilter, TaskPage, TaskState, TaskStatus,
+};
 use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -50,23 +52,11 @@ enum State {
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let (job, mut filter, limit) = (options.job, options.filter(), options.limit as usize);
+    let job = options.job;
     let page = broker::ask(&options.connect, async |client| {
-        let mut all = client.tasks(job, filter).await?;
-        // The broker gives what fits into a message; a page that fits a person may take several.
-        while let Some(from_index) = all.next_index.filter(|_| all.tasks.len() < limit) {
-            filter = TaskFilter {
-                from_index,
-                limit: (limit - all.tasks.len()) as u32,
-                ..filter
-            };
-            let next = client.tasks(job, filter).await?;
-            all = TaskPage {
-                tasks: [all.tasks, next.tasks].concat(),
-                next_index: next.next_index,
-            };
-        }
-        Ok(all)
+        list(&client, job, options.filter())
+            .await
+            .map_err(|error| Failure::from(error).concerning(job))
     })?;
     if options.json {
         let tasks: Vec<Value> = page.tasks.iter().map(to_json).collect();
@@ -94,6 +84,27 @@ impl Options {
             limit: self.limit,
         }
     }
+}
+
+/// The broker gives what fits into a message; a page that fits a person may take several.
+async fn list(
+    client: &Client,
+    job: JobSelector,
+    filter: TaskFilter,
+) -> Result<TaskPage, CallError> {
+    let limit = filter.limit as usize;
+    let mut all = client.tasks(job, filter).await?;
+    while let Some(from_index) = all.next_index.filter(|_| all.tasks.len() < limit) {
+        let rest = TaskFilter {
+            from_index,
+            limit: (limit - all.tasks.len()) as u32,
+            ..filter
+        };
+        let next = client.tasks(job, rest).await?;
+        all.tasks.extend(next.tasks);
+        all.next_index = next.next_index;
+    }
+    Ok(all)
 }
 
 fn to_text(tasks: &[TaskStatus]) -> String {

@@ -1,0 +1,244 @@
+//! Verbs that talk to a broker.
+
+use crate::{
+    dewar::{command, keys, ran, word},
+    lab::{Lab, SLOTS, TASKS},
+};
+
+#[test]
+fn a_running_job_is_shown_from_every_side() {
+    let lab = Lab::start();
+
+    let status = lab.status();
+    let promised = [
+        "broker",
+        "host_name",
+        "program_version",
+        "protocol",
+        "started_unix_ms",
+        "broker_start",
+        "data_dir",
+        "job_count",
+        "waiting_count",
+        "running_count",
+        "worker_count",
+        "slot_count",
+        "blob_bytes",
+    ];
+    assert_eq!(keys(&status), promised);
+    assert_eq!(
+        (&status["worker_count"], &status["slot_count"]),
+        (&1.into(), &SLOTS.into())
+    );
+    let count = |name: &str| status[name].as_u64().unwrap();
+    assert_eq!(
+        count("running_count") + count("waiting_count"),
+        TASKS as u64
+    );
+    let text = lab.dewar(&["status"]).ok().stdout;
+    assert!(
+        text.contains(" running, ") && text.contains(lab.address()),
+        "{text}"
+    );
+
+    let jobs = lab.dewar(&["jobs", "--json"]).ok().json();
+    let job = &jobs["jobs"][0];
+    let promised = [
+        "job_id",
+        "number",
+        "name",
+        "owner",
+        "priority",
+        "created_unix_ms",
+        "closed",
+        "state",
+        "task_count",
+        "waiting_count",
+        "running_count",
+        "succeeded_count",
+        "failed_count",
+        "cancelled_count",
+        "blocked_reason",
+    ];
+    assert_eq!(keys(job), promised);
+    assert_eq!(
+        (&job["name"], &job["state"]),
+        (&"hold the line".into(), &"running".into())
+    );
+    assert_eq!(job["task_count"], TASKS as u64);
+    let text = lab.dewar(&["jobs"]).ok().stdout;
+    assert!(
+        text.starts_with("JOB ")
+            && text.contains("hold the line")
+            && text.contains(&format!("0/{TASKS}")),
+        "{text}"
+    );
+
+    let tasks = lab.dewar(&["tasks", &lab.job_name(), "--json"]).ok().json();
+    assert_eq!(tasks["tasks"].as_array().map(Vec::len), Some(TASKS));
+    let first = &tasks["tasks"][0];
+    let promised = [
+        "index",
+        "kind",
+        "state",
+        "attempts_begun",
+        "workers",
+        "failure",
+        "run_ms",
+        "progress",
+    ];
+    assert_eq!(keys(first), promised);
+    assert_eq!(
+        (&first["kind"], &first["state"]),
+        (&"test.hold/1".into(), &"running".into())
+    );
+    let waiting = lab
+        .dewar(&["tasks", &lab.job_name(), "--state", "waiting", "--json"])
+        .ok()
+        .json();
+    let waiting = waiting["tasks"].as_array().unwrap();
+    assert!(!waiting.is_empty() && waiting.len() <= TASKS - usize::from(SLOTS));
+    assert!(waiting.iter().all(|task| task["state"] == "waiting"));
+
+    let workers = lab.dewar(&["workers", "--json"]).ok().json();
+    let worker = &workers["workers"][0];
+    let promised = [
+        "worker_id",
+        "name",
+        "host_name",
+        "state",
+        "slot_count",
+        "running_count",
+        "kinds",
+        "site",
+        "program_version",
+        "succeeded_count",
+        "failed_count",
+        "joined_unix_ms",
+    ];
+    assert_eq!(keys(worker), promised);
+    assert_eq!(
+        (&worker["state"], &worker["kinds"][0]),
+        (&"up".into(), &"test.hold/1".into())
+    );
+    let text = lab.dewar(&["workers"]).ok().stdout;
+    assert!(
+        text.starts_with("WORKER ") && text.contains(&format!("/{SLOTS}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn long_lists_come_in_pages() {
+    let lab = Lab::start();
+    let page = |from: &str| {
+        lab.dewar(&[
+            "tasks",
+            &lab.job_name(),
+            "--from",
+            from,
+            "--limit",
+            "2",
+            "--json",
+        ])
+        .ok()
+        .json()
+    };
+    let indices = |page: &serde_json::Value| -> Vec<u64> {
+        page["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|task| task["index"].as_u64().unwrap())
+            .collect()
+    };
+    let (first, last) = (page("0"), page("8"));
+    assert_eq!(
+        (indices(&first), first["next_index"].as_u64()),
+        (vec![0, 1], Some(2))
+    );
+    assert_eq!(
+        (indices(&last), last["next_index"].as_u64()),
+        (vec![8], None)
+    );
+    let told = lab.dewar(&["tasks", &lab.job_name(), "--limit", "2"]).ok();
+    assert!(told.stderr.contains("--from 2"), "{told:?}");
+}
+
+#[test]
+fn a_cancelled_job_stops() {
+    let lab = Lab::start();
+    let cancelled = lab
+        .dewar(&["cancel", &lab.job_name(), "--json"])
+        .ok()
+        .json();
+    assert_eq!(cancelled["cancelled"][0]["number"], lab.job.number());
+    lab.wait_until("nothing runs", |lab| lab.status()["running_count"] == 0);
+    let jobs = lab.dewar(&["jobs", "--json"]).ok().json();
+    assert_eq!(jobs["jobs"][0]["cancelled_count"], TASKS as u64);
+    let none = lab.dewar(&["jobs", "--unfinished"]).ok();
+    assert_eq!(none.stdout, "no jobs\n");
+}
+
+#[test]
+fn all_jobs_are_cancelled_without_a_question_where_nobody_can_answer() {
+    let lab = Lab::start();
+    let told = lab.dewar(&["cancel", "--all"]).ok();
+    assert_eq!(
+        told.stdout,
+        format!(
+            "{} hold the line: {TASKS} tasks cancelled\n",
+            lab.job_name()
+        )
+    );
+    assert_eq!(
+        lab.dewar(&["cancel", "--all", "--yes"]).ok().stdout,
+        "no unfinished jobs\n"
+    );
+}
+
+#[test]
+fn a_drained_worker_takes_nothing_new() {
+    let lab = Lab::start();
+    let told = lab.dewar(&["drain", "--all", "--json"]).ok().json();
+    assert_eq!(told["drained"], serde_json::json!(["embedded"]));
+    lab.wait_until("the worker drains", |lab| {
+        lab.dewar(&["workers", "--json"]).ok().json()["workers"][0]["state"] == "draining"
+    });
+    assert_eq!(
+        lab.status()["running_count"],
+        u64::from(SLOTS),
+        "what runs is finished"
+    );
+}
+
+#[test]
+fn names_that_are_not_there_are_code_2() {
+    let lab = Lab::start();
+    lab.dewar(&["tasks", "j4711"])
+        .fails(2, &["4711", "try: dewar jobs"]);
+    lab.dewar(&["cancel", "j4711"]).fails(2, &["4711"]);
+    lab.dewar(&["drain", "nobody"]).fails(2, &["nobody"]);
+}
+
+#[test]
+fn a_wrong_token_is_code_2() {
+    let lab = Lab::start();
+    let mut status = command();
+    status
+        .args(["status", "--broker", lab.address()])
+        .env("DEWAR_TOKEN", "me.wrong");
+    ran(&mut status).fails(2, &["token"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{}\n", lab.token())).unwrap();
+    let mut status = command();
+    status.args([
+        "status",
+        "--broker",
+        lab.address(),
+        "--token-file",
+        word(&file),
+    ]);
+    ran(&mut status).ok();
+}

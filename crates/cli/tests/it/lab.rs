@@ -1,0 +1,128 @@
+//! A real broker and worker in the test's own process, with a job whose tasks run until they are stopped.
+
+use crate::dewar::{Ran, command, ran};
+use dewar_embedded::{Embedded, Options};
+use dewar_sdk::{Client, Job, JobOptions, NewTask};
+use dewar_task::{Context, Kernel, Product, Registry, RunError, TaskKind};
+use serde_json::Value;
+use std::{thread, time::Duration};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+/// Slots of the worker.
+pub const SLOTS: u16 = 2;
+
+/// Tasks of the job.
+pub const TASKS: usize = 9;
+
+/// Runs until it is stopped.
+struct Hold;
+
+impl TaskKind for Hold {
+    const NAME: &'static str = "test.hold";
+    const VERSION: u32 = 1;
+    type Parameters = ();
+    type Output = ();
+}
+
+impl Kernel for Hold {
+    fn run(&self, (): (), context: &Context) -> Result<Product<()>, RunError> {
+        context.set_progress(0.25);
+        loop {
+            context.check()?;
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A broker, its worker, and a job at work. The order of fields is that in which they end.
+pub struct Lab {
+    pub job: Job,
+    embedded: Embedded,
+    _runtime: Runtime,
+    _folder: TempDir,
+}
+
+impl Lab {
+    /// Starts everything, and waits until every slot is at work.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let options = Options {
+            data_dir: folder.path().to_owned(),
+            slot_count: SLOTS,
+            exports: Vec::new(),
+            kernels: Registry::default().with(Hold),
+        };
+        let (embedded, job) = runtime.block_on(async {
+            let embedded = Embedded::start(options).await.unwrap();
+            let client = Client::connect(embedded.address(), embedded.token().parse().unwrap())
+                .await
+                .unwrap();
+            let job = client
+                .open_job(JobOptions::named("hold the line"))
+                .await
+                .unwrap();
+            job.submit_all(
+                (0..TASKS)
+                    .map(|_| NewTask::new::<Hold>(&(), Vec::new()))
+                    .collect(),
+            )
+            .await
+            .unwrap();
+            (embedded, job)
+        });
+        let lab = Self {
+            job,
+            embedded,
+            _runtime: runtime,
+            _folder: folder,
+        };
+        // What a worker was given but has not begun may show as running too.
+        lab.wait_until("every slot works", |lab| {
+            let status = lab.status();
+            status["running_count"].as_u64() >= Some(SLOTS.into())
+        });
+        lab
+    }
+
+    /// Where the broker listens.
+    pub fn address(&self) -> &str {
+        self.embedded.address()
+    }
+
+    /// The broker's token.
+    pub fn token(&self) -> &str {
+        self.embedded.token()
+    }
+
+    /// The job's short name.
+    pub fn job_name(&self) -> String {
+        format!("j{}", self.job.number())
+    }
+
+    /// Runs `dewar` with these words against the broker.
+    pub fn dewar(&self, words: &[&str]) -> Ran {
+        let mut command = command();
+        command
+            .args(words)
+            .env("DEWAR_BROKER", self.address())
+            .env("DEWAR_TOKEN", self.token());
+        ran(&mut command)
+    }
+
+    /// What `dewar status --json` says.
+    pub fn status(&self) -> Value {
+        self.dewar(&["status", "--json"]).ok().json()
+    }
+
+    /// Asks until the answer is yes.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        dewar_testkit::wait_until(what, Duration::from_secs(20), || Ok(is_so(self))).unwrap();
+    }
+}

@@ -1,0 +1,13 @@
+//! The real command, run as people and scripts run it.
+
+mod broker;
+mod compare;
+mod dewar;
+mod exit_codes;
+mod fsc;
+mod grpcurl;
+mod help;
+mod info;
+mod lab;
+mod refine;
+mod simulate;
