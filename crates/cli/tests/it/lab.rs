@@ -100,6 +100,11 @@ impl Lab {
         self.embedded.token()
     }
 
+    /// Takes the broker away, and its worker with it.
+    pub fn stop(&self) {
+        self.embedded.stop();
+    }
+
     /// The job's short name.
     pub fn job_name(&self) -> String {
         format!("j{}", self.job.number())

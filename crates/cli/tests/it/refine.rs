@@ -1,11 +1,18 @@
 //! `dewar refine`, on a set small enough for every test run. What it finds is tested with the refinement itself.
 
-use crate::dewar::{command, dewar, keys, word};
+use crate::{
+    dewar::{command, dewar, keys, word},
+    lab::Lab,
+};
 use dewar_testkit::Guarded;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -95,43 +102,132 @@ fn a_refinement_ends_with_its_outputs_told() {
     .ok();
 }
 
+/// A refinement under way, and the lines it says.
+struct Running {
+    process: Guarded,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(set: &Path, out: &Path, parallel: &str, token: &str) -> Self {
+        let mut command = command();
+        command
+            .args(words(set, out))
+            .args(["--parallel", parallel])
+            .env("DEWAR_TOKEN", token)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut process = Guarded::start("dewar refine", &mut command).unwrap();
+        let stderr = BufReader::new(process.child().stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self { process, lines }
+    }
+
+    fn interrupt(&mut self) {
+        kill_process(Pid::from_child(self.process.child()), Signal::INT).unwrap();
+    }
+
+    /// Waits for a line that starts so.
+    #[track_caller]
+    fn says(&self, start: &str) -> String {
+        let mut before = Vec::new();
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(20)) {
+                Ok(line) if line.starts_with(start) => return line,
+                Ok(line) => before.push(line),
+                Err(error) => panic!("{error} for {start:?} after {before:?}"),
+            }
+        }
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.process.child().wait().unwrap().code()
+    }
+}
+
 #[test]
-fn an_interrupted_refinement_cancels_its_job_and_is_code_1() {
+fn an_interrupted_refinement_is_code_1_and_can_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path());
     let out = folder.path().join("refined");
-    let mut command = command();
-    command
-        .args(words(&set, &out))
-        .args(["--parallel", "thread:1"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut refinement = Guarded::start("dewar refine", &mut command).unwrap();
-    let broker_runs = || Ok(out.join(".dewar").exists());
-    dewar_testkit::wait_until(
-        "the refinement has begun",
-        Duration::from_secs(20),
-        broker_runs,
-    )
-    .unwrap();
-    let pid = rustix::process::Pid::from_child(refinement.child());
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = refinement.child().wait().unwrap();
-    let stderr = std::io::read_to_string(refinement.child().stderr.take().unwrap()).unwrap();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.lines().any(|line| line.starts_with("stopping: ")),
-        "{stderr}"
-    );
-    assert!(
-        stderr
-            .lines()
-            .last()
-            .unwrap()
-            .contains("the same command goes on"),
-        "{stderr}"
-    );
+    let mut refinement = Running::start(&set, &out, "thread:1", "");
+    let begun = || Ok(out.join(".dewar").exists());
+    dewar_testkit::wait_until("the refinement has begun", Duration::from_secs(20), begun).unwrap();
+    refinement.interrupt();
+    refinement.says("stopping: ");
+    refinement.says("error: the job was cancelled; the same command goes on");
+    assert_eq!(refinement.exit_code(), Some(1));
     assert!(!out.join("map.mrc").exists());
+    let words = words(&set, &out);
+    dewar(
+        words
+            .iter()
+            .map(String::as_str)
+            .chain(["--iterations", "1"]),
+    )
+    .ok();
+    assert!(out.join("map.mrc").exists());
+}
+
+#[test]
+fn ctrl_c_cancels_the_job_at_the_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    // Its worker does not offer what a refinement needs, so the job waits.
+    let lab = Lab::start();
+    let parallel = format!("dc:{}", lab.address());
+    let mut refinement =
+        Running::start(&set, &folder.path().join("refined"), &parallel, lab.token());
+    let refine_job = |lab: &Lab| {
+        let jobs = lab.dewar(&["jobs", "--json"]).ok().json();
+        let jobs = jobs["jobs"].as_array().unwrap().clone();
+        jobs.into_iter()
+            .find(|job| job["name"] == "refine particles.star")
+    };
+    lab.wait_until("the tasks are there", |lab| {
+        refine_job(lab).is_some_and(|job| job["waiting_count"] != 0)
+    });
+    refinement.interrupt();
+    refinement.says("error: the job was cancelled");
+    assert_eq!(refinement.exit_code(), Some(1));
+    let job = refine_job(&lab).unwrap();
+    assert_eq!(
+        (&job["waiting_count"], &job["cancelled_count"]),
+        (&0.into(), &job["task_count"])
+    );
+}
+
+#[test]
+fn an_absent_broker_is_waited_for_until_ctrl_c_comes_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    let lab = Lab::start();
+    let parallel = format!("dc:{}", lab.address());
+    let mut refinement =
+        Running::start(&set, &folder.path().join("refined"), &parallel, lab.token());
+    lab.wait_until("the job is there", |lab| {
+        lab.dewar(&["jobs", "--json"])
+            .ok()
+            .stdout
+            .contains("refine particles.star")
+    });
+    lab.stop();
+    let told = refinement.says("broker away since ");
+    assert!(told.contains(" UTC, waiting ("), "{told}");
+    refinement.interrupt();
+    refinement.says("stopping: ");
+    assert!(
+        refinement.process.is_running().unwrap(),
+        "the job is still to be cancelled"
+    );
+    refinement.interrupt();
+    assert_eq!(refinement.exit_code(), Some(1));
 }
 
 #[test]
