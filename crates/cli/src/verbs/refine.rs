@@ -51,16 +51,16 @@ pub struct Options {
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     diameter: Option<f64>,
     /// Resolution to which the starting map is filtered first.
-    #[arg(long, value_name = "ANGSTROM", default_value_t = 30.0, value_parser = super::positive)]
+    #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().low_pass_angstrom, value_parser = super::positive)]
     low_pass: f64,
     /// Rounds at most.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = Settings::default().iterations_max, value_parser = at_least_one)]
     iterations: usize,
     /// How far particles may lie off the centre of their images.
-    #[arg(long, value_name = "ANGSTROM", default_value_t = 20.0, value_parser = super::positive)]
+    #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().shift_max_angstrom, value_parser = super::positive)]
     max_shift: f64,
     /// Decides the half-sets where the particle file has none.
-    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(long, value_name = "K", default_value_t = Settings::default().seed)]
     seed: u64,
     /// Folder from which image names in the STAR file count.
     #[arg(long, value_name = "DIR")]

@@ -149,3 +149,29 @@ fn one_bad_file_does_not_hide_the_good_one() {
     let ran = dewar(["info", "nowhere.mrc", word(&good)]).fails(2, &["nowhere.mrc"]);
     assert!(ran.stdout.contains("good.mrc"), "{ran:?}");
 }
+
+#[test]
+fn real_files_are_read_whole() {
+    let Some(data) = dewar_testkit::shared_data("real_files_are_read_whole") else {
+        return;
+    };
+    let of = |name: &str| {
+        let path = data.join(name);
+        dewar(["info", "--json", word(&path)]).ok().json()
+    };
+    let ribosome = of("70S_ribosome_65.mrc");
+    assert_eq!(ribosome["size"], serde_json::json!([65, 65, 65]));
+    assert!(ribosome["pixel_size_angstrom"].is_null(), "{ribosome}");
+    assert_eq!(of("casx_128.mrc.gz")["kind"], "map");
+    let old_layout = of("empiar_10076_7.star");
+    assert_eq!(
+        (&old_layout["count"], &old_layout["has_poses"]),
+        (&7.into(), &false.into())
+    );
+    let groel = of("groel600/truth.star");
+    assert_eq!(
+        (&groel["count"], &groel["has_poses"]),
+        (&600.into(), &true.into())
+    );
+    assert_eq!(groel["half_set_counts"], serde_json::json!([300, 300]));
+}
