@@ -1,7 +1,8 @@
 //! The built-in asymmetric phantom.
 //!
-//! A compact particle of about 150 Å: beads of 3 Å crowd into lobes of unequal size about a long body, so that there is
-//! something to tell orientations apart by at every resolution from 100 to 8 Å, and no symmetry. Being a sum of Gaussians
+//! A compact particle of about 150 Å: beads of 3 Å make up lobes of unequal size about a long body, few enough to stand
+//! apart as a protein's domains and helices do, so that there is something to tell orientations apart by at every
+//! resolution from 100 to 8 Å, and no symmetry. Being a sum of Gaussians
 //! it is known exactly in Fourier space too: tests can do without interpolation.
 
 use num_complex::Complex64;
@@ -23,15 +24,15 @@ const RADIUS_ANGSTROM: f64 = DIAMETER_ANGSTROM / 2.0 - 3.0 * BEAD_SIGMA_ANGSTROM
 
 /// Lobes: centre in Å, spread in Å, number of beads.
 const LOBES: [([f64; 3], f64, usize); 9] = [
-    ([0.0, 0.0, 0.0], 16.0, 90),
-    ([34.0, 6.0, -4.0], 11.0, 50),
-    ([-30.0, 14.0, 10.0], 12.0, 55),
-    ([-46.0, -6.0, 22.0], 8.0, 25),
-    ([8.0, 34.0, 14.0], 10.0, 40),
-    ([14.0, -26.0, 22.0], 9.0, 30),
-    ([-8.0, -12.0, -36.0], 11.0, 45),
-    ([22.0, 16.0, -40.0], 7.0, 20),
-    ([50.0, -14.0, 18.0], 6.0, 15),
+    ([0.0, 0.0, 0.0], 18.0, 36),
+    ([34.0, 6.0, -4.0], 12.0, 20),
+    ([-30.0, 14.0, 10.0], 13.0, 22),
+    ([-46.0, -6.0, 22.0], 9.0, 10),
+    ([8.0, 34.0, 14.0], 11.0, 16),
+    ([14.0, -26.0, 22.0], 10.0, 12),
+    ([-8.0, -12.0, -36.0], 12.0, 18),
+    ([22.0, 16.0, -40.0], 8.0, 8),
+    ([50.0, -14.0, 18.0], 7.0, 6),
 ];
 
 /// The phantom.

@@ -5,6 +5,7 @@
 
 mod process;
 mod programs;
+pub mod refinement;
 
 pub use process::{Guarded, output, run, wait_until};
 pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};

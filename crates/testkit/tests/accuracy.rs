@@ -1,0 +1,132 @@
+//! Refinements come near the truth: on particles this project did not make, and on its own.
+
+use anyhow::{Context, Result, ensure};
+use dewar_testkit::{
+    Programs,
+    refinement::{Case, json},
+    shared_data,
+};
+use serde_json::Value;
+use std::{fs, path::Path};
+
+fn record(out: &Path) -> Result<Value> {
+    Ok(serde_json::from_str(&fs::read_to_string(
+        out.join("refine.json"),
+    )?)?)
+}
+
+/// Where the FSC of a refined map with the truth falls below 0.5.
+fn resolution_to_truth(programs: &Programs, out: &Path, truth: &Path) -> Result<f64> {
+    let fsc = json(
+        programs
+            .dewar()
+            .arg("fsc")
+            .arg(out.join("map.mrc"))
+            .arg(truth)
+            .arg("--json"),
+    )?;
+    fsc["resolution_0_5_angstrom"]
+        .as_f64()
+        .context("the curve falls below 0.5")
+}
+
+fn angle_median_deg(programs: &Programs, out: &Path, truth: &Path, symmetry: &str) -> Result<f64> {
+    let error = json(
+        programs
+            .dewar()
+            .arg("compare")
+            .arg(out.join("particles.star"))
+            .arg(truth)
+            .args(["--symmetry", symmetry, "--json"]),
+    )?;
+    error["angle_median_deg"]
+        .as_f64()
+        .context("compare gives angle_median_deg")
+}
+
+#[test]
+fn groel_reaches_its_resolution_from_40_angstrom() -> Result<()> {
+    let Some(data) = shared_data("groel_reaches_its_resolution_from_40_angstrom") else {
+        return Ok(());
+    };
+    let data = data.join("groel600");
+    let programs = Programs::beside_test()?;
+    let out = tempfile::tempdir()?;
+    let out = out.path().join("refined");
+    let case = Case {
+        particles: data.join("particles.star"),
+        reference: data.join("reference.mrc"),
+        flags: ["--symmetry", "D7", "--diameter", "200"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    case.refine_in_process(&programs, 2, &out)?;
+    let halves = record(&out)?["resolution_angstrom"]
+        .as_f64()
+        .context("refine.json gives a resolution")?;
+    let truth = resolution_to_truth(&programs, &out, &data.join("truth.mrc"))?;
+    let angle = angle_median_deg(&programs, &out, &data.join("truth.star"), "D7")?;
+    println!(
+        "GroEL: half-maps {halves:.2} A, to the truth {truth:.2} A, median angle {angle:.2} deg"
+    );
+    ensure!(
+        halves <= 10.5 && truth <= 10.8 && angle <= 2.5,
+        "{halves} A, {truth} A, {angle} deg"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_phantom_without_symmetry_is_found_within_3_degrees() -> Result<()> {
+    let programs = Programs::beside_test()?;
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("refined"));
+    let case = Case::simulate(
+        &programs,
+        &data,
+        &["--particles", "2000", "--box", "64", "--snr", "0.1"],
+        &[],
+    )?;
+    case.refine_in_process(&programs, 2, &out)?;
+    let angle = angle_median_deg(&programs, &out, &data.join("truth.star"), "C1")?;
+    println!("phantom: median angle {angle:.2} deg");
+    ensure!(angle <= 3.0, "{angle} deg");
+    Ok(())
+}
+
+#[test]
+fn the_ribosome_gets_better_than_the_30_angstrom_it_starts_from() -> Result<()> {
+    let Some(data) = shared_data("the_ribosome_gets_better_than_the_30_angstrom_it_starts_from")
+    else {
+        return Ok(());
+    };
+    let programs = Programs::beside_test()?;
+    let folder = tempfile::tempdir()?;
+    let (simulated, out) = (folder.path().join("data"), folder.path().join("refined"));
+    let map = data.join("70S_ribosome_65.mrc");
+    let map = map.to_str().context("the path is UTF-8")?;
+    let flags = [
+        map,
+        "--pixel-size",
+        "5",
+        "--particles",
+        "1000",
+        "--snr",
+        "0.3",
+        "--box",
+        "64",
+        "--diameter",
+        "270",
+    ];
+    let case = Case::simulate(
+        &programs,
+        &simulated,
+        &flags,
+        &["--low-pass", "30", "--diameter", "270"],
+    )?;
+    case.refine_in_process(&programs, 2, &out)?;
+    let truth = resolution_to_truth(&programs, &out, &simulated.join("truth.mrc"))?;
+    println!("ribosome: to the truth {truth:.2} A");
+    ensure!(truth < 30.0, "{truth} A");
+    Ok(())
+}
