@@ -39,8 +39,6 @@ pub struct Finished {
     pub state: State,
     /// The filtered half-maps the next round compares with.
     pub references: [Volume; 2],
-    /// Where it lies.
-    pub folder: PathBuf,
 }
 
 /// The folder of a round.
@@ -111,11 +109,7 @@ pub fn last(out: &Path, set: &ParticleSet) -> Result<Option<Finished>, RefineErr
         read_map(&folder.join("reference1.mrc"))?,
         read_map(&folder.join("reference2.mrc"))?,
     ];
-    Ok(Some(Finished {
-        state,
-        references,
-        folder,
-    }))
+    Ok(Some(Finished { state, references }))
 }
 
 /// Writes the particle file with the poses found.
