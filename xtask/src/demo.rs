@@ -30,7 +30,7 @@ pub struct Options {
     #[arg(long, default_value = "C1", value_name = "GROUP")]
     symmetry: String,
     /// Particles to simulate.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 2000, value_name = "N")]
     count: usize,
     /// Where to put everything; emptied first.
     #[arg(long, value_name = "DIR")]

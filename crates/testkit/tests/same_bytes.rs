@@ -108,11 +108,11 @@ fn worker_runs_a_task(
             .args(["workers", "--json"])
             .args(broker.flags()),
     )?;
-    let workers = workers.as_array().cloned().unwrap_or_default();
+    let workers = workers["workers"].as_array().cloned().unwrap_or_default();
     Ok(workers.iter().any(|worker| {
         let name = worker["name"].as_str().unwrap_or_default();
         name.starts_with(prefix)
-            && worker["connected"] == true
+            && worker["state"] == "up"
             && worker["running_count"].as_u64() > Some(0)
     }))
 }
