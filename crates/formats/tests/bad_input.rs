@@ -58,6 +58,22 @@ fn the_good_file_that_the_bad_ones_vary_is_good() {
 }
 
 #[test]
+fn particles_are_not_blamed_for_their_optics_table() {
+    let folder = folder();
+    for (from, to) in [
+        ("_rlnVoltage", "_other"),
+        ("_rlnImagePixelSize", "_other"),
+        ("1.5 8", "0 8"),
+    ] {
+        let text = refusal(
+            &folder,
+            &format!("{}{COLUMNS}{ROW}", OPTICS.replace(from, to)),
+        );
+        assert!(!text.contains("more)"), "{text}");
+    }
+}
+
+#[test]
 fn particle_files() {
     let folder = folder();
     write_stack(folder.path(), "big.mrcs", 10, 1);

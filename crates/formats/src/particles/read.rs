@@ -53,6 +53,8 @@ struct Reader<'a> {
     warnings: Vec<String>,
     particle_block: usize,
     optics_block: Option<usize>,
+    /// Whether groups may be missing because their table is wrong; particles are not to be blamed for that as well.
+    optics_failed: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -70,6 +72,7 @@ impl<'a> Reader<'a> {
             warnings: Vec::new(),
             particle_block: 0,
             optics_block: None,
+            optics_failed: false,
         }
     }
 
@@ -94,7 +97,9 @@ impl<'a> Reader<'a> {
         let mut required = vec!["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"];
         if optics.is_some() {
             required.push("rlnOpticsGroup");
+            let problem_count = self.problems.len();
             self.read_optics(&optics.unwrap_or_default());
+            self.optics_failed = self.problems.len() > problem_count;
         } else {
             required.extend(OPTICS_COLUMNS);
             if columns.pixel_size.is_none() {

@@ -60,7 +60,7 @@ impl Reader<'_> {
         }
         let number = self.whole(table, row, "rlnOpticsGroup")?;
         let index = self.optics.iter().position(|group| group.number == number);
-        if index.is_none() {
+        if index.is_none() && !self.optics_failed {
             let known: Vec<_> = self
                 .optics
                 .iter()
