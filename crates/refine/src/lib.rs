@@ -24,4 +24,4 @@ pub use error::RefineError;
 pub use options::{Options, Settings};
 pub use outputs::Summary;
 pub use progress::{Observer, Progress};
-pub use run::refine;
+pub use run::{check, refine};

@@ -96,6 +96,21 @@ struct Claim {
     stacks: Vec<FileStamp>,
 }
 
+impl Claim {
+    fn of(options: &Options, digests: &InputDigests) -> Self {
+        Self {
+            // More rounds may be asked of the same refinement.
+            settings: Settings {
+                iterations_max: 0,
+                ..options.settings.clone()
+            },
+            particles_blake3: digests.particles.blake3.clone(),
+            reference_blake3: digests.reference.blake3.clone(),
+            stacks: digests.stacks.clone(),
+        }
+    }
+}
+
 impl InputDigests {
     /// Reads the small files whole and looks at the stacks.
     ///
@@ -141,27 +156,18 @@ fn cannot_read(path: &Path, error: &io::Error) -> RefineError {
     RefineError::Input(format!("{}: {error}", path.display()))
 }
 
-/// Makes sure that the output folder is empty or holds this very refinement, and marks it.
+/// Whether the output folder is free, or holds this very refinement. Changes nothing.
 ///
 /// # Errors
-/// If it holds another.
-pub fn claim_folder(options: &Options, digests: &InputDigests) -> Result<(), RefineError> {
+/// If it holds another, of which a round is finished.
+pub fn check_folder(options: &Options, digests: &InputDigests) -> Result<(), RefineError> {
     let path = options.out.join(CLAIM);
-    let claim = Claim {
-        // More rounds may be asked of the same refinement.
-        settings: Settings {
-            iterations_max: 0,
-            ..options.settings.clone()
-        },
-        particles_blake3: digests.particles.blake3.clone(),
-        reference_blake3: digests.reference.blake3.clone(),
-        stacks: digests.stacks.clone(),
-    };
-    if !path.exists() {
-        return checkpoint::write_json(&path, &claim);
+    // A run that finished no round has nothing to lose: its inputs were mended, or its settings reconsidered.
+    if !path.exists() || !has_finished_round(&options.out) {
+        return Ok(());
     }
     let earlier: Claim = checkpoint::read_json(&path)?;
-    if earlier == claim {
+    if earlier == Claim::of(options, digests) {
         return Ok(());
     }
     Err(RefineError::OutputFolder {
@@ -170,6 +176,28 @@ pub fn claim_folder(options: &Options, digests: &InputDigests) -> Result<(), Ref
             "it holds a refinement with other settings or inputs; give another --out, or remove it"
                 .to_owned(),
     })
+}
+
+/// Marks the output folder as this refinement's.
+///
+/// # Errors
+/// If it holds another, of which a round is finished.
+pub fn claim_folder(options: &Options, digests: &InputDigests) -> Result<(), RefineError> {
+    check_folder(options, digests)?;
+    checkpoint::write_json(&options.out.join(CLAIM), &Claim::of(options, digests))
+}
+
+/// Takes the mark away where no round was finished, and the folder with it if nothing else is in it.
+pub fn release_folder(out: &Path) {
+    if !has_finished_round(out) {
+        // What cannot be removed does no harm: the next run may claim the folder all the same.
+        let _ = fs::remove_file(out.join(CLAIM));
+        let _ = fs::remove_dir(out);
+    }
+}
+
+fn has_finished_round(out: &Path) -> bool {
+    checkpoint::folder(out, 1).exists() || out.join(FILE).exists()
 }
 
 /// Notes the job, so that a run after a crash can end it.
@@ -190,4 +218,63 @@ pub fn remembered_job(out: &Path) -> Option<JobId> {
 pub fn forget_job(out: &Path) {
     // Left behind, it costs the next run one needless cancel.
     let _ = fs::remove_file(out.join(JOB));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(out: &Path, seed: u64) -> Options {
+        Options {
+            particles: "particles.star".into(),
+            reference: "map.mrc".into(),
+            out: out.to_owned(),
+            project_dir: None,
+            settings: Settings {
+                seed,
+                ..Settings::default()
+            },
+        }
+    }
+
+    fn digests() -> InputDigests {
+        let digest = |path: &str| FileDigest {
+            path: path.to_owned(),
+            blake3: path.to_owned(),
+        };
+        InputDigests {
+            particles: digest("particles.star"),
+            reference: digest("map.mrc"),
+            stacks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_folder_is_another_refinements_once_a_round_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        claim_folder(&options(out, 1), &digests()).unwrap();
+        claim_folder(&options(out, 2), &digests()).unwrap();
+        fs::create_dir(checkpoint::folder(out, 1)).unwrap();
+        claim_folder(&options(out, 2), &digests()).unwrap();
+        let refused = claim_folder(&options(out, 1), &digests());
+        assert!(matches!(refused, Err(RefineError::OutputFolder { .. })));
+        release_folder(out);
+        assert!(out.join(CLAIM).exists(), "a finished round was given up");
+    }
+
+    #[test]
+    fn what_never_began_leaves_nothing_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        fs::create_dir(&out).unwrap();
+        claim_folder(&options(&out, 1), &digests()).unwrap();
+        fs::write(out.join("notes.txt"), "mine").unwrap();
+        release_folder(&out);
+        assert!(!out.join(CLAIM).exists());
+        assert!(out.join("notes.txt").exists());
+        fs::remove_file(out.join("notes.txt")).unwrap();
+        release_folder(&out);
+        assert!(!out.exists());
+    }
 }

@@ -135,9 +135,12 @@ pub async fn run(
             total,
         });
     }
-    job.release(&releasable).await?;
     let [first, second] = work.map(HalfWork::finish);
-    Ok([first?, second?])
+    let halves = [first?, second?];
+    // The sum of a single shard is that shard's own blob, which the caller has yet to read.
+    releasable.retain(|digest| halves.iter().all(|half| half.total.digest != *digest));
+    job.release(&releasable).await?;
+    Ok(halves)
 }
 
 /// Submits the alignment of both halves, block by block in turn, so that every worker keeps both references.

@@ -19,10 +19,23 @@ use bytes::Bytes;
 use dewar_compute::volume::Volume;
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobOptions, Outcomes};
-use std::{fs, sync::Arc, time::Instant};
+use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
 /// Padding of the sums in every round: 1.5 loses less than 0.0002 in FSC against 2, at 0.42 of the size.
 const PADDING: f64 = 1.5;
+
+/// Checks the inputs and whether the output folder is free for them, and writes nothing.
+///
+/// Returns the stacks that the particle file names, for who must give a broker access to them.
+///
+/// # Errors
+/// If the inputs are wrong, or the folder holds another refinement.
+pub fn check(options: &Options) -> Result<Vec<PathBuf>, RefineError> {
+    let (prepared, digests) = read_inputs(options)?;
+    record::check_folder(options, &digests)?;
+    let stacks = prepared.set.stacks.into_iter();
+    Ok(stacks.map(|stack| stack.path).collect())
+}
 
 /// Refines, until nothing improves, the rounds are used up, or `stop` comes.
 ///
@@ -63,7 +76,24 @@ pub async fn refine(
         },
     };
     run.forget_job();
+    if result.as_ref().is_err_and(RefineError::is_input) {
+        record::release_folder(&options.out);
+    }
     result
+}
+
+fn read_inputs(options: &Options) -> Result<(Prepared, InputDigests), RefineError> {
+    let prepared = input::prepare(options)?;
+    let box_size_px = prepared.set.box_size_px;
+    if box_size_px < schedule::BOX_SIZE_PX_MIN {
+        return Err(RefineError::Input(format!(
+            "{}: the images are {box_size_px} pixels wide; a refinement needs at least {}",
+            options.particles.display(),
+            schedule::BOX_SIZE_PX_MIN
+        )));
+    }
+    let digests = InputDigests::of(options, &prepared.set)?;
+    Ok((prepared, digests))
 }
 
 /// One refinement under way.
@@ -84,12 +114,11 @@ struct Between {
 
 impl<'a> Run<'a> {
     fn prepare(options: &'a Options, observer: &'a Arc<dyn Observer>) -> Result<Self, RefineError> {
-        let prepared = input::prepare(options)?;
+        let (prepared, digests) = read_inputs(options)?;
         prepared
             .warnings
             .iter()
             .for_each(|warning| observer.on(Progress::Note(warning)));
-        let digests = InputDigests::of(options, &prepared.set)?;
         fs::create_dir_all(&options.out).map_err(|source| RefineError::Write {
             path: options.out.clone(),
             source,

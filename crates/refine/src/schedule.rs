@@ -6,8 +6,14 @@ pub const FSC_RESOLUTION: f64 = 0.143;
 /// Fewest shells that are ever compared.
 const SHELLS_MIN: usize = 5;
 
+/// Smallest side of images in which that many shells have their ring inside the transform.
+pub const BOX_SIZE_PX_MIN: usize = 2 * (SHELLS_MIN + 1);
+
 /// Rounds without a better resolution after which the refinement has converged.
 const ROUNDS_WITHOUT_GAIN: usize = 2;
+
+/// A better resolution is one by this many shells.
+const GAIN_SHELLS: f64 = 0.5;
 
 /// What a finished round says about its resolution.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,8 +39,8 @@ pub fn next_shell_max(box_size_px: usize, result: RoundResult) -> usize {
     (result.resolution_shell.floor() as usize + margin).clamp(SHELLS_MIN, last_shell(box_size_px))
 }
 
-/// Whether the rounds so far have stopped gaining: none of the last two bettered the best before them by a tenth of a
-/// shell.
+/// Whether the rounds so far have stopped gaining: neither of the last two bettered the best before them by half a
+/// shell, which is less than particles chosen anew would make of it.
 pub fn has_converged(rounds: &[RoundResult]) -> bool {
     let Some(split) = rounds
         .len()
@@ -49,7 +55,7 @@ pub fn has_converged(rounds: &[RoundResult]) -> bool {
             .map(|round| round.resolution_shell)
             .fold(0.0, f64::max)
     };
-    best(&rounds[split..]) < best(&rounds[..split]) + 0.1
+    best(&rounds[split..]) < best(&rounds[..split]) + GAIN_SHELLS
 }
 
 /// The last shell whose ring lies inside the transform on every side.
@@ -73,6 +79,7 @@ mod tests {
         assert_eq!(first_shell_max(64, 4.0, 40.0), 7);
         assert_eq!(first_shell_max(64, 4.0, 1000.0), 5);
         assert_eq!(first_shell_max(64, 4.0, 1.0), 31);
+        assert_eq!(first_shell_max(BOX_SIZE_PX_MIN, 4.0, 1.0), 5);
         assert_eq!(
             next_shell_max(
                 64,
@@ -106,8 +113,8 @@ mod tests {
     fn converges_after_two_rounds_without_gain() {
         assert!(!has_converged(&rounds(&[])));
         assert!(!has_converged(&rounds(&[10.0, 10.0])));
-        assert!(has_converged(&rounds(&[10.0, 10.0, 10.05])));
-        assert!(!has_converged(&rounds(&[10.0, 9.0, 10.2])));
+        assert!(has_converged(&rounds(&[10.0, 10.0, 10.4])));
+        assert!(!has_converged(&rounds(&[10.0, 9.0, 10.6])));
         assert!(!has_converged(&rounds(&[5.0, 9.0, 12.0, 12.3])));
         assert!(has_converged(&rounds(&[5.0, 9.0, 12.3, 12.3, 12.1])));
     }
