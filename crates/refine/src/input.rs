@@ -8,6 +8,7 @@ use crate::{
 use dewar_compute::{
     fft::{RealFft2, half_plane_len},
     filter,
+    mask::{self, AutoMask},
     noise::NoiseEstimate,
     symmetry::{PointGroup, UnknownPointGroup},
     volume::Volume,
@@ -30,6 +31,12 @@ const PIXEL_SIZE_TOLERANCE: f64 = 0.02;
 
 /// Largest part of the box the mask may fill: its soft edge needs room.
 const MASK_DIAMETER_MAX: f64 = 0.95;
+
+/// Smallest part of the box that a mask whose diameter nobody gave may fill: less is no particle but a speck.
+const MASK_DIAMETER_MIN: f64 = 0.25;
+
+/// How far beyond the starting map's own edge that mask reaches: the map is blurred, and its centre may be a bit off.
+const MASK_MARGIN_PX: f64 = 2.0;
 
 /// Checked inputs.
 pub struct Prepared {
@@ -69,9 +76,12 @@ pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
     });
     let reference = read_reference(&options.reference, &set, settings, &mut warnings)?;
     let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
-    let mask_diameter_angstrom = settings
-        .mask_diameter_angstrom
-        .unwrap_or(0.8 * box_angstrom);
+    let mask_diameter_angstrom = settings.mask_diameter_angstrom.unwrap_or_else(|| {
+        diameter_angstrom(&reference, set.pixel_size_angstrom).clamp(
+            MASK_DIAMETER_MIN * box_angstrom,
+            MASK_DIAMETER_MAX * box_angstrom,
+        )
+    });
     if !(mask_diameter_angstrom > 0.0 && mask_diameter_angstrom <= MASK_DIAMETER_MAX * box_angstrom)
     {
         return Err(RefineError::Input(format!(
@@ -187,6 +197,28 @@ fn read_reference(
     ))
 }
 
+/// The diameter of the sphere about the origin that holds what stands out in a low-passed map.
+fn diameter_angstrom(map: &Volume, pixel_size_angstrom: f64) -> f64 {
+    // The map's own resolution: it is low-passed already.
+    let params = AutoMask {
+        low_pass_angstrom: 2.0 * pixel_size_angstrom,
+        dilation_px: 0.0,
+        edge_px: 1.0,
+        ..AutoMask::default()
+    };
+    let mask = mask::automatic(map, pixel_size_angstrom, &params);
+    let n = map.n();
+    let offset = |i: usize| i as f64 - (n / 2) as f64;
+    let radius2_px = mask
+        .data()
+        .iter()
+        .enumerate()
+        .filter(|(_, weight)| **weight > 0.5)
+        .map(|(i, _)| offset(i % n).powi(2) + offset(i / n % n).powi(2) + offset(i / n / n).powi(2))
+        .fold(0.0, f64::max);
+    2.0 * (radius2_px.sqrt() + MASK_MARGIN_PX) * pixel_size_angstrom
+}
+
 /// The first noise estimate of one half, from some of its images spread over the file. Every optics group gets the
 /// same; their own follow from the first round's residuals.
 ///
@@ -229,4 +261,24 @@ pub fn first_noise(
         sigma2: estimate.sigma2(),
     };
     Ok(vec![spectrum; set.optics.len()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_diameter_is_that_of_what_stands_out() {
+        // A ball of 60 A a little off the origin: its far side, plus the margin.
+        let ball = Volume::from_fn(32, |x, y, z| {
+            if ((x - 1.0).powi(2) + y * y + z * z).sqrt() <= 7.5 {
+                1.0
+            } else {
+                0.0
+            }
+        })
+        .unwrap();
+        let diameter = diameter_angstrom(&filter::low_pass(&ball, 4.0, 16.0), 4.0);
+        assert!((76.0..=92.0).contains(&diameter), "{diameter}");
+    }
 }

@@ -23,7 +23,7 @@ pub struct Options {
 pub struct Settings {
     /// Point group, such as `D7`.
     pub symmetry: String,
-    /// Diameter of the circle outside of which images are masked; without it, four fifths of the box.
+    /// Diameter of the circle outside of which images are masked; without it, that of the starting map.
     pub mask_diameter_angstrom: Option<f64>,
     /// The reference is low-passed to this before the first round.
     pub low_pass_angstrom: f64,
