@@ -6,11 +6,9 @@ mod parallel;
 
 use self::{interrupt::Interrupt, narrator::Narrator, parallel::Parallel};
 use crate::{broker, failure::Failure, output};
-use anyhow::anyhow;
 use clap::Args;
 use dewar_compute::symmetry::PointGroup;
-use dewar_formats::particles::ParticleSet;
-use dewar_refine::{Observer, RefineError, Settings, Summary, refine};
+use dewar_refine::{Observer, RefineError, Settings, Summary, check, refine};
 use dewar_sdk::{Client, EmbeddedError, EmbeddedOptions};
 use dewar_settings::ConnectArgs;
 use serde_json::json;
@@ -47,7 +45,7 @@ pub struct Options {
     /// Point group of the structure; the map's axes as RELION has them.
     #[arg(long, value_name = "GROUP", default_value = "C1")]
     symmetry: PointGroup,
-    /// Diameter of the circle that holds the particle [default: four fifths of the box].
+    /// Diameter of the circle that holds the particle [default: that of the starting map].
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     diameter: Option<f64>,
     /// Resolution to which the starting map is filtered first.
@@ -120,12 +118,16 @@ async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
     let refined = refine(&client, &options.stated(), &observer, interrupt.came()).await;
     narrator.finish();
     client.shutdown().await;
-    let summary = refined.map_err(|error| options.failed(error))?;
-    if matches!(place, Parallel::Threads(_)) {
-        // Nothing in it is needed once the outputs are there; where it stays, it only takes room.
+    let is_over = refined
+        .as_ref()
+        .map_or_else(RefineError::is_input, |_| true);
+    if matches!(place, Parallel::Threads(_)) && is_over {
+        // Nothing in it is needed any more; where it stays, it only takes room.
         let _ = fs::remove_dir_all(options.out.join(EMBEDDED_FOLDER));
+        // Only an empty folder goes: wrong inputs, found before the first round was finished.
+        let _ = fs::remove_dir(&options.out);
     }
-    Ok(summary)
+    refined.map_err(|error| options.failed(error))
 }
 
 impl Options {
@@ -158,19 +160,12 @@ impl Options {
 
     /// A broker and a worker in this process, which read the stacks where they are.
     async fn embed(&self, slot_count: u16) -> Result<Client, Failure> {
-        let set =
-            ParticleSet::read(&self.particles, self.project.as_deref()).map_err(Failure::input)?;
-        let folders: BTreeSet<PathBuf> = set
-            .stacks
+        // Before the broker has a folder: wrong inputs leave nothing behind.
+        let stacks = check(&self.stated()).map_err(|error| self.failed(error))?;
+        let folders: BTreeSet<PathBuf> = stacks
             .iter()
-            .filter_map(|stack| {
-                fs::canonicalize(&stack.path)
-                    .ok()?
-                    .parent()
-                    .map(Path::to_owned)
-            })
+            .filter_map(|stack| fs::canonicalize(stack).ok()?.parent().map(Path::to_owned))
             .collect();
-        drop(set);
         let data_dir = self.out.join(EMBEDDED_FOLDER);
         let embedded = Client::embedded(EmbeddedOptions {
             data_dir: data_dir.clone(),
@@ -179,16 +174,20 @@ impl Options {
             kernels: dewar_kernels::registry(),
         });
         embedded.await.map_err(|error| match error {
-            EmbeddedError::Start(_) => Failure::work(anyhow!(
-                "cannot compute with {}: {error}",
-                data_dir.display()
-            )),
+            error @ EmbeddedError::Start(_) => Failure::work(
+                anyhow::Error::new(error)
+                    .context(format!("cannot compute with {}", data_dir.display())),
+            ),
             error => Failure::work(error),
         })
     }
 
     fn failed(&self, error: RefineError) -> Failure {
         match error {
+            // Workers know particles by their numbers only.
+            error @ RefineError::Task(_) if error.is_input() => {
+                Failure::input(error).concerning(self.particles.display())
+            }
             error if error.is_input() => Failure::input(error),
             RefineError::Cancelled => Failure::work(error),
             error => Failure::work(error).try_next(format!(

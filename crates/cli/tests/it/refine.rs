@@ -53,6 +53,33 @@ fn words(set: &Path, out: &Path) -> Vec<String> {
 }
 
 #[test]
+fn wrong_inputs_leave_nothing_behind_and_may_be_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    let out = folder.path().join("refined");
+    let rounds = ["--iterations", "1", "--parallel", "thread:2"].map(str::to_owned);
+    let words: Vec<String> = words(&set, &out).into_iter().chain(rounds).collect();
+    let reference = set.join("truth.mrc");
+    let good = fs::read(&reference).unwrap();
+    fs::write(&reference, &good[..2000]).unwrap();
+    dewar(&words).fails(2, &["truth.mrc", "truncated"]);
+    assert!(!out.exists(), "a wrong map left the output folder");
+    fs::write(&reference, good).unwrap();
+
+    // Found only when images are read.
+    let stack = set.join("particles.mrcs");
+    let good = fs::read(&stack).unwrap();
+    let mut bad = good.clone();
+    let last = bad.len() - 4;
+    bad[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&stack, bad).unwrap();
+    dewar(&words).fails(2, &["particle 40", "NaN"]);
+    assert!(!out.exists(), "a wrong image left the output folder");
+    fs::write(&stack, good).unwrap();
+    dewar(&words).ok();
+}
+
+#[test]
 fn a_refinement_ends_with_its_outputs_told() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path());

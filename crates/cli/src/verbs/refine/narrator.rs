@@ -5,6 +5,7 @@ use dewar_refine::{Observer, Progress};
 use dewar_sdk::Link;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    io::{self, Write as _},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -31,7 +32,10 @@ impl Narrator {
 
     /// Prints a line, above the bar if there is one.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| {
+            // The work goes on where nobody reads along any more, as after `2>&1 | head`.
+            let _ = writeln!(io::stderr(), "{line}");
+        });
     }
 
     /// Takes the bar away.
