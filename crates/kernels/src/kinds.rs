@@ -9,7 +9,7 @@ pub struct Align;
 /// Inserts a shard of posed particles into partial sums.
 pub struct Insert;
 
-/// Adds the partial sums of one half-set and applies the point group.
+/// Adds the partial sums of one half-set, in their order.
 pub struct Sum;
 
 impl TaskKind for Align {
