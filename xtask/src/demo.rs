@@ -17,8 +17,8 @@ pub struct Options {
     /// Simulate the particles from this map (MRC) or atomic model (PDB) instead of the built-in phantom.
     #[arg(long, value_name = "FILE", conflicts_with = "particles")]
     map: Option<PathBuf>,
-    /// Pixel size in Angstrom, where --map does not say.
-    #[arg(long, value_name = "ANGSTROM", requires = "map")]
+    /// Pixel size in Angstrom, where --map or --reference does not say.
+    #[arg(long, value_name = "ANGSTROM")]
     pixel_size: Option<f64>,
     /// Refine these particles instead of simulated ones.
     #[arg(long, value_name = "FILE.star", requires = "reference")]
@@ -45,6 +45,11 @@ pub fn run(options: &Options) -> Result<()> {
         .out
         .clone()
         .unwrap_or_else(|| target_dir().join("demo"));
+    // Shorter to read where cargo was called from the project's own folder.
+    let out = std::env::current_dir()
+        .ok()
+        .and_then(|here| out.strip_prefix(here).ok().map(Path::to_owned))
+        .unwrap_or(out);
     make_empty(&out)?;
 
     let data = Data::prepare(options, &programs, &out)?;
@@ -52,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let broker = programs.start_broker(&BrokerOptions {
         data_dir: scratch.path().join("broker"),
-        exports: vec![data.folder.clone()],
+        exports: vec![fs::canonicalize(&data.folder)?],
         listen: "127.0.0.1:0".to_owned(),
     })?;
     say(&format!(
@@ -179,11 +184,11 @@ impl Data {
                 folder,
                 particles,
                 reference: reference.clone(),
-                pixel_size: None,
+                pixel_size: options.pixel_size,
                 truth: None,
             });
         }
-        let folder = fs::canonicalize(out)?.join("data");
+        let folder = out.join("data");
         say(&format!("simulating {} particles", options.count));
         dewar_testkit::run(
             programs

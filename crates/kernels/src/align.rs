@@ -22,8 +22,11 @@ const GLOBAL_ORDER: u32 = 3;
 /// Orientations of the global search that are followed further.
 const CANDIDATES: usize = 5;
 
-/// Step of the global search's shifts.
+/// Step of the global search's shifts, where they reach no farther than [`SHIFT_STEPS_MAX`] of it.
 const SHIFT_STEP_PX: f64 = 1.5;
+
+/// Steps from the centre to the largest shift: small pixels get larger steps rather than a search without end.
+const SHIFT_STEPS_MAX: f64 = 12.0;
 
 /// Padding of the reference, where accuracy costs only memory.
 const PADDING: f64 = 2.0;
@@ -115,12 +118,19 @@ fn settings(
         v1::ScoreMode::ScaleFree => ScoreMode::ScaleFree,
         v1::ScoreMode::Unspecified => return Err(bad("score_mode is missing")),
     };
+    let max_shift_px = parameters.shift_max_angstrom / images.pixel_size_angstrom();
+    if !(0.0..=images.box_size_px() as f64 / 2.0).contains(&max_shift_px) {
+        return Err(bad(format!(
+            "shift_max_angstrom is {}; expected 0 to half the box",
+            parameters.shift_max_angstrom
+        )));
+    }
     Ok(SearchSettings {
         pixel_size_angstrom: images.pixel_size_angstrom(),
         mask_diameter_angstrom: parameters.mask_diameter_angstrom,
         k_max,
-        max_shift_px: parameters.shift_max_angstrom / images.pixel_size_angstrom(),
-        shift_step_px: SHIFT_STEP_PX,
+        max_shift_px,
+        shift_step_px: SHIFT_STEP_PX.max(max_shift_px / SHIFT_STEPS_MAX),
         order: GLOBAL_ORDER,
         candidate_count: CANDIDATES,
         mode,

@@ -90,6 +90,13 @@ pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
             MASK_DIAMETER_MAX * 100.0,
         )));
     }
+    let shift_max_angstrom = settings.shift_max_angstrom;
+    if !(0.0..=box_angstrom / 2.0).contains(&shift_max_angstrom) {
+        return Err(RefineError::Input(format!(
+            "the largest shift is {shift_max_angstrom} A; it must be from 0 to {:.1} A, half the box",
+            box_angstrom / 2.0
+        )));
+    }
     Ok(Prepared {
         group,
         set,

@@ -20,6 +20,9 @@ pub const FILE: &str = "refine.json";
 /// What the folder is for; written before the first round.
 const CLAIM: &str = ".dewar-refine.json";
 
+/// Locked while a refinement uses the folder.
+const LOCK: &str = ".dewar-lock";
+
 /// The job at the broker, while it runs.
 const JOB: &str = ".dewar-job";
 
@@ -178,6 +181,25 @@ pub fn check_folder(options: &Options, digests: &InputDigests) -> Result<(), Ref
     })
 }
 
+/// Locks the output folder, for as long as the file given back is open.
+///
+/// # Errors
+/// If another refinement uses it now.
+pub fn lock_folder(out: &Path) -> Result<fs::File, RefineError> {
+    let path = out.join(LOCK);
+    let file = fs::File::create(&path).map_err(|source| RefineError::Write { path, source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(RefineError::OutputFolder {
+            folder: out.to_owned(),
+            problem: "another `dewar refine` works in it now; wait for it, or give another --out"
+                .to_owned(),
+        }),
+        // Some network file systems know no locks; two refinements in one folder are a mistake, not an attack.
+        Err(fs::TryLockError::Error(_)) => Ok(file),
+    }
+}
+
 /// Marks the output folder as this refinement's.
 ///
 /// # Errors
@@ -192,6 +214,7 @@ pub fn release_folder(out: &Path) {
     if !has_finished_round(out) {
         // What cannot be removed does no harm: the next run may claim the folder all the same.
         let _ = fs::remove_file(out.join(CLAIM));
+        let _ = fs::remove_file(out.join(LOCK));
         let _ = fs::remove_dir(out);
     }
 }
@@ -261,6 +284,16 @@ mod tests {
         assert!(matches!(refused, Err(RefineError::OutputFolder { .. })));
         release_folder(out);
         assert!(out.join(CLAIM).exists(), "a finished round was given up");
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = lock_folder(folder.path()).unwrap();
+        let refused = lock_folder(folder.path());
+        assert!(matches!(refused, Err(RefineError::OutputFolder { .. })));
+        drop(lock);
+        lock_folder(folder.path()).unwrap();
     }
 
     #[test]

@@ -104,6 +104,8 @@ struct Run<'a> {
     digests: InputDigests,
     plans: [HalfPlan; 2],
     started: Instant,
+    /// Keeps a second refinement out of the folder.
+    _lock: fs::File,
 }
 
 /// What one round hands to the next.
@@ -123,6 +125,7 @@ impl<'a> Run<'a> {
             path: options.out.clone(),
             source,
         })?;
+        let lock = record::lock_folder(&options.out)?;
         record::claim_folder(options, &digests)?;
         let plans = [0, 1].map(|half| HalfPlan::new(prepared.halves[half].len()));
         Ok(Self {
@@ -132,6 +135,7 @@ impl<'a> Run<'a> {
             digests,
             plans,
             started: Instant::now(),
+            _lock: lock,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Logging: fields to standard error, for people or for machines.
 
 use clap::{Args, ValueEnum};
-use std::io;
+use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::TryInitError};
 
 /// Flags for what is logged, and how.
@@ -66,6 +66,8 @@ impl LogArgs {
         })?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            // Colours are for people at a terminal, not for files and the journal.
+            .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr);
         let started = match self.log_format {
             LogFormat::Human => lines.finish().try_init(),
