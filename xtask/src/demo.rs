@@ -105,8 +105,8 @@ pub fn run(options: &Options) -> Result<()> {
                     .flat_map(|size| ["--pixel-size".to_owned(), size.to_string()]),
             ),
     )?;
-    // Half-way: after the third of about six rounds, with the tasks of the next one running.
-    let half_way = refined.join("it003");
+    // Half-way: in the third of about five rounds. None converges before it.
+    let half_way = refined.join("it002");
     let mut doomed = Some(first);
     let mut replacement = None;
     let status = loop {

@@ -57,7 +57,11 @@ pub fn directions(order: u32) -> Vec<Direction> {
             (4 * from_pole, if ring == from_pole { z } else { -z }, 0.5)
         } else {
             // Equatorial belt, equations 8 and 9: every other ring starts half a cell further.
-            let first = if (ring - n).is_multiple_of(2) { 0.5 } else { 0.0 };
+            let first = if (ring - n).is_multiple_of(2) {
+                0.5
+            } else {
+                0.0
+            };
             (
                 4 * n,
                 4.0 / 3.0 - f64::from(2 * ring) / f64::from(3 * n),

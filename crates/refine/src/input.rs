@@ -238,11 +238,8 @@ pub fn first_noise(
     let set = &prepared.set;
     let particles = &prepared.halves[half];
     let step = particles.len().div_ceil(NOISE_SAMPLE).max(1);
-    let stacks = set
-        .stacks
-        .iter()
-        .map(|stack| stack.open())
-        .collect::<Result<Vec<_>, _>>()?;
+    // One at a time: a data set may have more stacks than a process may open files.
+    let mut open: Option<(usize, MrcFile)> = None;
     let n = set.box_size_px;
     let mut fft = RealFft2::new(n)
         .map_err(|error| RefineError::Input(format!("{}: {error}", set.path.display())))?;
@@ -251,7 +248,12 @@ pub fn first_noise(
     let mut transform = vec![Complex32::ZERO; half_plane_len(n)];
     for &index in particles.iter().step_by(step) {
         let particle = &set.particles[index];
-        stacks[particle.stack_index].read_section(particle.image_index, &mut pixels)?;
+        let stack = match open.take() {
+            Some((index, stack)) if index == particle.stack_index => stack,
+            _ => set.stacks[particle.stack_index].open()?,
+        };
+        stack.read_section(particle.image_index, &mut pixels)?;
+        open = Some((particle.stack_index, stack));
         if let Some(problem) = check_image(&pixels) {
             return Err(RefineError::Input(format!(
                 "{}: particle {} (image {} of {}): {problem}",

@@ -5,7 +5,7 @@
 
 use crate::{
     error::RefineError,
-    plan::HalfPlan,
+    plan::{BLOCK_PARTICLES, HalfPlan},
     progress::{Observer, Progress},
     tasks::{self, Posed},
 };
@@ -254,7 +254,7 @@ impl HalfWork {
 
     /// The pose found for the particle at position `at` of the half.
     fn pose(&self, plan: &HalfPlan, at: usize) -> Option<v1::Pose> {
-        let block = plan.blocks.iter().position(|block| block.contains(&at))?;
+        let block = at / BLOCK_PARTICLES;
         self.aligned[block]
             .as_ref()?
             .poses

@@ -18,11 +18,14 @@ use crate::{
 use bytes::Bytes;
 use dewar_compute::volume::Volume;
 use dewar_proto::em::v1;
-use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobOptions, Outcomes};
-use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobId, JobOptions, Outcomes};
+use std::{fs, path::PathBuf, pin::pin, sync::Arc, time::Instant};
 
 /// Padding of the sums in every round: 1.5 loses less than 0.0002 in FSC against 2, at 0.42 of the size.
 const PADDING: f64 = 1.5;
+
+/// Largest side of images: twice padded, as references are, it is the largest map that is transformed.
+const BOX_SIZE_PX_MAX: usize = 512;
 
 /// Checks the inputs and whether the output folder is free for them, and writes nothing.
 ///
@@ -49,20 +52,16 @@ pub async fn refine(
     observer: &Arc<dyn Observer>,
     stop: impl Future<Output = ()>,
 ) -> Result<Summary, RefineError> {
+    let mut stop = pin!(stop);
     let run = Run::prepare(options, observer)?;
-    if let Some(summary) = run.already_done()? {
-        return Ok(summary);
-    }
-    run.cancel_abandoned_job(client).await;
-    let name = options
-        .particles
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let job = client
-        .open_job(JobOptions::named(format!("refine {name}")))
-        .await?;
-    run.remember_job(&job)?;
+    let opened = tokio::select! {
+        opened = run.open(client) => opened?,
+        () = &mut stop => return Err(RefineError::Cancelled),
+    };
+    let job = match opened {
+        Opened::Job(job) => job,
+        Opened::AlreadyDone(summary) => return Ok(summary),
+    };
     let result = tokio::select! {
         result = run.rounds(&job) => result,
         () = stop => Err(RefineError::Cancelled),
@@ -85,9 +84,10 @@ pub async fn refine(
 fn read_inputs(options: &Options) -> Result<(Prepared, InputDigests), RefineError> {
     let prepared = input::prepare(options)?;
     let box_size_px = prepared.set.box_size_px;
-    if box_size_px < schedule::BOX_SIZE_PX_MIN {
+    if !(schedule::BOX_SIZE_PX_MIN..=BOX_SIZE_PX_MAX).contains(&box_size_px) {
         return Err(RefineError::Input(format!(
-            "{}: the images are {box_size_px} pixels wide; a refinement needs at least {}",
+            "{}: the images are {box_size_px} pixels wide; a refinement needs at least {} and takes at most \
+             {BOX_SIZE_PX_MAX}",
             options.particles.display(),
             schedule::BOX_SIZE_PX_MIN
         )));
@@ -106,6 +106,12 @@ struct Run<'a> {
     started: Instant,
     /// Keeps a second refinement out of the folder.
     _lock: fs::File,
+}
+
+/// What there is to do.
+enum Opened {
+    Job(Job),
+    AlreadyDone(Summary),
 }
 
 /// What one round hands to the next.
@@ -137,6 +143,28 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             _lock: lock,
         })
+    }
+
+    /// Opens this run's job, unless an earlier run did all there is to do. The note of the job is written first: a job
+    /// that was never opened is cancelled in vain, but none is ever left behind.
+    async fn open(&self, client: &Client) -> Result<Opened, RefineError> {
+        self.cancel_abandoned_job(client).await;
+        if let Some(summary) = self.already_done()? {
+            return Ok(Opened::AlreadyDone(summary));
+        }
+        let name = self
+            .options
+            .particles
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let id = JobId::new();
+        record::remember_job(&self.options.out, id)?;
+        let options = JobOptions {
+            id: Some(id),
+            ..JobOptions::named(format!("refine {name}"))
+        };
+        Ok(Opened::Job(client.open_job(options).await?))
     }
 
     /// The summary of an earlier run that came to its end with at least as many rounds allowed.
@@ -417,10 +445,7 @@ impl<'a> Run<'a> {
                 "cancelled what an interrupted run had left at the broker",
             ));
         }
-    }
-
-    fn remember_job(&self, job: &Job) -> Result<(), RefineError> {
-        record::remember_job(&self.options.out, job.id())
+        self.forget_job();
     }
 
     fn forget_job(&self) {

@@ -104,14 +104,14 @@ impl Images<'_> {
 /// Refuses an alignment that does not answer what was asked.
 ///
 /// # Errors
-/// If poses or residuals are missing.
+/// If poses or residuals are missing, or a pose is not finite.
 pub fn check_align_output(
     output: &v1::AlignOutput,
     particle_count: usize,
     noise_count: usize,
 ) -> Result<(), RefineError> {
     let complete = output.poses.len() == particle_count
-        && output.poses.iter().all(|pose| pose.pose.is_some())
+        && output.poses.iter().all(is_finite)
         && output.residuals.len() == noise_count;
     if complete {
         return Ok(());
@@ -121,6 +121,21 @@ pub fn check_align_output(
         output.poses.len(),
         output.residuals.len()
     )))
+}
+
+fn is_finite(aligned: &v1::AlignedPose) -> bool {
+    aligned.pose.is_some_and(|pose| {
+        [
+            pose.rot_deg,
+            pose.tilt_deg,
+            pose.psi_deg,
+            pose.shift_x_angstrom,
+            pose.shift_y_angstrom,
+        ]
+        .iter()
+        .all(|number| number.is_finite())
+    }) && aligned.log_likelihood.is_finite()
+        && aligned.scale.is_finite()
 }
 
 /// Adds the residuals of all blocks, in their order.

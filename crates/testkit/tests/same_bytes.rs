@@ -189,7 +189,8 @@ fn a_refinement_killed_and_run_again_goes_on_from_its_last_round() -> Result<()>
             refinement.is_running()?,
             "the refinement ended before it could be killed"
         );
-        Ok(finished_rounds(&out) == 1 && running_tasks(&programs, &broker)? > 0)
+        let round = finished_rounds(&out);
+        Ok((1..ROUNDS).contains(&round) && running_tasks(&programs, &broker)? > 0)
     })?;
     refinement.kill()?;
     let first_round = std::fs::metadata(out.join("it001/state.json"))?.modified()?;
