@@ -3,7 +3,7 @@
 //! A refinement that was interrupted goes on from the last of them and comes to the same bytes, so numbers are kept to
 //! the last bit: maps as float32, the rest as JSON with digits enough to read back what was written.
 
-use crate::{error::RefineError, maps::RoundMaps, pose::PoseRecord};
+use crate::{error::RefineError, maps::RoundMaps, pose::PoseRecord, round::StageSeconds};
 use dewar_compute::volume::Volume;
 use dewar_formats::{
     atomic,
@@ -26,6 +26,8 @@ pub struct State {
     pub resolution_shells: Vec<f64>,
     /// Seconds each round took, of every round so far.
     pub seconds: Vec<f64>,
+    /// What the tasks of each stage took, of every round so far.
+    pub stages: Vec<StageSeconds>,
     /// Poses, one for each particle of the file.
     pub poses: Vec<PoseRecord>,
     /// Noise variance by half, optics group and shell.

@@ -4,6 +4,7 @@ use crate::{
     checkpoint,
     error::RefineError,
     options::{Options, Settings},
+    round::StageSeconds,
 };
 use dewar_formats::{atomic, particles::ParticleSet};
 use dewar_sdk::JobId;
@@ -55,6 +56,8 @@ pub struct Record {
     pub resolutions_angstrom: Vec<f64>,
     /// How long each round took.
     pub round_seconds: Vec<f64>,
+    /// How long the tasks of each stage ran in each round, added up over workers.
+    pub stage_seconds: Vec<StageSeconds>,
     /// How long the last run took, from reading its inputs.
     pub seconds: f64,
 }

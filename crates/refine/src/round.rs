@@ -12,6 +12,7 @@ use crate::{
 use dewar_kernels::{Align, Insert, Sum};
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex, TaskResult};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Range};
 
 /// What a round works from.
@@ -51,6 +52,26 @@ pub struct HalfResult {
     pub total: BlobRef,
 }
 
+/// What a round gives.
+#[derive(Debug, Clone)]
+pub struct RoundOutput {
+    /// One for each half.
+    pub halves: [HalfResult; 2],
+    /// What its tasks took.
+    pub stages: StageSeconds,
+}
+
+/// How long the tasks of each kind ran, added up over workers; tasks overlap, so a round takes less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// Alignment.
+    pub align: f64,
+    /// Insertion.
+    pub insert: f64,
+    /// Summing.
+    pub sum: f64,
+}
+
 /// Which piece a task computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
@@ -76,7 +97,7 @@ pub async fn run(
     outcomes: &mut Outcomes,
     start: &Start<'_>,
     observer: &dyn Observer,
-) -> Result<[HalfResult; 2], RefineError> {
+) -> Result<RoundOutput, RefineError> {
     let mut work = start.halves.each_ref().map(|half| HalfWork::new(half.plan));
     let mut pending = submit_blocks(job, start).await?;
     let mut releasable: Vec<Digest> = Vec::new();
@@ -86,6 +107,7 @@ pub async fn run(
         .map(|half| half.plan.blocks.len() + half.plan.shards.len() + 1)
         .sum();
     let mut done = 0;
+    let mut stages = StageSeconds::default();
     while !pending.is_empty() {
         let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
         let Some(piece) = pending.remove(&outcome.index) else {
@@ -94,6 +116,7 @@ pub async fn run(
         if outcome.result == TaskResult::Cancelled {
             return Err(RefineError::Cancelled);
         }
+        stages.add(piece, outcome.run_ms);
         match piece {
             Piece::Block { half, block } => {
                 let output = outcome.output::<Align>()?.message;
@@ -140,7 +163,7 @@ pub async fn run(
     // The sum of a single shard is that shard's own blob, which the caller has yet to read.
     releasable.retain(|digest| halves.iter().all(|half| half.total.digest != *digest));
     job.release(&releasable).await?;
-    Ok(halves)
+    Ok(RoundOutput { halves, stages })
 }
 
 /// Submits the alignment of both halves, block by block in turn, so that every worker keeps both references.
@@ -224,6 +247,17 @@ fn only_blob(outcome: &Outcome, blobs: Vec<BlobRef>) -> Result<BlobRef, RefineEr
             outcome.index,
             blobs.len()
         ))),
+    }
+}
+
+impl StageSeconds {
+    fn add(&mut self, piece: Piece, run_ms: u64) {
+        let stage = match piece {
+            Piece::Block { .. } => &mut self.align,
+            Piece::Shard { .. } => &mut self.insert,
+            Piece::Total { .. } => &mut self.sum,
+        };
+        *stage += run_ms as f64 / 1e3;
     }
 }
 

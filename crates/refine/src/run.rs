@@ -11,7 +11,7 @@ use crate::{
     pose::{self, PoseRecord},
     progress::{Observer, Progress},
     record::{self, InputDigests, Record},
-    round::{self, HalfResult, HalfStart},
+    round::{self, HalfResult, HalfStart, RoundOutput},
     schedule::{self, RoundResult},
     tasks::Images,
 };
@@ -293,7 +293,8 @@ impl<'a> Run<'a> {
             },
             padding: PADDING,
         };
-        let halves = round::run(job, outcomes, &start, self.observer.as_ref()).await?;
+        let RoundOutput { halves, stages } =
+            round::run(job, outcomes, &start, self.observer.as_ref()).await?;
         let maps = self.maps(job, &halves).await?;
         let used = reference_blobs
             .iter()
@@ -312,6 +313,7 @@ impl<'a> Run<'a> {
                 maps.resolution_shell,
             ),
             seconds: appended(before.map(|before| &before.state.seconds), seconds),
+            stages: appended(before.map(|before| &before.state.stages), stages),
             poses,
             noise: [0, 1]
                 .map(|half| maps::noise_from_residuals(&halves[half].residuals, &noise[half])),
@@ -425,6 +427,7 @@ impl<'a> Run<'a> {
                 .map(|shell| self.resolution_angstrom(*shell))
                 .collect(),
             round_seconds: state.seconds.clone(),
+            stage_seconds: state.stages.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
         };
         outputs::write(&self.options.out, &self.prepared, state, &record)?;
@@ -463,7 +466,7 @@ async fn upload(job: &Job, map: &Volume) -> Result<BlobRef, RefineError> {
     Ok(job.upload(Bytes::from(bytes)).await?)
 }
 
-fn appended(before: Option<&Vec<f64>>, value: f64) -> Vec<f64> {
+fn appended<T: Copy>(before: Option<&Vec<T>>, value: T) -> Vec<T> {
     before
         .into_iter()
         .flatten()
