@@ -150,7 +150,6 @@ mod tests {
                 })
                 .fold(f64::NEG_INFINITY, f64::max)
         };
-        // The widths along the three axes differ, and so do the two ends of each.
         let ends = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
             .map(|a| [farthest(a), farthest(a.map(|c| -c))]);
         assert!(
@@ -159,6 +158,20 @@ mod tests {
                 .all(|end| (35.0..DIAMETER_ANGSTROM / 2.0 + 5.0).contains(end)),
             "{ends:?}"
         );
-        assert!(ends.iter().all(|[a, b]| (a - b).abs() > 0.5), "{ends:?}");
+        // A two-fold axis would make the third moments across it vanish; a longer one would make widths equal.
+        let moment = |axis: usize, power: i32| {
+            let beads = phantom.gaussians();
+            let sum: f64 = beads
+                .iter()
+                .map(|bead| bead.centre_angstrom[axis].powi(power))
+                .sum();
+            sum / beads.len() as f64
+        };
+        let widths = [0, 1, 2].map(|axis| moment(axis, 2).sqrt());
+        let skews = [0, 1, 2].map(|axis| (moment(axis, 3) / widths[axis].powi(3)).abs());
+        for (a, b) in [(0, 1), (1, 2), (2, 0)] {
+            assert!((widths[a] / widths[b] - 1.0).abs() > 0.02, "{widths:?}");
+        }
+        assert!(skews.iter().all(|skew| *skew > 0.02), "{skews:?}");
     }
 }

@@ -20,6 +20,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Raised when an older release would misread what is written.
@@ -33,6 +35,9 @@ const CACHE_BYTES: u64 = 64 << 20;
 
 /// sled collects its garbage when it flushes by itself.
 const FLUSH_EVERY_MS: u64 = 500;
+
+/// Many times what sled's threads take to end on a busy machine.
+const SLED_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Events in a sled database.
 pub struct SledStore {
@@ -61,15 +66,7 @@ impl SledStore {
     /// If another process has it open, it is on a network file system, a later release wrote it, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let folder = Folder::prepare(path)?;
-        let db = guarded(path, || {
-            sled::Config::new()
-                .path(path)
-                .mode(sled::Mode::HighThroughput)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(Some(FLUSH_EVERY_MS))
-                .open()
-        })?
-        .map_err(|error| damaged(path, &error.to_string()))?;
+        let db = open_db(path)?;
         let mut store = Self {
             db,
             folder,
@@ -376,6 +373,32 @@ impl Store for SledStore {
 
     fn broker_start(&self) -> u64 {
         self.broker_start
+    }
+}
+
+/// Opens sled itself. The folder is locked by us already, so whoever holds sled's own lock is an earlier store of this
+/// process, dropped, whose threads are just ending: it is waited for.
+fn open_db(path: &Path) -> Result<sled::Db, StoreError> {
+    let ends_at = Instant::now() + SLED_LOCK_WAIT;
+    loop {
+        let opened = guarded(path, || {
+            sled::Config::new()
+                .path(path)
+                .mode(sled::Mode::HighThroughput)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open()
+        })?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && Instant::now() < ends_at =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(damaged(path, &error.to_string())),
+        }
     }
 }
 
