@@ -12,7 +12,7 @@
 //! let mut outcomes = job.outcomes();
 //! while let Some(outcome) = outcomes.next().await? {
 //!     let output = outcome.output::<K>()?;
-//!     println!("{}: {:?}", outcome.index, output.message);
+//!     println!("{}: {} blobs", outcome.index, output.blobs.len());
 //! }
 //! # Ok(()) }
 //! ```
