@@ -3,7 +3,10 @@
 use crate::{root, target_dir};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use dewar_testkit::{Broker, BrokerOptions, Guarded, Programs, WorkerOptions};
+use dewar_testkit::{
+    BrokerOptions, Guarded, Programs, WorkerOptions,
+    refinement::{json, running_tasks},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -113,7 +116,7 @@ pub fn run(options: &Options) -> Result<()> {
         if let Some(status) = refinement.child().try_wait()? {
             break status;
         }
-        if half_way.exists() && doomed.is_some() && has_running_tasks(&programs, &broker)? {
+        if half_way.exists() && doomed.is_some() && running_tasks(&programs, &broker)? > 0 {
             let victim = doomed.take().expect("checked above");
             victim.kill()?;
             say("killed worker-1 with SIGKILL; starting worker-3 in its place");
@@ -228,17 +231,6 @@ impl Data {
     }
 }
 
-fn has_running_tasks(programs: &Programs, broker: &Broker) -> Result<bool> {
-    let status = dewar_testkit::output(
-        programs
-            .dewar()
-            .args(["status", "--json"])
-            .args(broker.flags()),
-    )?;
-    let status: serde_json::Value = serde_json::from_str(&status)?;
-    Ok(status["running_count"].as_u64().unwrap_or(0) > 0)
-}
-
 fn report(programs: &Programs, data: &Data, refined: &Path, symmetry: &str) -> Result<()> {
     let record: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(refined.join("refine.json"))?)?;
@@ -252,14 +244,13 @@ fn report(programs: &Programs, data: &Data, refined: &Path, symmetry: &str) -> R
         return Ok(());
     };
     let map = refined.join("map.mrc");
-    let fsc = dewar_testkit::output(
+    let fsc = json(
         programs
             .dewar()
             .arg("fsc")
             .args([&map, &truth.map])
             .arg("--json"),
     )?;
-    let fsc: serde_json::Value = serde_json::from_str(&fsc)?;
     let half = fsc["resolution_0_5_angstrom"]
         .as_f64()
         .context("dewar fsc gives the FSC 0.5 crossing")?;
