@@ -129,6 +129,7 @@ impl Client {
             name: options.name,
             priority: options.priority,
             protocol: Some(dewar_proto::PROTOCOL),
+            ..Default::default()
         };
         let answer = self
             .shared

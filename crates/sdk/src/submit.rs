@@ -105,6 +105,7 @@ impl NewTask {
             inputs: inputs.map(Into::into).collect(),
             attempts_max: self.attempts_max,
             time_limit_ms: self.time_limit_ms,
+            ..Default::default()
         }
     }
 }
@@ -120,6 +121,7 @@ impl From<Input> for v1::Input {
                     length_bytes: range.end - range.start,
                 })
                 .collect(),
+            ..Default::default()
         }
     }
 }

@@ -311,6 +311,8 @@ impl Session {
                 }
             }
             FromBroker::Drain(v1::Drain {}) => self.drain(),
+            // The end of the connection says the same.
+            FromBroker::BackSoon(v1::BackSoon {}) => {}
         }
         Ok(())
     }
@@ -332,6 +334,7 @@ impl Session {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             instruction_class: instruction_class().to_owned(),
             held: self.attempts.keys().map(AttemptKey::held).collect(),
+            ..Default::default()
         }));
         if self.is_draining {
             outbox.send(ToBroker::Draining(v1::Draining {}));

@@ -66,6 +66,7 @@ impl v1::admin_server::Admin for AdminService {
                 .map(|worker| u64::from(worker.hello().slot_count))
                 .sum(),
             blob_bytes,
+            ..Default::default()
         });
         status.await.map(Response::new)
     }
@@ -154,5 +155,6 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
         succeeded_count: worker.succeeded_count(),
         failed_count: worker.failed_count(),
         joined_unix_ms: joined_unix_ms.unwrap_or(0),
+        ..Default::default()
     }
 }

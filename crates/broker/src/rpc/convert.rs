@@ -321,6 +321,7 @@ pub(super) async fn spec_to_wire(
                 length_bytes: *length,
             })
             .collect(),
+        ..Default::default()
     });
     Ok(v1::TaskSpec {
         kind: Some(kind_to_wire(&spec.kind)),
@@ -328,6 +329,7 @@ pub(super) async fn spec_to_wire(
         inputs: inputs.collect(),
         attempts_max: spec.attempts_max,
         time_limit_ms: spec.time_limit_ms,
+        ..Default::default()
     })
 }
 
@@ -349,6 +351,7 @@ pub(super) async fn outcome_to_wire(
         result: Some(result),
         worker_name: outcome.worker_name.as_deref().unwrap_or_default().into(),
         run_ms: outcome.run_ms,
+        ..Default::default()
     })
 }
 

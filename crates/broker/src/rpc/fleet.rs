@@ -203,7 +203,7 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
     use v1::worker_message::Message;
     match message.message {
         // A later minor may say things that this broker does not know; a worker should not, but silence is no harm.
-        None => Ok(FromWorker::Heartbeat {
+        None | Some(Message::Availability(_)) => Ok(FromWorker::Heartbeat {
             progress: Vec::new(),
         }),
         Some(Message::Hello(_)) => Err(convert::invalid("hello", "was said already")),

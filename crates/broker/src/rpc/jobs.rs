@@ -109,7 +109,10 @@ impl v1::jobs_server::Jobs for JobsService {
         let id = job.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
         let count = self.look(move |view| view.queue.job_by_id(id).map(Job::task_count));
         let task_count = count.await?.ok_or_else(unknown_job)?;
-        Ok(Response::new(v1::SubmitResponse { task_count }))
+        Ok(Response::new(v1::SubmitResponse {
+            task_count,
+            ..Default::default()
+        }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Outcome, Status>> + Send>>;
@@ -189,6 +192,20 @@ impl v1::jobs_server::Jobs for JobsService {
         let id = id.await?.ok_or_else(unknown_job)?;
         self.command(Command::CancelJob { job: id }).await?;
         self.job(id).await
+    }
+
+    async fn cancel_tasks(
+        &self,
+        _request: Request<v1::CancelTasksRequest>,
+    ) -> Result<Response<v1::CancelTasksResponse>, Status> {
+        Err(Status::unimplemented("comes with the queue's part of it"))
+    }
+
+    async fn rerun(
+        &self,
+        _request: Request<v1::RerunRequest>,
+    ) -> Result<Response<v1::RerunResponse>, Status> {
+        Err(Status::unimplemented("comes with the queue's part of it"))
     }
 
     async fn close(
@@ -307,6 +324,7 @@ fn job_of(view: View<'_>, job: Option<&Job>) -> Option<v1::Job> {
         failed_count: counts.failed,
         cancelled_count: counts.cancelled,
         blocked_reason: view.queue.blocked_reason(job).unwrap_or_default(),
+        ..Default::default()
     })
 }
 
@@ -349,6 +367,7 @@ fn tasks_page(
                     TaskState::Succeeded => 1.0,
                     _ => progress.fold(0.0, f32::max),
                 },
+                ..Default::default()
             });
         }
         next_index += 1;

@@ -57,6 +57,7 @@ pub fn create() -> v1::CreateJobRequest {
         name: "test".into(),
         priority: 0,
         protocol: Some(PROTOCOL),
+        ..Default::default()
     }
 }
 

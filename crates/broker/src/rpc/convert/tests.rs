@@ -8,16 +8,15 @@ fn good() -> v1::TaskSpec {
             name: "em.align".into(),
             version: 1,
         }),
-        parameters: None,
         inputs: vec![v1::Input {
             blob: Some(v1::BlobRef {
                 digest: vec![1; 32],
                 size_bytes: 100,
             }),
             ranges: vec![range(0, 10), range(10, 90)],
+            ..Default::default()
         }],
-        attempts_max: 0,
-        time_limit_ms: 0,
+        ..Default::default()
     }
 }
 
