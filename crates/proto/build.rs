@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.bytes([
         ".dewar.v1.Payload.inline",
+        ".dewar.v1.Input.inline",
         ".dewar.v1.ReadResponse.data",
         ".dewar.v1.WriteRequest.data",
         ".dewar.v1.ChunkDigestsResponse.digests",

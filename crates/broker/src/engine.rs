@@ -18,7 +18,7 @@ use crate::store::{PackError, PackReader, Packs, Store, StoreError};
 use clock::Clock;
 use dewar_queue::{
     AttemptEnd, Command, Config, Digest, Event, HeldAttempt, JobNumber, Now, Output, Payload,
-    Queue, Refusal, TaskId, TaskResult, TaskSpec, WorkerHello, WorkerId,
+    Queue, Refusal, TaskCounts, TaskId, TaskResult, TaskSpec, WorkerHello, WorkerId,
 };
 use disk::Disk;
 use futures::future::BoxFuture;
@@ -69,7 +69,7 @@ pub enum EngineError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The broker is shutting down.
-    #[error("the broker is shutting down")]
+    #[error("the broker stops and will be back")]
     Gone,
 }
 
@@ -108,10 +108,19 @@ struct Turn {
     unfinished: bool,
 }
 
+/// What a command did to jobs that were there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// Jobs it cancelled or reran, wholly or in part.
+    pub job_count: u64,
+    /// Tasks that ended by it, or wait again.
+    pub task_count: u64,
+}
+
 enum Release {
     Reply(
-        oneshot::Sender<Result<(), EngineError>>,
-        Result<(), EngineError>,
+        oneshot::Sender<Result<Effect, EngineError>>,
+        Result<Effect, EngineError>,
     ),
     Query(Box<dyn FnOnce(View<'_>) + Send>),
     Attended(
@@ -243,8 +252,8 @@ impl Engine {
     fn take(&mut self, message: Message, now: Now, turn: &mut Turn) {
         match message {
             Message::Command { command, reply } => {
-                let decided = self.decide(command, now, turn);
-                let answer = decided.map(|_| ()).map_err(EngineError::from);
+                let answer = self.decide_for_effect(command, now, turn);
+                let answer = answer.map_err(EngineError::from);
                 turn.releases.push(Release::Reply(reply, answer));
             }
             Message::Query(query) => turn.releases.push(Release::Query(query)),
@@ -284,6 +293,31 @@ impl Engine {
         Ok(any)
     }
 
+    /// Decides a command, and says how much it changed.
+    fn decide_for_effect(
+        &mut self,
+        command: Command,
+        now: Now,
+        turn: &mut Turn,
+    ) -> Result<Effect, Refusal> {
+        let ended = |counts: TaskCounts| counts.succeeded + counts.failed + counts.cancelled;
+        let (before, event_count) = (self.queue.counts(), turn.events.len());
+        self.decide(command, now, turn)?;
+        let after = self.queue.counts();
+        let jobs = turn.events[event_count..].iter().filter(|event| {
+            matches!(
+                event,
+                Event::JobCancelled { .. }
+                    | Event::TasksCancelled { .. }
+                    | Event::TasksRerun { .. }
+            )
+        });
+        Ok(Effect {
+            job_count: jobs.count() as u64,
+            task_count: ended(before).abs_diff(ended(after)),
+        })
+    }
+
     fn attend(
         &mut self,
         hello: Hello,
@@ -302,7 +336,10 @@ impl Engine {
                 id,
                 name: hello.name,
                 slot_count,
+                memory_bytes: hello.memory_bytes,
                 kinds: hello.kinds,
+                kernels: hello.kernels,
+                instruction_class: hello.instruction_class,
                 held: known.into_iter().filter_map(|(_, held)| held).collect(),
             },
         };
@@ -364,6 +401,13 @@ impl Engine {
                 let attempts = attempts.collect();
                 self.decide(Command::HandBack { worker, attempts }, now, turn)
             }
+            FromWorker::Availability { busy_reason } => {
+                let command = Command::SetAvailability {
+                    worker,
+                    busy_reason,
+                };
+                self.decide(command, now, turn)
+            }
             FromWorker::Draining => self.decide(Command::Drain { worker }, now, turn),
             FromWorker::Disconnected => {
                 self.fleet.leave(worker, session);
@@ -385,7 +429,7 @@ impl Engine {
                 worker,
                 ..
             } => {
-                let spec = self.queue.task(*task).map(|task| task.spec().clone());
+                let spec = self.queue.assignment(*task);
                 if let (Some(address), Some(spec)) = (self.address(*task, *attempt), spec) {
                     let job = task.job;
                     let assign = ToWorker::Assign { address, job, spec };
@@ -420,18 +464,32 @@ impl Engine {
                 tracing::info!(%task, %attempt, class = ?failure.class, reason = failure.message, "attempt failed");
             }
             Event::TaskEnded { outcome, .. } => self.wake(outcome.task.job),
-            Event::JobClosed { job, .. } | Event::JobCancelled { job, .. } => self.wake(*job),
+            Event::JobClosed { job, .. }
+            | Event::JobCancelled { job, .. }
+            | Event::TasksCancelled { job, .. }
+            // A task that waits for one that failed may fail as soon as it is there.
+            | Event::TasksSubmitted { job, .. }
+            | Event::TasksRerun { job, .. } => self.wake(*job),
+            Event::WorkerOnProbation {
+                worker, pause_ms, ..
+            } => {
+                tracing::warn!(worker = %hex(*worker), pause_ms, "on probation: it failed everything it touched");
+            }
+            Event::ComebackOver => tracing::warn!("workers of before the restart did not come back"),
             Event::JobForgotten { job } => {
                 // Watchers are woken for good by the end of their channel.
                 self.watchers.remove(job);
             }
             Event::JobCreated { .. }
-            | Event::TasksSubmitted { .. }
             | Event::BlobHeld { .. }
             | Event::BlobsReleased { .. }
             | Event::WorkerJoined { .. }
             | Event::WorkerSeen { .. }
             | Event::WorkerDisconnected { .. }
+            | Event::WorkerAvailability { .. }
+            | Event::WorkerOnTrial { .. }
+            | Event::CustomerSeen { .. }
+            | Event::CustomerWatches { .. }
             | Event::RetryDue { .. } => {}
         }
     }
@@ -494,7 +552,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// If the rules say no, or the broker is shutting down.
-    pub async fn command(&self, command: Command) -> Result<(), EngineError> {
+    pub async fn command(&self, command: Command) -> Result<Effect, EngineError> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Command { command, reply }).await?;
         answer.await.map_err(|_| EngineError::Gone)?

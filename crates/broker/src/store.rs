@@ -48,6 +48,8 @@ fn job_of(event: &Event) -> Option<JobNumber> {
         | Event::TasksSubmitted { job, .. }
         | Event::JobClosed { job, .. }
         | Event::JobCancelled { job, .. }
+        | Event::TasksCancelled { job, .. }
+        | Event::TasksRerun { job, .. }
         | Event::BlobHeld { job, .. }
         | Event::BlobsReleased { job, .. }
         | Event::JobForgotten { job } => Some(*job),
@@ -58,6 +60,12 @@ fn job_of(event: &Event) -> Option<JobNumber> {
         | Event::WorkerDisconnected { .. }
         | Event::WorkerGone { .. }
         | Event::WorkerDraining { .. }
+        | Event::WorkerAvailability { .. }
+        | Event::WorkerOnProbation { .. }
+        | Event::WorkerOnTrial { .. }
+        | Event::ComebackOver
+        | Event::CustomerSeen { .. }
+        | Event::CustomerWatches { .. }
         | Event::AttemptStarted { .. }
         | Event::RetryDue { .. }
         | Event::AttemptEnded { .. } => None,

@@ -1,6 +1,8 @@
 //! What the shell asks of the queue, and how the queue says no.
 
-use crate::{AttemptId, BlobRef, Digest, Failure, JobId, Kind, Output, TaskId, TaskSpec, WorkerId};
+use crate::{
+    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, Kind, Output, TaskId, TaskSpec, WorkerId,
+};
 use std::sync::Arc;
 
 /// Slots of one worker: several times the threads of the largest machines.
@@ -8,6 +10,9 @@ pub const SLOT_COUNT_MAX: u32 = 4096;
 
 /// Kinds of one worker: dispatch looks at each of them.
 pub const KIND_COUNT_MAX: usize = 64;
+
+/// Different demands (kind, slots, memory) among waiting tasks: each worker is listed under all that it could meet.
+pub const NEED_COUNT_MAX: usize = 256;
 
 /// A request to the queue. Decided by [`crate::Queue::decide`], which changes nothing.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,10 +27,12 @@ pub enum Command {
         name: Arc<str>,
         /// -100 to 100.
         priority: i32,
+        /// What else it is to be like.
+        terms: JobTerms,
         /// Wall clock.
         created_unix_ms: u64,
     },
-    /// Add tasks. Those already there are skipped; a gap is refused.
+    /// Add tasks. Those already there, by position or by key, are skipped; a gap is refused.
     Submit {
         /// Their job.
         job: JobId,
@@ -43,6 +50,25 @@ pub enum Command {
     CancelJob {
         /// Which.
         job: JobId,
+    },
+    /// End unfinished tasks; whole jobs are closed as well.
+    CancelTasks {
+        /// Which.
+        tasks: TaskSelection,
+    },
+    /// Open a new generation of tasks that have ended.
+    Rerun {
+        /// Which.
+        tasks: TaskSelection,
+        /// Also those that succeeded. Tasks selected one by one are rerun either way.
+        succeeded: bool,
+    },
+    /// A customer watches a job's outcomes from now on, or no more.
+    Watch {
+        /// The job.
+        job: JobNumber,
+        /// Begins or ends.
+        begins: bool,
     },
     /// Keep a blob for a job.
     HoldBlob {
@@ -78,6 +104,13 @@ pub enum Command {
         /// Who.
         worker: WorkerId,
     },
+    /// A worker wants nothing new for now, or does again.
+    SetAvailability {
+        /// Who.
+        worker: WorkerId,
+        /// Why not, if not.
+        busy_reason: Option<Arc<str>>,
+    },
     /// A worker tells how a try ended.
     Report {
         /// Who.
@@ -104,6 +137,35 @@ pub enum Command {
     Tick,
 }
 
+/// What a job is to be like, beyond its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobTerms {
+    /// How long it is remembered once finished. None: as the broker thinks fit.
+    pub keep_ms: Option<u64>,
+    /// It is cancelled when nobody has watched it for so long. None: it runs on.
+    pub absence_ms_max: Option<u64>,
+    /// Tasks that were computed before are answered from the earlier outcome.
+    pub reuse: bool,
+}
+
+/// Which tasks of which jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskSelection {
+    /// Some of one job.
+    Tasks {
+        /// The job.
+        job: JobNumber,
+        /// Which of its tasks.
+        indices: Vec<u64>,
+    },
+    /// All of one job.
+    Job(JobNumber),
+    /// All of an owner's jobs.
+    Owner(Arc<str>),
+    /// All of all jobs.
+    All,
+}
+
 /// How a try ended, as its worker tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskResult {
@@ -124,10 +186,27 @@ pub struct WorkerHello {
     pub name: Arc<str>,
     /// How many tasks it runs at a time.
     pub slot_count: u32,
+    /// Memory its tasks may use together; 0 if it does not say.
+    pub memory_bytes: u64,
     /// What it can compute.
     pub kinds: Vec<Kind>,
+    /// What more there is to know of some of its kinds.
+    pub kernels: Vec<Kernel>,
+    /// Instruction class of its results.
+    pub instruction_class: Arc<str>,
     /// Tries it still works on, or has the results of.
     pub held: Vec<HeldAttempt>,
+}
+
+/// The code behind a kind on one worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// The kind.
+    pub kind: Kind,
+    /// Changes when its results do.
+    pub revision: u32,
+    /// Whether the same parameters and inputs give the same bytes within an instruction class.
+    pub deterministic: bool,
 }
 
 /// One try at one task.
@@ -172,6 +251,52 @@ pub enum Refusal {
         waiting_count: u64,
         /// How many may.
         waiting_count_max: u64,
+    },
+    /// One owner has too much in the queue.
+    #[error(
+        "{owner} has {found} {what} in the queue; the broker takes no more than {max} from one owner"
+    )]
+    OwnerFull {
+        /// Who.
+        owner: Arc<str>,
+        /// Of what.
+        what: &'static str,
+        /// How much with what was to come.
+        found: u64,
+        /// How much may be.
+        max: u64,
+    },
+    /// Too many different demands on workers.
+    #[error(
+        "waiting tasks have {NEED_COUNT_MAX} different demands (kind, slots, memory) already; the broker takes no more"
+    )]
+    TooManyNeeds,
+    /// Tasks with and without keys in one submit.
+    #[error("task {0} of this submit has no key, but others have: give all of them one, or none")]
+    KeyMissing(u64),
+    /// A task waits for one that is not before it.
+    #[error("task {index} waits for task {dependency}, which is not before it")]
+    BadDependency {
+        /// The task.
+        index: u64,
+        /// What it waits for.
+        dependency: u64,
+    },
+    /// A job has no such task.
+    #[error("{job_name} has no task {index}")]
+    UnknownTask {
+        /// The job, for people.
+        job_name: String,
+        /// What was asked.
+        index: u64,
+    },
+    /// What a task reads was given up meanwhile.
+    #[error("{task_name} cannot be rerun: its input {digest} was given up")]
+    InputsGone {
+        /// The task, for people.
+        task_name: String,
+        /// The blob.
+        digest: Digest,
     },
     /// A worker that could not be given anything.
     #[error("a worker needs 1 to {SLOT_COUNT_MAX} slots and 1 to {KIND_COUNT_MAX} kinds")]

@@ -1,8 +1,8 @@
 //! What happened. Durable events are the broker's whole memory; the others die with the process.
 
 use crate::{
-    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, Outcome, TaskId, TaskSpec, Timestamp,
-    WorkerHello, WorkerId,
+    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, JobTerms, Outcome, TaskId, TaskSpec,
+    Timestamp, WorkerHello, WorkerId,
 };
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub enum Event {
         name: Arc<str>,
         /// -100 to 100.
         priority: i32,
+        /// What else it is to be like.
+        terms: JobTerms,
         /// Wall clock, for people.
         created_unix_ms: u64,
     },
@@ -49,6 +51,22 @@ pub enum Event {
         /// Wall clock.
         at_unix_ms: u64,
     },
+    /// Durable. Unfinished ones among these tasks end as cancelled, in this order; what waits for them fails.
+    TasksCancelled {
+        /// Their job.
+        job: JobNumber,
+        /// Which.
+        indices: Vec<u64>,
+        /// Wall clock.
+        at_unix_ms: u64,
+    },
+    /// Durable. These tasks, which have ended, wait again, in a new generation.
+    TasksRerun {
+        /// Their job.
+        job: JobNumber,
+        /// Which, ascending.
+        indices: Vec<u64>,
+    },
     /// Durable. The job holds a blob that was uploaded or imported for it.
     BlobHeld {
         /// The job.
@@ -74,7 +92,7 @@ pub enum Event {
         /// When it may be tried again. Meaningless after a restart, when it counts as past.
         retry_at: Timestamp,
     },
-    /// Durable. The task came to its end.
+    /// Durable. The task came to its end; if it failed, so do those that wait for it.
     TaskEnded {
         /// What it came to.
         outcome: Outcome,
@@ -116,6 +134,45 @@ pub enum Event {
     WorkerDraining {
         /// Who.
         worker: WorkerId,
+    },
+    /// A worker wants nothing new for now, or does again.
+    WorkerAvailability {
+        /// Who.
+        worker: WorkerId,
+        /// Why not, if not.
+        busy_reason: Option<Arc<str>>,
+    },
+    /// A worker failed everything it touched: for a while it is given nothing.
+    WorkerOnProbation {
+        /// Who.
+        worker: WorkerId,
+        /// Until when.
+        until: Timestamp,
+        /// How long that is; the next time it is twice that.
+        pause_ms: u64,
+    },
+    /// A worker on probation is given a single task.
+    WorkerOnTrial {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Workers of before the restart are waited for no longer.
+    ComebackOver,
+    /// A job's customer gave a sign of life.
+    CustomerSeen {
+        /// The job.
+        job: JobNumber,
+        /// When.
+        at: Timestamp,
+    },
+    /// A customer watches a job from now on, or no more.
+    CustomerWatches {
+        /// The job.
+        job: JobNumber,
+        /// Begins or ends.
+        begins: bool,
+        /// When.
+        at: Timestamp,
     },
     /// A try began: the shell sends the assignment.
     AttemptStarted {
@@ -169,6 +226,8 @@ impl Event {
             | Self::TasksSubmitted { .. }
             | Self::JobClosed { .. }
             | Self::JobCancelled { .. }
+            | Self::TasksCancelled { .. }
+            | Self::TasksRerun { .. }
             | Self::BlobHeld { .. }
             | Self::BlobsReleased { .. }
             | Self::AttemptFailed { .. }
@@ -179,6 +238,12 @@ impl Event {
             | Self::WorkerDisconnected { .. }
             | Self::WorkerGone { .. }
             | Self::WorkerDraining { .. }
+            | Self::WorkerAvailability { .. }
+            | Self::WorkerOnProbation { .. }
+            | Self::WorkerOnTrial { .. }
+            | Self::ComebackOver
+            | Self::CustomerSeen { .. }
+            | Self::CustomerWatches { .. }
             | Self::AttemptStarted { .. }
             | Self::RetryDue { .. }
             | Self::AttemptEnded { .. } => false,

@@ -1,6 +1,6 @@
 //! Which blobs are in use, counted over everything that uses them.
 
-use crate::{Digest, Input, Output, Payload, TaskSpec};
+use crate::{Digest, Input, InputSource, Output, Payload, TaskSpec};
 use std::collections::{HashMap, HashSet};
 
 /// Uses of each blob, and the blobs whose last use ended.
@@ -15,6 +15,10 @@ pub(crate) struct Holds {
 impl Holds {
     pub(crate) fn hold(&mut self, digest: Digest) {
         *self.uses.entry(digest).or_default() += 1;
+    }
+
+    pub(crate) fn hold_all(&mut self, digests: impl IntoIterator<Item = Digest>) {
+        digests.into_iter().for_each(|digest| self.hold(digest));
     }
 
     pub(crate) fn drop(&mut self, digest: Digest) {
@@ -47,7 +51,8 @@ impl Holds {
 
 /// Blobs an unfinished task needs.
 pub(crate) fn read_by(spec: &TaskSpec) -> impl Iterator<Item = Digest> {
-    let inputs = spec.inputs.iter().map(|Input { blob, .. }| blob.digest);
+    let inputs = spec.inputs.iter();
+    let inputs = inputs.filter_map(|Input { source, .. }| digest_of(source));
     inputs.chain(blob_of(&spec.parameters))
 }
 
@@ -55,6 +60,15 @@ pub(crate) fn read_by(spec: &TaskSpec) -> impl Iterator<Item = Digest> {
 pub(crate) fn given_by(output: &Output) -> impl Iterator<Item = Digest> {
     let blobs = output.blobs.iter().map(|blob| blob.digest);
     blobs.chain(blob_of(&output.message))
+}
+
+/// The blob of an input, if it is one already.
+pub(crate) fn digest_of(source: &InputSource) -> Option<Digest> {
+    match source {
+        InputSource::Blob(blob) => Some(blob.digest),
+        InputSource::Message(message) => blob_of(message),
+        InputSource::Output { .. } => None,
+    }
 }
 
 fn blob_of(payload: &Payload) -> Option<Digest> {

@@ -1,11 +1,12 @@
 //! Jobs and their tasks, as the queue remembers them.
 
 use crate::{
-    AttemptId, Digest, Failure, FailureClass, JobId, JobNumber, Kind, Outcome, OutcomeResult,
-    TaskId, TaskSpec, TaskState, Timestamp, WorkerId,
+    AttemptId, Digest, Failure, FailureClass, InputSource, JobId, JobNumber, JobTerms, Kind,
+    Outcome, OutcomeResult, TaskId, TaskSpec, TaskState, Timestamp, WorkerId, config::Config,
+    ready::Need,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,15 +18,34 @@ pub struct Job {
     pub(crate) owner: Arc<str>,
     pub(crate) name: Arc<str>,
     pub(crate) priority: i32,
+    pub(crate) terms: JobTerms,
     pub(crate) created_unix_ms: u64,
     /// When the last thing ended; a finished job is forgotten some time after.
     pub(crate) ended_unix_ms: u64,
     pub(crate) closed: bool,
     pub(crate) cancelled: bool,
     pub(crate) tasks: Vec<Task>,
-    /// Index of the task whose outcome has sequence number 1, 2, …
-    pub(crate) outcomes: Vec<u64>,
+    /// Those with sequence number 1, 2, …; a task that was rerun has several.
+    pub(crate) outcomes: Vec<Arc<Outcome>>,
     pub(crate) counts: TaskCounts,
+    /// Tasks by their customer's own names.
+    pub(crate) keys: HashMap<Arc<str>, u64>,
+    /// Tasks that wait, or waited, for another one.
+    pub(crate) dependents: HashMap<u64, Vec<u64>>,
+    /// Tasks that run.
+    pub(crate) running: BTreeSet<u64>,
+    /// What its waiting tasks demand, and how many demand that: mostly one or two needs.
+    pub(crate) needs: Vec<(Need, u64)>,
+    /// What its successful tries ran, added up.
+    pub(crate) run_ms_sum: u64,
+    /// Customers that watch it now.
+    pub(crate) watcher_count: u32,
+    /// Latest sign of life of its customer, while none watches.
+    pub(crate) customer_seen_at: Timestamp,
+    /// When it is cancelled for its customer's absence; what must be taken out of the index before that changes.
+    pub(crate) listed_absence: Option<Timestamp>,
+    /// When it is forgotten; likewise.
+    pub(crate) listed_forget_at_unix_ms: Option<u64>,
     /// Uploads and imports.
     pub(crate) uploads: HashSet<Digest>,
     /// Outputs not yet released, and how many tasks gave each.
@@ -53,13 +73,28 @@ pub struct Task {
     pub(crate) spec: Arc<TaskSpec>,
     pub(crate) phase: Phase,
     pub(crate) attempts_begun: u32,
+    /// How often it was rerun.
+    pub(crate) generation: u32,
     /// Most tasks never fail, and a million of them may wait: what went wrong is kept apart.
     pub(crate) history: Option<Box<History>>,
+    /// What it needs of other tasks, if it does.
+    pub(crate) needed: Option<Box<Needed>>,
+}
+
+/// What a task needs of others.
+#[derive(Debug)]
+pub(crate) struct Needed {
+    /// Tasks that have yet to succeed.
+    pub(crate) open: BTreeSet<u64>,
+    /// Inputs by position, as far as they are there. Their blobs are held for the task until it ends.
+    pub(crate) inputs: Vec<(usize, InputSource)>,
 }
 
 /// Where a task stands, and what that needs.
 #[derive(Debug)]
 pub(crate) enum Phase {
+    /// Needs others to succeed first.
+    Blocked,
     /// Listed for dispatch: among the ordinary ones, or among those to be tried alone.
     Waiting { alone: bool },
     /// Pausing after a failed try.
@@ -75,6 +110,8 @@ pub(crate) enum Phase {
 pub(crate) struct History {
     /// Tries that failed by themselves, and so count against `attempts_max`. None of them comes to life again.
     pub(crate) failed: Vec<AttemptId>,
+    /// Where they failed, as far as is known: better try elsewhere.
+    pub(crate) failed_on: Vec<WorkerId>,
     /// Tries whose worker was lost while it ran other tasks too.
     pub(crate) lost_in_company: Vec<AttemptId>,
     /// Tries whose worker was lost while it ran nothing else.
@@ -119,9 +156,14 @@ impl Job {
         self.closed
     }
 
+    /// What else it is like.
+    pub fn terms(&self) -> JobTerms {
+        self.terms
+    }
+
     /// Whether it is closed and every task has its outcome.
     pub fn is_finished(&self) -> bool {
-        self.closed && self.outcomes.len() == self.tasks.len()
+        self.closed && self.counts.waiting + self.counts.running == 0
     }
 
     /// How many tasks are in which state.
@@ -144,14 +186,57 @@ impl Job {
         let from = usize::try_from(sequence)
             .unwrap_or(usize::MAX)
             .min(self.outcomes.len());
-        self.outcomes[from..]
-            .iter()
-            .filter_map(|index| self.task(*index)?.outcome())
+        self.outcomes[from..].iter()
+    }
+
+    /// The task of a customer's own name.
+    pub fn index_of_key(&self, key: &str) -> Option<u64> {
+        self.keys.get(key).copied()
     }
 
     /// The task at a position.
     pub fn task(&self, index: u64) -> Option<&Task> {
         self.tasks.get(usize::try_from(index).ok()?)
+    }
+
+    pub(crate) fn add_need(&mut self, need: &Need) {
+        match self.needs.iter_mut().find(|(known, _)| known == need) {
+            Some((_, count)) => *count += 1,
+            None => self.needs.push((need.clone(), 1)),
+        }
+    }
+
+    pub(crate) fn drop_need(&mut self, need: &Need) {
+        if let Some(position) = self.needs.iter().position(|(known, _)| known == need) {
+            self.needs[position].1 -= 1;
+            if self.needs[position].1 == 0 {
+                self.needs.swap_remove(position);
+            }
+        }
+    }
+
+    /// Whether its last tasks run, and nothing waits: slots that idle may run them a second time.
+    pub(crate) fn is_near_end(&self) -> bool {
+        self.counts.waiting == 0 && self.counts.running > 0
+    }
+
+    /// When it may be forgotten, if it is finished.
+    pub(crate) fn forget_at_unix_ms(&self, config: &Config) -> Option<u64> {
+        let keep_ms = self.terms.keep_ms.unwrap_or(config.keep_ms);
+        let keep_ms = if self.cancelled {
+            keep_ms.min(config.keep_cancelled_ms)
+        } else {
+            keep_ms
+        };
+        self.is_finished()
+            .then(|| self.ended_unix_ms.saturating_add(keep_ms))
+    }
+
+    /// When it is to be cancelled since its customer is not there.
+    pub(crate) fn absence_deadline(&self) -> Option<Timestamp> {
+        let absence_ms_max = self.terms.absence_ms_max?;
+        let is_missed = self.watcher_count == 0 && !self.is_finished();
+        is_missed.then(|| self.customer_seen_at.after_ms(absence_ms_max))
     }
 
     pub(crate) fn next_sequence(&self) -> u64 {
@@ -163,6 +248,17 @@ impl Task {
     /// As submitted.
     pub fn spec(&self) -> &Arc<TaskSpec> {
         &self.spec
+    }
+
+    /// How often it was rerun.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Tasks it waits for that have not succeeded yet.
+    pub fn waits_for(&self) -> impl Iterator<Item = u64> {
+        let open = self.needed.iter().flat_map(|needed| &needed.open);
+        open.copied()
     }
 
     /// Where it stands.
@@ -183,7 +279,9 @@ impl Task {
     pub fn live(&self) -> &[(AttemptId, WorkerId)] {
         match &self.phase {
             Phase::Running { live } => live,
-            Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Ended { .. } => &[],
+            Phase::Blocked | Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Ended { .. } => {
+                &[]
+            }
         }
     }
 
@@ -191,7 +289,10 @@ impl Task {
     pub fn outcome(&self) -> Option<&Arc<Outcome>> {
         match &self.phase {
             Phase::Ended { outcome } => Some(outcome),
-            Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Running { .. } => None,
+            Phase::Blocked
+            | Phase::Waiting { .. }
+            | Phase::Paused { .. }
+            | Phase::Running { .. } => None,
         }
     }
 
@@ -206,6 +307,21 @@ impl Task {
 
     pub(crate) fn kind(&self) -> &Kind {
         &self.spec.kind
+    }
+
+    /// What it demands of a worker.
+    pub(crate) fn need(&self) -> Need {
+        Need {
+            kind: self.spec.kind.clone(),
+            resources: self.spec.resources,
+        }
+    }
+
+    /// Whether a try failed on this worker.
+    pub(crate) fn failed_on(&self, worker: WorkerId) -> bool {
+        self.history
+            .as_ref()
+            .is_some_and(|history| history.failed_on.contains(&worker))
     }
 
     /// Tries that count against `attempts_max`.
@@ -249,6 +365,10 @@ impl Task {
             list.push(attempt);
         }
         history.last = Some(failure.clone());
+        if let Phase::Running { live } = &self.phase {
+            let on = live.iter().filter(|(other, _)| *other == attempt);
+            history.failed_on.extend(on.map(|(_, worker)| *worker));
+        }
     }
 
     /// A try that was thought lost goes on, so its worker was not killed by it.
@@ -261,9 +381,14 @@ impl Task {
 }
 
 impl Phase {
+    /// Whether it waits for a worker, and for nothing else.
+    pub(crate) fn is_listed(&self) -> bool {
+        matches!(self, Self::Waiting { .. })
+    }
+
     pub(crate) fn state(&self) -> TaskState {
         match self {
-            Self::Waiting { .. } | Self::Paused { .. } => TaskState::Waiting,
+            Self::Blocked | Self::Waiting { .. } | Self::Paused { .. } => TaskState::Waiting,
             Self::Running { .. } => TaskState::Running,
             Self::Ended { outcome } => match outcome.result {
                 OutcomeResult::Succeeded(_) => TaskState::Succeeded,

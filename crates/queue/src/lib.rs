@@ -9,13 +9,16 @@ mod event;
 mod holds;
 mod ids;
 mod job;
+mod kind_stats;
 mod queue;
 mod ready;
+mod shares;
 mod task;
 mod worker;
 
 pub use command::{
-    Command, HeldAttempt, KIND_COUNT_MAX, Refusal, SLOT_COUNT_MAX, TaskResult, WorkerHello,
+    Command, HeldAttempt, JobTerms, KIND_COUNT_MAX, Kernel, NEED_COUNT_MAX, Refusal,
+    SLOT_COUNT_MAX, TaskResult, TaskSelection, WorkerHello,
 };
 pub use config::Config;
 pub use event::{AttemptEnd, Event};
@@ -23,7 +26,7 @@ pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, Now, TaskId, Timesta
 pub use job::{Job, Task, TaskCounts};
 pub use queue::{Broken, Queue};
 pub use task::{
-    Failure, FailureClass, Input, Kind, Outcome, OutcomeResult, Output, Payload, TaskSpec,
-    TaskState,
+    Failure, FailureClass, Input, InputSource, Kind, Made, Outcome, OutcomeResult, Output,
+    OutputPart, Payload, Resources, TaskSpec, TaskState,
 };
 pub use worker::Worker;

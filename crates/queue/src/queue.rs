@@ -5,16 +5,23 @@
 //! events in `check.rs`.
 
 mod apply;
+mod blocked;
 mod check;
 mod decide;
+mod memo;
 
 pub use check::Broken;
 
 use crate::{
-    AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Now, Refusal,
-    Task, TaskCounts, TaskId, Timestamp, Worker, WorkerId, holds::Holds, job::Turn, ready::Ready,
+    AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Kind, Now,
+    Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
+    holds::Holds, job::Turn, kind_stats::KindStats, ready::Ready,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use memo::Memo;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// All jobs, tasks and workers of one broker.
 #[derive(Debug)]
@@ -22,9 +29,19 @@ pub struct Queue {
     config: Config,
     jobs: BTreeMap<JobNumber, Job>,
     by_id: HashMap<JobId, JobNumber>,
-    /// Finished jobs by the time they ended.
+    /// Finished jobs by the time at which they are forgotten, of the wall clock.
     finished: BTreeSet<(u64, JobNumber)>,
+    /// Jobs whose customers are away, by the time at which they are cancelled.
+    absences: BTreeSet<(Timestamp, JobNumber)>,
+    /// Jobs whose last tasks run.
+    near_end: BTreeSet<JobNumber>,
+    memo: Memo,
+    kind_stats: HashMap<Kind, KindStats>,
     workers: HashMap<WorkerId, Worker>,
+    /// Workers of before the restart that are waited for.
+    missing: BTreeMap<WorkerId, Arc<str>>,
+    /// When workers on probation are given a task to try.
+    trials: BTreeSet<(Timestamp, WorkerId)>,
     /// Waiting tasks that may run beside others.
     ready: Ready,
     /// Waiting tasks that may not.
@@ -49,11 +66,17 @@ impl Queue {
     /// Without any job.
     pub fn new(config: Config) -> Self {
         Self {
+            missing: config.expected_workers.iter().cloned().collect(),
             config,
             jobs: BTreeMap::new(),
             by_id: HashMap::new(),
             finished: BTreeSet::new(),
+            absences: BTreeSet::new(),
+            near_end: BTreeSet::new(),
+            memo: Memo::default(),
+            kind_stats: HashMap::new(),
             workers: HashMap::new(),
+            trials: BTreeSet::new(),
             ready: Ready::default(),
             suspects: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -78,21 +101,29 @@ impl Queue {
                 owner,
                 name,
                 priority,
+                terms,
                 created_unix_ms,
-            } => self.create_job(id, owner, name, priority, created_unix_ms),
+            } => self.create_job(id, owner, name, priority, terms, created_unix_ms, now),
             Command::Submit {
                 job,
                 first_index,
                 specs,
-            } => self.submit(job, first_index, specs),
+            } => self.submit(job, first_index, specs, now),
             Command::CloseJob { job } => self.close_job(job, now),
             Command::CancelJob { job } => self.cancel_job(job, now),
-            Command::HoldBlob { job, blob } => self.hold_blob(job, blob),
+            Command::CancelTasks { tasks } => self.cancel_tasks(&tasks, now),
+            Command::Rerun { tasks, succeeded } => self.rerun(&tasks, succeeded),
+            Command::Watch { job, begins } => self.watch(job, begins, now),
+            Command::HoldBlob { job, blob } => self.hold_blob(job, blob, now),
             Command::ReleaseBlobs { job, digests } => self.release_blobs(job, digests),
             Command::Join { hello } => self.join(hello, now),
             Command::Heartbeat { worker } => self.heartbeat(worker, now),
             Command::Disconnect { worker } => self.disconnect(worker, now),
             Command::Drain { worker } => self.drain(worker),
+            Command::SetAvailability {
+                worker,
+                busy_reason,
+            } => self.set_availability(worker, busy_reason),
             Command::Report {
                 worker,
                 task,
@@ -113,7 +144,18 @@ impl Queue {
         let paused = self.paused.first().map(|(until, _)| *until);
         let leases = self.leases.first().map(|(until, _)| *until);
         let limits = self.time_limits.first().map(|(until, _, _)| *until);
-        [paused, leases, limits].into_iter().flatten().min()
+        let trials = self.trials.first().map(|(until, _)| *until);
+        let absences = self.absences.first().map(|(until, _)| *until);
+        let comeback = (!self.missing.is_empty()).then(|| self.comeback_ends_at());
+        [paused, leases, limits, trials, absences, comeback]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When workers of before the restart are waited for no longer. The clock begins with the restart.
+    fn comeback_ends_at(&self) -> Timestamp {
+        Timestamp::default().after_ms(self.config.comeback_ms)
     }
 
     /// How patient it is.
@@ -141,6 +183,50 @@ impl Queue {
         self.job(id.job)?.task(id.index)
     }
 
+    /// A task as a worker is to see it: with what others gave in place of the names of their outputs.
+    pub fn assignment(&self, id: TaskId) -> Option<Arc<TaskSpec>> {
+        let task = self.task(id)?;
+        let Some(needed) = &task.needed else {
+            return Some(task.spec.clone());
+        };
+        let mut spec = TaskSpec::clone(&task.spec);
+        for (position, source) in &needed.inputs {
+            if let Some(input) = spec.inputs.get_mut(*position) {
+                input.source = source.clone();
+            }
+        }
+        Some(Arc::new(spec))
+    }
+
+    /// Where a task stands, as people see it: one that was only sent ahead to a worker waits still.
+    pub fn state_of(&self, task: &Task) -> TaskState {
+        let state = task.state();
+        let runs = |(attempt, worker): &(AttemptId, WorkerId)| {
+            let worker = self.worker(*worker);
+            let held = worker.and_then(|worker| worker.book.get(*attempt));
+            held.is_some_and(|held| held.running_since.is_some())
+        };
+        if state == TaskState::Running && !task.live().iter().any(runs) {
+            TaskState::Waiting
+        } else {
+            state
+        }
+    }
+
+    /// Tasks of a job by state, as people see them: see [`Self::state_of`].
+    pub fn counts_of(&self, job: &Job) -> TaskCounts {
+        let mut counts = job.counts;
+        for index in &job.running {
+            if let Some(task) = job.task(*index)
+                && self.state_of(task) == TaskState::Waiting
+            {
+                counts.running -= 1;
+                counts.waiting += 1;
+            }
+        }
+        counts
+    }
+
     /// All workers, in no order.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
@@ -166,34 +252,6 @@ impl Queue {
     /// Told only after the events that gave them up are applied; to delete them before those are durable would be too soon.
     pub fn take_unheld(&mut self) -> Vec<Digest> {
         self.holds.take_unheld()
-    }
-
-    /// Why a job's waiting tasks cannot run now, if they cannot.
-    pub fn blocked_reason(&self, job: &Job) -> Option<String> {
-        /// Tasks looked at: those of one job are mostly of a few kinds.
-        const TASK_COUNT_MAX: usize = 64;
-        if job.counts.waiting == 0 || job.counts.running > 0 {
-            return None;
-        }
-        if self.workers.is_empty() {
-            return Some("no worker is connected".into());
-        }
-        let unfinished = job.tasks.iter().filter(|task| task.outcome().is_none());
-        unfinished.take(TASK_COUNT_MAX).find_map(|task| {
-            let kind = task.kind();
-            let mut able = self.workers.values().filter(|worker| worker.has_kind(kind));
-            let first = able.next();
-            if first.is_none() {
-                Some(format!(
-                    "no worker has the kind {}/{}",
-                    kind.name, kind.version
-                ))
-            } else if first.into_iter().chain(able).all(Worker::is_draining) {
-                Some("every worker that could run them is draining".into())
-            } else {
-                None
-            }
-        })
     }
 }
 

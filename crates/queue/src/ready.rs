@@ -1,59 +1,66 @@
 //! What waits, and who has room: the index that dispatch reads.
 //!
-//! Everything is kept by kind, so that the first task of a queue is always one that a worker of that kind can take,
-//! and nothing has to be looked through. Choosing costs the same however deep the queue is.
+//! Everything is kept by need, so that the first task of a list is always one that each worker listed beside it can
+//! take, and nothing has to be looked through. Choosing costs the same however deep the queue is. Whose turn it is among
+//! owners is `shares.rs`'s to say.
 
-use crate::{Kind, TaskId, WorkerId, job::Turn};
+use crate::{
+    Kind, Resources, TaskId, WorkerId,
+    command::NEED_COUNT_MAX,
+    job::Turn,
+    shares::{Share, Shares},
+};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// Candidates dispatch compares at most: the next task of so many kinds.
-const CANDIDATE_COUNT_MAX: usize = 64;
+/// Candidates dispatch compares at most: the next task of so many needs, and so many workers for it.
+pub(crate) const CANDIDATE_COUNT_MAX: usize = 64;
 
-/// Waiting tasks and workers with room, by kind.
-#[derive(Debug, Default)]
-pub(crate) struct Ready {
-    kinds: HashMap<Kind, KindQueue>,
-    /// Kinds that have both a task and a worker.
-    matched: BTreeSet<Kind>,
-    owners: HashMap<Arc<str>, OwnerLoad>,
+/// What a task demands of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Need {
+    pub(crate) kind: Kind,
+    pub(crate) resources: Resources,
 }
 
-/// Tasks of one kind, and the workers that have it.
+/// Waiting tasks and workers with room, by need.
 #[derive(Debug, Default)]
-struct KindQueue {
-    /// Owners with tasks here, the one who runs least first: that is all there is to fair share.
-    owners: BTreeSet<(u64, Arc<str>)>,
+pub(crate) struct Ready {
+    needs: BTreeMap<Need, NeedQueue>,
+    /// Needs for which there are both a task and a worker.
+    matched: BTreeSet<Need>,
+    pub(crate) shares: Shares,
+}
+
+/// Tasks of one need, and the workers that could take one.
+#[derive(Debug, Default)]
+struct NeedQueue {
+    /// Owners with tasks here, the one whose turn it is first.
+    owners: BTreeSet<(Share, Arc<str>)>,
     /// Never an empty set.
     turns: HashMap<Arc<str>, BTreeSet<Turn>>,
     /// Workers with room, the least loaded first.
     open: BTreeSet<(u32, WorkerId)>,
-}
-
-/// What an owner has now.
-#[derive(Debug, Default)]
-struct OwnerLoad {
-    running_count: u64,
-    /// Kinds in whose `owners` he stands.
-    kinds: BTreeSet<Kind>,
+    /// Where each of them stands there.
+    loads: HashMap<WorkerId, u32>,
+    /// Tasks that are listed elsewhere, but look for workers here.
+    pin_count: usize,
 }
 
 impl Ready {
-    pub(crate) fn insert(&mut self, kind: &Kind, owner: &Arc<str>, turn: Turn) {
-        let load = self.owners.entry(owner.clone()).or_default();
-        let queue = self.kinds.entry(kind.clone()).or_default();
+    /// Lists a task. Workers must have been placed under its need before: see [`Self::knows`].
+    pub(crate) fn insert(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
+        let share = self.shares.wants(owner, need);
+        let queue = self.needs.entry(need.clone()).or_default();
         queue.turns.entry(owner.clone()).or_default().insert(turn);
-        if load.kinds.insert(kind.clone()) {
-            queue.owners.insert((load.running_count, owner.clone()));
-        }
-        self.match_up(kind);
+        queue.owners.insert((share, owner.clone()));
+        self.match_up(need);
     }
 
-    pub(crate) fn remove(&mut self, kind: &Kind, owner: &Arc<str>, turn: Turn) {
-        let (Some(queue), Some(load)) = (self.kinds.get_mut(kind), self.owners.get_mut(owner))
-        else {
+    pub(crate) fn remove(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
+        let Some(queue) = self.needs.get_mut(need) else {
             return;
         };
         let Some(turns) = queue.turns.get_mut(owner) else {
@@ -62,119 +69,171 @@ impl Ready {
         turns.remove(&turn);
         if turns.is_empty() {
             queue.turns.remove(owner);
-            queue.owners.remove(&(load.running_count, owner.clone()));
-            load.kinds.remove(kind);
-            self.forget_idle(owner);
+            let share = self.shares.wants_no_more(owner, need);
+            queue.owners.remove(&(share, owner.clone()));
         }
-        self.match_up(kind);
+        self.match_up(need);
     }
 
-    /// One more task of the owner runs.
-    pub(crate) fn begin(&mut self, owner: &Arc<str>) {
-        self.owners.entry(owner.clone()).or_default();
-        self.set_running_count(owner, |count| count + 1);
-    }
-
-    /// One task fewer of the owner runs.
-    pub(crate) fn end(&mut self, owner: &Arc<str>) {
-        self.set_running_count(owner, |count| count.saturating_sub(1));
-        self.forget_idle(owner);
-    }
-
-    pub(crate) fn open(&mut self, kinds: &[Kind], load_permille: u32, worker: WorkerId) {
-        for kind in kinds {
-            let queue = self.kinds.entry(kind.clone()).or_default();
-            queue.open.insert((load_permille, worker));
-            self.match_up(kind);
-        }
-    }
-
-    pub(crate) fn close(&mut self, kinds: &[Kind], load_permille: u32, worker: WorkerId) {
-        for kind in kinds {
-            if let Some(queue) = self.kinds.get_mut(kind) {
-                queue.open.remove(&(load_permille, worker));
-            }
-            self.match_up(kind);
-        }
-    }
-
-    /// The task whose turn it is, and the worker to have it. One worker may be kept out of it.
-    pub(crate) fn pick(&self, reserved: Option<WorkerId>) -> Option<(TaskId, WorkerId)> {
-        let candidates = self.matched.iter().take(CANDIDATE_COUNT_MAX);
-        let (_, turn, worker) = candidates
-            .filter_map(|kind| {
-                let queue = self.kinds.get(kind)?;
-                let first = queue.owners.first()?;
-                let turn = queue.turns.get(&first.1)?.first()?;
-                let mut open = queue.open.iter();
-                let (_, worker) = open.find(|(_, worker)| Some(*worker) != reserved)?;
-                Some((first, *turn, *worker))
-            })
-            .min()?;
-        Some((turn.task, worker))
-    }
-
-    /// The worker with room that has this kind and the least to do, and how loaded it is.
-    pub(crate) fn least_loaded(&self, kind: &Kind) -> Option<(u32, WorkerId)> {
-        self.kinds.get(kind)?.open.first().copied()
-    }
-
-    /// How many tasks are listed. For checks: it counts them.
-    pub(crate) fn listed_count(&self) -> usize {
-        let queues = self.kinds.values();
-        queues
-            .flat_map(|queue| queue.turns.values().map(BTreeSet::len))
-            .sum()
-    }
-
-    pub(crate) fn contains(&self, kind: &Kind, owner: &Arc<str>, turn: Turn) -> bool {
-        let turns = self
-            .kinds
-            .get(kind)
-            .and_then(|queue| queue.turns.get(owner));
-        turns.is_some_and(|turns| turns.contains(&turn))
-    }
-
-    pub(crate) fn running_count(&self, owner: &Arc<str>) -> u64 {
-        self.owners.get(owner).map_or(0, |load| load.running_count)
-    }
-
-    fn set_running_count(&mut self, owner: &Arc<str>, change: impl Fn(u64) -> u64) {
-        let Some(load) = self.owners.get_mut(owner) else {
-            return;
-        };
-        let (old, new) = (load.running_count, change(load.running_count));
-        load.running_count = new;
-        for kind in &load.kinds {
-            if let Some(queue) = self.kinds.get_mut(kind) {
-                queue.owners.remove(&(old, owner.clone()));
+    /// Charges an owner for slot-time, or gives some back.
+    pub(crate) fn charge(&mut self, owner: &Arc<str>, slot_us: i64) {
+        let (old, new) = self.shares.charge(owner, slot_us);
+        for need in self.shares.needs_of(owner) {
+            if let Some(queue) = self.needs.get_mut(need)
+                && queue.owners.remove(&(old, owner.clone()))
+            {
                 queue.owners.insert((new, owner.clone()));
             }
         }
     }
 
-    fn forget_idle(&mut self, owner: &Arc<str>) {
-        let idle = |load: &OwnerLoad| load.running_count == 0 && load.kinds.is_empty();
-        if self.owners.get(owner).is_some_and(idle) {
-            self.owners.remove(owner);
+    /// Whether workers are listed under a need. If not, all of them are to be placed before the first task is.
+    pub(crate) fn knows(&self, need: &Need) -> bool {
+        self.needs.contains_key(need)
+    }
+
+    /// Begins to list workers under a need, and drops needs that nothing has any more where there are many.
+    pub(crate) fn learn(&mut self, need: &Need) {
+        if self.needs.len() >= NEED_COUNT_MAX {
+            self.needs.retain(|_, queue| !queue.is_idle());
+        }
+        self.needs.entry(need.clone()).or_default();
+    }
+
+    /// Whether a task of this need could be listed without there being too many needs.
+    pub(crate) fn has_place_for(&self, need: &Need) -> bool {
+        self.needs.len() < NEED_COUNT_MAX
+            || self.knows(need)
+            || self.needs.values().any(NeedQueue::is_idle)
+    }
+
+    /// Keeps workers listed under a need for a task that is not listed there itself.
+    pub(crate) fn pin(&mut self, need: &Need) {
+        if let Some(queue) = self.needs.get_mut(need) {
+            queue.pin_count += 1;
         }
     }
 
-    fn match_up(&mut self, kind: &Kind) {
-        let Some(queue) = self.kinds.get(kind) else {
+    /// Undoes one [`Self::pin`].
+    pub(crate) fn unpin(&mut self, need: &Need) {
+        if let Some(queue) = self.needs.get_mut(need) {
+            queue.pin_count -= 1;
+        }
+    }
+
+    /// Needs of one of these kinds that are known.
+    pub(crate) fn needs_of(&self, kinds: &[Kind]) -> Vec<Need> {
+        let known = self.needs.keys();
+        known
+            .filter(|need| kinds.contains(&need.kind))
+            .cloned()
+            .collect()
+    }
+
+    /// Puts a worker under a need as loaded as this, or nowhere.
+    pub(crate) fn place(&mut self, need: &Need, worker: WorkerId, load_permille: Option<u32>) {
+        let Some(queue) = self.needs.get_mut(need) else {
             return;
         };
-        match (queue.turns.is_empty(), queue.open.is_empty()) {
-            (false, false) => {
-                self.matched.insert(kind.clone());
+        let old = match load_permille {
+            Some(load) => queue.loads.insert(worker, load),
+            None => queue.loads.remove(&worker),
+        };
+        if old == load_permille {
+            return;
+        }
+        if let Some(old) = old {
+            queue.open.remove(&(old, worker));
+        }
+        if let Some(load) = load_permille {
+            queue.open.insert((load, worker));
+        }
+        self.match_up(need);
+    }
+
+    /// The task whose turn it is, of those for which a worker has room that is not kept out.
+    pub(crate) fn pick(&self, reserved: Option<WorkerId>) -> Option<(TaskId, &Need)> {
+        let candidates = self.matched.iter().take(CANDIDATE_COUNT_MAX);
+        let (_, turn, need) = candidates
+            .filter_map(|need| {
+                let queue = self.needs.get(need)?;
+                let first = queue.owners.first()?;
+                let turn = queue.turns.get(&first.1)?.first()?;
+                let mut open = queue.open.iter();
+                open.find(|(_, worker)| Some(*worker) != reserved)?;
+                Some((first, *turn, need))
+            })
+            .min()?;
+        Some((turn.task, need))
+    }
+
+    /// Workers with room for a need, the least loaded first, and how loaded they are.
+    pub(crate) fn open(&self, need: &Need) -> impl Iterator<Item = (u32, WorkerId)> {
+        let open = self.needs.get(need).into_iter();
+        open.flat_map(|queue| queue.open.iter().copied())
+            .take(CANDIDATE_COUNT_MAX)
+    }
+
+    /// How many tasks are listed. For checks: it counts them.
+    pub(crate) fn listed_count(&self) -> usize {
+        let queues = self.needs.values();
+        queues
+            .flat_map(|queue| queue.turns.values().map(BTreeSet::len))
+            .sum()
+    }
+
+    pub(crate) fn contains(&self, need: &Need, owner: &Arc<str>, turn: Turn) -> bool {
+        let turns = self
+            .needs
+            .get(need)
+            .and_then(|queue| queue.turns.get(owner));
+        turns.is_some_and(|turns| turns.contains(&turn))
+    }
+
+    /// Whether a worker is listed under a need. For checks.
+    pub(crate) fn is_open(&self, need: &Need, worker: WorkerId) -> bool {
+        let queue = self.needs.get(need);
+        queue.is_some_and(|queue| queue.loads.contains_key(&worker))
+    }
+
+    /// What is wrong with the order of owners, if anything. For checks.
+    pub(crate) fn disorder(&self) -> Option<String> {
+        for (need, queue) in &self.needs {
+            let listed: BTreeSet<_> = queue
+                .turns
+                .keys()
+                .map(|owner| (self.shares.of(owner), owner.clone()))
+                .collect();
+            if listed != queue.owners {
+                return Some(format!("owners of {} are out of order", need.kind.name));
             }
-            (true, true) => {
-                self.matched.remove(kind);
-                self.kinds.remove(kind);
+            let matched = !queue.turns.is_empty() && !queue.open.is_empty();
+            if matched != self.matched.contains(need) {
+                return Some(format!("{} is matched wrongly", need.kind.name));
             }
-            (true, false) | (false, true) => {
-                self.matched.remove(kind);
+            let placed = queue.loads.iter().map(|(worker, load)| (*load, *worker));
+            if placed.collect::<BTreeSet<_>>() != queue.open {
+                return Some(format!("workers of {} are out of order", need.kind.name));
             }
         }
+        None
+    }
+
+    fn match_up(&mut self, need: &Need) {
+        let queue = self.needs.get(need);
+        if queue.is_some_and(|queue| !queue.turns.is_empty() && !queue.open.is_empty()) {
+            if !self.matched.contains(need) {
+                self.matched.insert(need.clone());
+            }
+        } else {
+            self.matched.remove(need);
+        }
+    }
+}
+
+impl NeedQueue {
+    /// Whether nothing would miss it.
+    fn is_idle(&self) -> bool {
+        self.turns.is_empty() && self.pin_count == 0
     }
 }

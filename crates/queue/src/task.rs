@@ -1,7 +1,7 @@
 //! What a task is to the queue, and what it can come to.
 
-use crate::{BlobRef, TaskId};
-use std::sync::Arc;
+use crate::{BlobRef, Digest, TaskId};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Name and version of a computation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,10 +35,44 @@ pub enum Payload {
 /// What a task reads. The queue only needs to know which blobs are in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// The blob.
-    pub blob: BlobRef,
+    /// From where.
+    pub source: InputSource,
     /// Offset and length of the parts it reads; none means all of it.
     pub ranges: Vec<(u64, u64)>,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputSource {
+    /// A blob.
+    Blob(BlobRef),
+    /// An earlier task of the same job: the task waits for it.
+    Output {
+        /// Which task.
+        task_index: u64,
+        /// What of its output.
+        part: OutputPart,
+    },
+    /// The output message of an earlier task, once it is there. Never submitted.
+    Message(Payload),
+}
+
+/// A part of a task's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputPart {
+    /// One of its blobs, by position.
+    Blob(u32),
+    /// Its message.
+    Message,
+}
+
+/// What one try takes of its worker while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resources {
+    /// At least 1.
+    pub slot_count: u32,
+    /// 0 if nobody said.
+    pub memory_bytes: u64,
 }
 
 /// One unit of work, as its customer states it.
@@ -54,6 +88,60 @@ pub struct TaskSpec {
     pub attempts_max: u32,
     /// How long one try may run; 0 for no limit.
     pub time_limit_ms: u64,
+    /// What one try takes.
+    pub resources: Resources,
+    /// Its customer's own name for it, distinct within the job.
+    pub key: Option<Arc<str>>,
+    /// Tasks of the job that must succeed first, beside those whose outputs it reads.
+    pub after: Vec<u64>,
+    /// BLAKE3 of the parameters, if the job wants tasks answered that were computed before.
+    pub parameters_digest: Option<Digest>,
+}
+
+impl TaskSpec {
+    /// Of one slot, tried three times, that reads nothing and waits for nothing.
+    pub fn new(kind: Kind, parameters: Payload) -> Self {
+        Self {
+            kind,
+            parameters,
+            inputs: Vec::new(),
+            attempts_max: 3,
+            time_limit_ms: 0,
+            resources: Resources::default(),
+            key: None,
+            after: Vec::new(),
+            parameters_digest: None,
+        }
+    }
+
+    /// Tasks that must succeed first.
+    pub fn dependencies(&self) -> BTreeSet<u64> {
+        let read = self.inputs.iter().filter_map(|input| match input.source {
+            InputSource::Output { task_index, .. } => Some(task_index),
+            InputSource::Blob(_) | InputSource::Message(_) => None,
+        });
+        read.chain(self.after.iter().copied()).collect()
+    }
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            slot_count: 1,
+            memory_bytes: 0,
+        }
+    }
+}
+
+impl Payload {
+    /// Bytes of it that the queue carries: none for a blob.
+    pub fn carried_bytes(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Packed { length, .. } => u64::from(*length),
+            Self::Blob(_) => 0,
+        }
+    }
 }
 
 /// What a kernel gave.
@@ -104,6 +192,21 @@ pub struct Outcome {
     pub worker_name: Option<Arc<str>>,
     /// How long the successful try ran.
     pub run_ms: u64,
+    /// How often the task had been rerun.
+    pub generation: u32,
+    /// An equal task had been computed before, and this is its output.
+    pub reused: bool,
+    /// What computed it, if that gives the same again.
+    pub made_by: Option<Made>,
+}
+
+/// What must be the same for a computation to give the same bytes again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Made {
+    /// Of the kernel.
+    pub revision: u32,
+    /// Of the machine.
+    pub instruction_class: Arc<str>,
 }
 
 /// The three ends of a task.

@@ -1,7 +1,9 @@
 //! Workers, and what each holds.
 
-use crate::{AttemptId, Kind, TaskId, Timestamp, WorkerHello, config::Config};
-use std::collections::BTreeMap;
+use crate::{
+    AttemptId, Kernel, Kind, Resources, TaskId, Timestamp, WorkerHello, config::Config, ready::Need,
+};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// One worker that said hello and was not given up since.
 #[derive(Debug)]
@@ -11,33 +13,76 @@ pub struct Worker {
     /// When its connection closed, unless it has one.
     pub(crate) disconnected_at: Option<Timestamp>,
     pub(crate) draining: bool,
-    /// In the order in which the worker takes them up: the first `slot_count` run, the others wait there.
-    pub(crate) held: BTreeMap<AttemptId, Held>,
+    /// Why it wants nothing new now, if it does not.
+    pub(crate) busy_reason: Option<Arc<str>>,
+    pub(crate) trust: Trust,
+    pub(crate) book: Book,
     pub(crate) succeeded_count: u64,
     pub(crate) failed_count: u64,
     /// As which it stands in the indices; what must be taken out before it changes.
     pub(crate) listed: Listing,
 }
 
+/// How far a worker is trusted to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// As any other. Tries failed in a row since its last success, and when the first of them did.
+    Full {
+        failures_in_row: u32,
+        since: Timestamp,
+    },
+    /// It failed everything it touched, and is given nothing for a while.
+    Probation { until: Timestamp, pause_ms: u64 },
+    /// It is given one task, to see whether it is well again.
+    Trial { pause_ms: u64 },
+}
+
+/// The tries on a worker, and their sums.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// In the order in which the worker takes them up: the first for which it has slots run, the others wait there.
+    held: BTreeMap<AttemptId, Held>,
+    slot_count: u64,
+    memory_bytes: u64,
+    expected_us: u64,
+    alone_count: usize,
+}
+
 /// A try on a worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) task: TaskId,
+    pub(crate) resources: Resources,
+    /// What tasks of its kind took when it was given out.
+    pub(crate) expected_us: u64,
     /// The task is under suspicion: nothing may run beside it.
     pub(crate) alone: bool,
-    /// When it runs out of time. None without a limit, and while it waits behind others.
+    /// Since when it runs. None while it waits behind others.
+    pub(crate) running_since: Option<Timestamp>,
+    /// When it runs out of time, if it has a limit and runs.
     pub(crate) deadline: Option<Timestamp>,
 }
 
 /// A worker's places in the indices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// Thousandths of its slots that are taken, if it has room.
+    /// Thousandths of its slots that are taken, if it may be given tasks at all.
     pub(crate) load_permille: Option<u32>,
+    /// What it has room for.
+    pub(crate) room: Room,
     /// Tries that wait behind others, if there are.
     pub(crate) queued_count: Option<usize>,
     /// When it is given up if nothing is heard.
     pub(crate) deadline: Option<Timestamp>,
+    /// When its probation is over.
+    pub(crate) trial_at: Option<Timestamp>,
+}
+
+/// What a worker could take besides what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    slot_count: u64,
+    memory_bytes: u64,
 }
 
 impl Worker {
@@ -47,7 +92,9 @@ impl Worker {
             seen_at: at,
             disconnected_at: None,
             draining: false,
-            held: BTreeMap::new(),
+            busy_reason: None,
+            trust: Trust::default(),
+            book: Book::default(),
             succeeded_count: 0,
             failed_count: 0,
             listed: Listing::default(),
@@ -71,7 +118,12 @@ impl Worker {
 
     /// Tries that run on it.
     pub fn running_count(&self) -> usize {
-        self.held.len().min(self.slot_count())
+        self.running().count()
+    }
+
+    /// Tries that wait on it behind others.
+    pub fn queued_count(&self) -> usize {
+        self.book.len() - self.running_count()
     }
 
     /// Tries that succeeded since it joined.
@@ -89,35 +141,243 @@ impl Worker {
         self.hello.kinds.contains(kind)
     }
 
-    pub(crate) fn slot_count(&self) -> usize {
-        self.hello.slot_count as usize
+    /// Why it is given nothing, or little, if that is so.
+    pub fn held_back_reason(&self) -> Option<String> {
+        if self.draining {
+            return Some("draining".into());
+        }
+        if let Some(reason) = &self.busy_reason {
+            return Some(reason.to_string());
+        }
+        match self.trust {
+            Trust::Full { .. } => None,
+            Trust::Probation { .. } => {
+                Some("on probation: it failed everything it touched while others did not".into())
+            }
+            Trust::Trial { .. } => Some("on trial with one task after failing everything".into()),
+        }
+    }
+
+    pub(crate) fn slot_count(&self) -> u64 {
+        u64::from(self.hello.slot_count)
+    }
+
+    pub(crate) fn kernel(&self, kind: &Kind) -> Option<&Kernel> {
+        let mut kernels = self.hello.kernels.iter();
+        kernels.find(|kernel| kernel.kind == *kind)
+    }
+
+    /// The tries that run, in the order in which they were taken up.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
+        let mut free = self.slot_count();
+        self.book.iter().map_while(move |(attempt, held)| {
+            free = free.checked_sub(held.slot_count())?;
+            Some((attempt, held))
+        })
+    }
+
+    /// The first try that waits there behind others.
+    pub(crate) fn last_queued(&self) -> Option<(AttemptId, &Held)> {
+        let last = self.book.last()?;
+        (!self.is_running(last.0)).then_some(last)
     }
 
     /// Whether a try runs, rather than waiting on the worker behind others.
     pub(crate) fn is_running(&self, attempt: AttemptId) -> bool {
-        self.held.range(..attempt).take(self.slot_count()).count() < self.slot_count()
+        let mut running = self.running().take_while(|(other, _)| *other <= attempt);
+        running.any(|(other, _)| other == attempt)
+    }
+
+    /// Whether it could ever run a task of this need.
+    pub(crate) fn is_capable_of(&self, need: &Need) -> bool {
+        let Resources {
+            slot_count,
+            memory_bytes,
+        } = need.resources;
+        let memory = self.hello.memory_bytes;
+        self.has_kind(&need.kind)
+            && slot_count <= self.hello.slot_count
+            && (memory == 0 || memory_bytes <= memory)
+    }
+
+    /// Whether a task that takes this would run at once.
+    pub(crate) fn has_free_slots(&self, resources: Resources) -> bool {
+        let taken = self.book.slot_count + u64::from(resources.slot_count);
+        taken <= self.slot_count()
+    }
+
+    /// How loaded it is listed under a need, if it has room for it.
+    pub(crate) fn place_under(&self, need: &Need) -> Option<u32> {
+        let has_room = self.is_capable_of(need) && self.listed.room.fits(need.resources);
+        self.listed.load_permille.filter(|_| has_room)
     }
 
     pub(crate) fn listing(&self, config: &Config) -> Listing {
-        let held_count = self.held.len();
-        let held_count_max = self
-            .slot_count()
-            .saturating_mul(1 + config.prefetch_per_slot as usize);
-        let takes_more = self.is_connected()
+        let may_take = self.is_connected()
             && !self.draining
-            && held_count < held_count_max
-            // Alone means alone; and a suspect is given only to a worker that holds nothing else.
-            && !self.held.values().any(|held| held.alone);
+            && self.busy_reason.is_none()
+            && !matches!(self.trust, Trust::Probation { .. });
+        let queued_count = self.queued_count();
         let lease_end = self.seen_at.after_ms(config.lease_ms);
         Listing {
-            load_permille: takes_more.then(|| {
-                u32::try_from(held_count * 1000 / self.slot_count().max(1)).unwrap_or(u32::MAX)
-            }),
-            queued_count: (held_count > self.slot_count()).then(|| held_count - self.slot_count()),
+            load_permille: may_take.then(|| self.load_permille()),
+            room: if may_take {
+                self.room(config)
+            } else {
+                Room::default()
+            },
+            queued_count: (queued_count > 0).then_some(queued_count),
             deadline: Some(match self.disconnected_at {
                 None => lease_end,
                 Some(at) => lease_end.min(at.after_ms(config.reconnect_ms)),
             }),
+            trial_at: match self.trust {
+                Trust::Probation { until, .. } => Some(until),
+                Trust::Full { .. } | Trust::Trial { .. } => None,
+            },
         }
+    }
+
+    fn load_permille(&self) -> u32 {
+        let load = self.book.slot_count * 1000 / self.slot_count().max(1);
+        u32::try_from(load).unwrap_or(u32::MAX)
+    }
+
+    /// Room for tasks that run at once, for a few behind them, and for as much more as small tasks are done in no time.
+    fn room(&self, config: &Config) -> Room {
+        let slots = self.slot_count();
+        let on_trial = matches!(self.trust, Trust::Trial { .. });
+        // Alone means alone; and a suspect is given only to a worker that holds nothing else.
+        if self.book.alone_count > 0 || (on_trial && self.book.len() > 0) {
+            return Room::default();
+        }
+        let little_to_do = self.book.expected_us < slots.saturating_mul(config.ahead_ms * 1000);
+        let per_slot = if on_trial {
+            1
+        } else if little_to_do {
+            1 + u64::from(config.ahead_per_slot_max)
+        } else {
+            1 + u64::from(config.ahead_per_slot)
+        };
+        let memory = match self.hello.memory_bytes {
+            0 => u64::MAX,
+            bytes => bytes.saturating_sub(self.book.memory_bytes),
+        };
+        Room {
+            slot_count: slots
+                .saturating_mul(per_slot)
+                .saturating_sub(self.book.slot_count),
+            memory_bytes: memory,
+        }
+    }
+}
+
+impl Room {
+    pub(crate) fn fits(&self, resources: Resources) -> bool {
+        u64::from(resources.slot_count) <= self.slot_count
+            && resources.memory_bytes <= self.memory_bytes
+    }
+}
+
+impl Trust {
+    /// One more failure in a row. What follows from many is decided elsewhere.
+    pub(crate) fn after_failure(self, at: Timestamp) -> Self {
+        match self {
+            Self::Full {
+                failures_in_row,
+                since,
+            } => Self::Full {
+                since: if failures_in_row == 0 { at } else { since },
+                failures_in_row: failures_in_row + 1,
+            },
+            Self::Probation { .. } | Self::Trial { .. } => self,
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Full {
+            failures_in_row: 0,
+            since: Timestamp::default(),
+        }
+    }
+}
+
+impl Book {
+    pub(crate) fn insert(&mut self, attempt: AttemptId, held: Held) {
+        self.slot_count += held.slot_count();
+        self.memory_bytes = self
+            .memory_bytes
+            .saturating_add(held.resources.memory_bytes);
+        self.expected_us = self.expected_us.saturating_add(held.expected_us);
+        self.alone_count += usize::from(held.alone);
+        self.held.insert(attempt, held);
+    }
+
+    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Held> {
+        let held = self.held.remove(&attempt)?;
+        self.slot_count -= held.slot_count();
+        self.memory_bytes = self
+            .memory_bytes
+            .saturating_sub(held.resources.memory_bytes);
+        self.expected_us = self.expected_us.saturating_sub(held.expected_us);
+        self.alone_count -= usize::from(held.alone);
+        Some(held)
+    }
+
+    pub(crate) fn get(&self, attempt: AttemptId) -> Option<&Held> {
+        self.held.get(&attempt)
+    }
+
+    /// Notes that a try runs since then, and until when it may.
+    pub(crate) fn start(
+        &mut self,
+        attempt: AttemptId,
+        since: Timestamp,
+        deadline: Option<Timestamp>,
+    ) {
+        if let Some(held) = self.held.get_mut(&attempt) {
+            held.running_since = Some(since);
+            held.deadline = deadline;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
+        self.held.iter().map(|(attempt, held)| (*attempt, held))
+    }
+
+    pub(crate) fn last(&self) -> Option<(AttemptId, &Held)> {
+        let last = self.held.last_key_value();
+        last.map(|(attempt, held)| (*attempt, held))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
+        self.held.contains_key(&attempt)
+    }
+
+    /// Whether the sums are those of what is held. For checks.
+    pub(crate) fn adds_up(&self) -> bool {
+        let mut sums = Self::default();
+        for (attempt, held) in &self.held {
+            sums.insert(*attempt, *held);
+        }
+        (sums.slot_count, sums.expected_us, sums.alone_count)
+            == (self.slot_count, self.expected_us, self.alone_count)
+            && sums.memory_bytes == self.memory_bytes
+    }
+}
+
+impl Held {
+    pub(crate) fn slot_count(&self) -> u64 {
+        u64::from(self.resources.slot_count)
     }
 }

@@ -1,7 +1,9 @@
 //! What the engine is told, and what it tells workers.
 
-use super::{EngineError, View};
-use dewar_queue::{AttemptId, Command, JobId, JobNumber, Kind, TaskResult, TaskSpec, WorkerId};
+use super::{Effect, EngineError, View};
+use dewar_queue::{
+    AttemptId, Command, JobId, JobNumber, Kernel, Kind, TaskResult, TaskSpec, WorkerId,
+};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -10,7 +12,7 @@ pub(super) enum Message {
     /// A command to the queue; answered when what it brings is durable.
     Command {
         command: Command,
-        reply: oneshot::Sender<Result<(), EngineError>>,
+        reply: oneshot::Sender<Result<Effect, EngineError>>,
     },
     /// A question; answered from what is durable.
     Query(Box<dyn FnOnce(View<'_>) + Send>),
@@ -47,7 +49,10 @@ pub(crate) struct Hello {
     pub(crate) id: WorkerId,
     pub(crate) name: Arc<str>,
     pub(crate) slot_count: u32,
+    pub(crate) memory_bytes: u64,
     pub(crate) kinds: Vec<Kind>,
+    pub(crate) kernels: Vec<Kernel>,
+    pub(crate) instruction_class: Arc<str>,
     pub(crate) held: Vec<Address>,
     pub(crate) info: WorkerInfo,
 }
@@ -75,6 +80,10 @@ pub(crate) enum FromWorker {
         attempts: Vec<Address>,
     },
     Draining,
+    /// It wants nothing new for now, and why, or does again.
+    Availability {
+        busy_reason: Option<Arc<str>>,
+    },
     Disconnected,
 }
 

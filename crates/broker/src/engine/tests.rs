@@ -35,6 +35,7 @@ fn create() -> Command {
         owner: "ann".into(),
         name: "".into(),
         priority: 0,
+        terms: Default::default(),
         created_unix_ms: 0,
     }
 }

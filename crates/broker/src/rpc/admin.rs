@@ -155,6 +155,8 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
         succeeded_count: worker.succeeded_count(),
         failed_count: worker.failed_count(),
         joined_unix_ms: joined_unix_ms.unwrap_or(0),
-        ..Default::default()
+        waiting_count: u32::try_from(worker.queued_count()).unwrap_or(u32::MAX),
+        memory_bytes: hello.memory_bytes,
+        held_back_reason: worker.held_back_reason().unwrap_or_default(),
     }
 }

@@ -79,7 +79,8 @@ impl BlobsService {
             size_bytes: blob.size_bytes,
         };
         let command = Command::HoldBlob { job, blob };
-        self.engine.command(command).await.map_err(convert::status)
+        let held = self.engine.command(command).await;
+        held.map(|_| ()).map_err(convert::status)
     }
 
     /// The job that will hold a blob, known to the broker: nobody should send gigabytes to be told that it is not.

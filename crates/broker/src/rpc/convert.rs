@@ -6,8 +6,9 @@ use crate::{
 };
 use dewar_proto::{limits::PAYLOAD_INLINE_BYTES_MAX, v1};
 use dewar_queue::{
-    AttemptId, BlobRef, Digest, Failure, FailureClass, Input, JobId, Kind, Outcome, OutcomeResult,
-    Output, Payload, Refusal, TaskResult, TaskSpec, TaskState, WorkerId,
+    AttemptId, BlobRef, Digest, Failure, FailureClass, Input, InputSource, JobId, Kernel, Kind,
+    Outcome, OutcomeResult, Output, OutputPart, Payload, Refusal, Resources, SLOT_COUNT_MAX,
+    TaskResult, TaskSpec, TaskState, WorkerId,
 };
 use std::sync::Arc;
 use tonic::Status;
@@ -23,6 +24,12 @@ const RANGE_COUNT_MAX: usize = 65_536;
 
 /// Tries nobody needs more of.
 const ATTEMPT_COUNT_MAX: u32 = 100;
+
+/// Bytes of a task's key.
+const KEY_BYTES_MAX: usize = 100;
+
+/// Memory of the largest machine there will be.
+const MEMORY_BYTES_MAX: u64 = 1 << 50;
 
 /// Tries if the customer does not say.
 const ATTEMPT_COUNT_DEFAULT: u32 = 3;
@@ -41,13 +48,18 @@ pub(crate) fn status(error: EngineError) -> Status {
     match error {
         EngineError::Gone => Status::unavailable(text),
         EngineError::Refused(refusal) => match refusal {
-            Refusal::UnknownJob => Status::not_found(text),
-            Refusal::Gap { .. } | Refusal::JobClosed(_) | Refusal::UnknownWorker => {
-                Status::failed_precondition(text)
-            }
+            Refusal::UnknownJob | Refusal::UnknownTask { .. } => Status::not_found(text),
+            Refusal::Gap { .. }
+            | Refusal::JobClosed(_)
+            | Refusal::UnknownWorker
+            | Refusal::InputsGone { .. } => Status::failed_precondition(text),
             Refusal::OtherOwner(_) => Status::already_exists(text),
-            Refusal::QueueFull { .. } => Status::resource_exhausted(text),
-            Refusal::AbsurdWorker => Status::invalid_argument(text),
+            Refusal::QueueFull { .. } | Refusal::OwnerFull { .. } | Refusal::TooManyNeeds => {
+                Status::resource_exhausted(text)
+            }
+            Refusal::AbsurdWorker | Refusal::KeyMissing(_) | Refusal::BadDependency { .. } => {
+                Status::invalid_argument(text)
+            }
         },
     }
 }
@@ -124,6 +136,20 @@ fn payload(field: &str, payload: Option<v1::Payload>) -> Result<Payload, Status>
 }
 
 fn input(field: &str, input: v1::Input) -> Result<Input, Status> {
+    if input.inline.is_some() {
+        return Err(invalid(
+            &format!("{field}.inline"),
+            "is the broker's to set",
+        ));
+    }
+    if let Some(output) = input.output {
+        let is_alone = input.blob.is_none() && input.ranges.is_empty();
+        let field = format!("{field}.output");
+        if !is_alone {
+            return Err(invalid(&field, "goes with neither a blob nor ranges"));
+        }
+        return output_ref(&field, output);
+    }
     let blob = blob(&format!("{field}.blob"), input.blob)?;
     if input.ranges.len() > RANGE_COUNT_MAX {
         let problem = format!(
@@ -145,7 +171,63 @@ fn input(field: &str, input: v1::Input) -> Result<Input, Status> {
         end = offset + length;
         ranges.push((offset, length));
     }
-    Ok(Input { blob, ranges })
+    Ok(Input {
+        source: InputSource::Blob(blob),
+        ranges,
+    })
+}
+
+fn output_ref(field: &str, output: v1::OutputRef) -> Result<Input, Status> {
+    use v1::output_ref::Part;
+    let part = match output.part {
+        None => return Err(invalid(&format!("{field}.part"), "is missing")),
+        Some(Part::BlobIndex(position)) => OutputPart::Blob(position),
+        Some(Part::Message(v1::WholeMessage {})) => OutputPart::Message,
+    };
+    Ok(Input {
+        source: InputSource::Output {
+            task_index: output.task_index,
+            part,
+        },
+        ranges: Vec::new(),
+    })
+}
+
+fn resources(field: &str, resources: Option<v1::Resources>) -> Result<Resources, Status> {
+    let v1::Resources {
+        slot_count,
+        memory_bytes,
+    } = resources.unwrap_or_default();
+    if slot_count > SLOT_COUNT_MAX {
+        let problem = format!("is {slot_count}, at most {SLOT_COUNT_MAX}");
+        return Err(invalid(&format!("{field}.slot_count"), problem));
+    }
+    if memory_bytes > MEMORY_BYTES_MAX {
+        let problem = format!("is {memory_bytes}, at most {MEMORY_BYTES_MAX}");
+        return Err(invalid(&format!("{field}.memory_bytes"), problem));
+    }
+    Ok(Resources {
+        slot_count: slot_count.max(1),
+        memory_bytes,
+    })
+}
+
+fn key(field: &str, text: &str) -> Result<Option<Arc<str>>, Status> {
+    if text.len() > KEY_BYTES_MAX {
+        let problem = format!("has {} bytes, at most {KEY_BYTES_MAX}", text.len());
+        return Err(invalid(field, problem));
+    }
+    let key = name(field, text)?;
+    Ok((!key.is_empty()).then_some(key))
+}
+
+/// What a worker says of the code behind a kind.
+pub(super) fn kernel(field: &str, kernel: v1::Kernel) -> Result<Kernel, Status> {
+    Ok(Kernel {
+        kind: kind(&format!("{field}.kind"), kernel.kind)?,
+        revision: kernel.revision,
+        deterministic: kernel.deterministic,
+    })
 }
 
 pub(super) fn spec(field: &str, spec: v1::TaskSpec) -> Result<TaskSpec, Status> {
@@ -156,6 +238,10 @@ pub(super) fn spec(field: &str, spec: v1::TaskSpec) -> Result<TaskSpec, Status> 
     if spec.attempts_max > ATTEMPT_COUNT_MAX {
         let problem = format!("is {}, at most {ATTEMPT_COUNT_MAX}", spec.attempts_max);
         return Err(invalid(&format!("{field}.attempts_max"), problem));
+    }
+    if spec.after.len() > BLOB_COUNT_MAX {
+        let problem = format!("has {} tasks, at most {BLOB_COUNT_MAX}", spec.after.len());
+        return Err(invalid(&format!("{field}.after"), problem));
     }
     let inputs = spec.inputs.into_iter().enumerate();
     Ok(TaskSpec {
@@ -169,7 +255,21 @@ pub(super) fn spec(field: &str, spec: v1::TaskSpec) -> Result<TaskSpec, Status> 
             count => count,
         },
         time_limit_ms: spec.time_limit_ms,
+        resources: resources(&format!("{field}.resources"), spec.resources)?,
+        key: key(&format!("{field}.key"), &spec.key)?,
+        after: spec.after,
+        // Only asked for where its job wants to reuse outcomes.
+        parameters_digest: None,
     })
+}
+
+/// Names a task's parameters by their contents, so that an equal one may be found.
+pub(super) fn digest_parameters(spec: &mut TaskSpec) {
+    spec.parameters_digest = Some(match &spec.parameters {
+        Payload::Inline(bytes) => Digest(*blake3::hash(bytes).as_bytes()),
+        Payload::Blob(blob) => blob.digest,
+        Payload::Packed { .. } => return,
+    });
 }
 
 fn output(field: &str, output: v1::Output) -> Result<Output, Status> {
@@ -311,26 +411,52 @@ pub(super) async fn spec_to_wire(
     packs: &PackReader,
     spec: &TaskSpec,
 ) -> Result<v1::TaskSpec, Status> {
-    let inputs = spec.inputs.iter().map(|input| v1::Input {
-        blob: Some(blob_to_wire(&input.blob)),
-        ranges: input
-            .ranges
-            .iter()
+    let mut inputs = Vec::with_capacity(spec.inputs.len());
+    for input in &spec.inputs {
+        inputs.push(input_to_wire(packs, input).await?);
+    }
+    Ok(v1::TaskSpec {
+        kind: Some(kind_to_wire(&spec.kind)),
+        parameters: Some(payload_to_wire(packs, &spec.parameters).await?),
+        inputs,
+        attempts_max: spec.attempts_max,
+        time_limit_ms: spec.time_limit_ms,
+        resources: Some(v1::Resources {
+            slot_count: spec.resources.slot_count,
+            memory_bytes: spec.resources.memory_bytes,
+        }),
+        key: spec.key.as_deref().unwrap_or_default().to_owned(),
+        after: Vec::new(),
+    })
+}
+
+async fn input_to_wire(packs: &PackReader, input: &Input) -> Result<v1::Input, Status> {
+    let ranges = input.ranges.iter();
+    let mut wire = v1::Input {
+        ranges: ranges
             .map(|(offset, length)| v1::ByteRange {
                 offset_bytes: *offset,
                 length_bytes: *length,
             })
             .collect(),
         ..Default::default()
-    });
-    Ok(v1::TaskSpec {
-        kind: Some(kind_to_wire(&spec.kind)),
-        parameters: Some(payload_to_wire(packs, &spec.parameters).await?),
-        inputs: inputs.collect(),
-        attempts_max: spec.attempts_max,
-        time_limit_ms: spec.time_limit_ms,
-        ..Default::default()
-    })
+    };
+    match &input.source {
+        InputSource::Blob(blob) => wire.blob = Some(blob_to_wire(blob)),
+        InputSource::Message(message) => {
+            let message = payload_to_wire(packs, message).await?;
+            if let Some(v1::payload::Place::Inline(bytes)) = message.place {
+                wire.inline = Some(bytes);
+            }
+        }
+        // The queue gives nothing out before it has what others give.
+        InputSource::Output { .. } => {
+            return Err(Status::internal(
+                "a task was given out before its inputs were there",
+            ));
+        }
+    }
+    Ok(wire)
 }
 
 pub(super) async fn outcome_to_wire(
@@ -351,7 +477,8 @@ pub(super) async fn outcome_to_wire(
         result: Some(result),
         worker_name: outcome.worker_name.as_deref().unwrap_or_default().into(),
         run_ms: outcome.run_ms,
-        ..Default::default()
+        generation: outcome.generation,
+        reused: outcome.reused,
     })
 }
 

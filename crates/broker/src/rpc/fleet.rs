@@ -6,7 +6,7 @@ use crate::{
     engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
 };
 use dewar_proto::{PROTOCOL, check_protocol, v1};
-use dewar_queue::WorkerId;
+use dewar_queue::{KIND_COUNT_MAX, WorkerId};
 use futures::Stream;
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -175,6 +175,14 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
     let kinds = kinds
         .map(|(index, kind)| convert::kind(&format!("hello.kinds[{index}]"), Some(kind)))
         .collect::<Result<Vec<_>, _>>()?;
+    if hello.kernels.len() > KIND_COUNT_MAX {
+        let problem = format!("has {}, at most {KIND_COUNT_MAX}", hello.kernels.len());
+        return Err(convert::invalid("hello.kernels", problem));
+    }
+    let kernels = hello.kernels.into_iter().enumerate();
+    let kernels = kernels
+        .map(|(index, kernel)| convert::kernel(&format!("hello.kernels[{index}]"), kernel))
+        .collect::<Result<Vec<_>, _>>()?;
     if hello.held.len() > HELD_COUNT_MAX {
         let problem = format!("has {} tries, at most {HELD_COUNT_MAX}", hello.held.len());
         return Err(convert::invalid("hello.held", problem));
@@ -189,7 +197,10 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
         id: convert::worker_id("hello.worker_id", &hello.worker_id)?,
         name: convert::name("hello.name", &hello.name)?,
         slot_count: hello.slot_count,
+        memory_bytes: hello.memory_bytes,
         kinds,
+        kernels,
+        instruction_class: convert::name("hello.instruction_class", &hello.instruction_class)?,
         held,
         info: WorkerInfo {
             host_name: text("hello.host_name", &hello.host_name)?,
@@ -203,7 +214,7 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
     use v1::worker_message::Message;
     match message.message {
         // A later minor may say things that this broker does not know; a worker should not, but silence is no harm.
-        None | Some(Message::Availability(_)) => Ok(FromWorker::Heartbeat {
+        None => Ok(FromWorker::Heartbeat {
             progress: Vec::new(),
         }),
         Some(Message::Hello(_)) => Err(convert::invalid("hello", "was said already")),
@@ -240,5 +251,11 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
             Ok(FromWorker::HandBack { attempts })
         }
         Some(Message::Draining(_)) => Ok(FromWorker::Draining),
+        Some(Message::Availability(availability)) => {
+            let reason = convert::name("availability.busy_reason", &availability.busy_reason)?;
+            Ok(FromWorker::Availability {
+                busy_reason: (!reason.is_empty()).then_some(reason),
+            })
+        }
     }
 }

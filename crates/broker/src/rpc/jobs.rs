@@ -1,9 +1,9 @@
 //! The service Jobs: what customers say.
 
 use super::{auth, convert};
-use crate::engine::{EngineHandle, View, unix_ms};
+use crate::engine::{Effect, EngineHandle, View, unix_ms};
 use dewar_proto::{check_protocol, limits::SUBMIT_TASKS_MAX, v1};
-use dewar_queue::{Command, Job, JobId, JobNumber, Outcome, TaskState};
+use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, Outcome, TaskSelection, TaskState};
 use futures::Stream;
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::mpsc;
@@ -15,6 +15,9 @@ const PAGE_TASK_COUNT_MAX: u32 = 1000;
 
 /// Tasks of a job looked at for one page. A page of few finds in a large job is short, and goes on from where it ended.
 const PAGE_LOOK_COUNT_MAX: usize = 100_000;
+
+/// Tasks named as those that one waits for.
+const WAITS_FOR_COUNT_MAX: usize = 8;
 
 /// Outcomes taken from the engine at a time.
 const OUTCOME_COUNT_MAX: usize = 256;
@@ -34,7 +37,7 @@ impl JobsService {
         Self { engine }
     }
 
-    async fn command(&self, command: Command) -> Result<(), Status> {
+    async fn command(&self, command: Command) -> Result<Effect, Status> {
         self.engine.command(command).await.map_err(convert::status)
     }
 
@@ -43,6 +46,42 @@ impl JobsService {
         look: impl FnOnce(View<'_>) -> T + Send + 'static,
     ) -> Result<T, Status> {
         self.engine.query(look).await.map_err(convert::status)
+    }
+
+    async fn wants_reuse(&self, id: JobId) -> Result<bool, Status> {
+        let reuse = self.look(move |view| Some(view.queue.job_by_id(id)?.terms().reuse));
+        reuse.await?.ok_or_else(unknown_job)
+    }
+
+    async fn selection(&self, tasks: Option<v1::TaskSelector>) -> Result<TaskSelection, Status> {
+        use v1::task_selector::By;
+        let tasks = tasks.ok_or_else(|| convert::invalid("tasks", "is missing"))?;
+        let indices = tasks.task_indices;
+        if !indices.is_empty() && !matches!(tasks.by, Some(By::Job(_))) {
+            return Err(convert::invalid(
+                "tasks.task_indices",
+                "are those of one job",
+            ));
+        }
+        match tasks.by {
+            None | Some(By::All(false)) => {
+                Err(convert::invalid("tasks.by", "names no job and no owner"))
+            }
+            Some(By::All(true)) => Ok(TaskSelection::All),
+            Some(By::Owner(owner)) => {
+                Ok(TaskSelection::Owner(convert::name("tasks.owner", &owner)?))
+            }
+            Some(By::Job(job)) => {
+                let selector = selector(Some(job))?;
+                let job = self.look(move |view| select(view, selector).map(Job::number));
+                let job = job.await?.ok_or_else(unknown_job)?;
+                Ok(if indices.is_empty() {
+                    TaskSelection::Job(job)
+                } else {
+                    TaskSelection::Tasks { job, indices }
+                })
+            }
+        }
     }
 
     async fn job(&self, id: JobId) -> Result<Response<v1::Job>, Status> {
@@ -71,6 +110,11 @@ impl v1::jobs_server::Jobs for JobsService {
             owner,
             name: convert::name("name", &request.name)?,
             priority: request.priority,
+            terms: JobTerms {
+                keep_ms: (request.keep_ms > 0).then_some(request.keep_ms),
+                absence_ms_max: (request.absence_ms_max > 0).then_some(request.absence_ms_max),
+                reuse: request.reuse,
+            },
             created_unix_ms: unix_ms(),
         })
         .await?;
@@ -83,9 +127,14 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let mut requests = request.into_inner();
         let mut job = None;
+        let mut keys = Vec::new();
         while let Some(request) = requests.message().await? {
             let id = convert::job_id("job_id", &request.job_id)?;
-            if *job.get_or_insert(id) != id {
+            let (known, reuse) = match job {
+                Some(known) => known,
+                None => *job.insert((id, self.wants_reuse(id).await?)),
+            };
+            if known != id {
                 return Err(convert::invalid("job_id", "differs within one call"));
             }
             if request.tasks.len() > SUBMIT_TASKS_MAX {
@@ -96,9 +145,15 @@ impl v1::jobs_server::Jobs for JobsService {
                 return Err(convert::invalid("tasks", problem));
             }
             let specs = request.tasks.into_iter().enumerate();
-            let specs = specs
-                .map(|(index, spec)| convert::spec(&format!("tasks[{index}]"), spec).map(Arc::new));
-            let specs = specs.collect::<Result<_, _>>()?;
+            let specs = specs.map(|(index, spec)| {
+                let mut spec = convert::spec(&format!("tasks[{index}]"), spec)?;
+                if reuse {
+                    convert::digest_parameters(&mut spec);
+                }
+                Ok(Arc::new(spec))
+            });
+            let specs: Vec<_> = specs.collect::<Result<_, Status>>()?;
+            keys.extend(specs.iter().filter_map(|spec| spec.key.clone()));
             self.command(Command::Submit {
                 job: id,
                 first_index: request.first_index,
@@ -106,13 +161,16 @@ impl v1::jobs_server::Jobs for JobsService {
             })
             .await?;
         }
-        let id = job.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
-        let count = self.look(move |view| view.queue.job_by_id(id).map(Job::task_count));
-        let task_count = count.await?.ok_or_else(unknown_job)?;
-        Ok(Response::new(v1::SubmitResponse {
-            task_count,
-            ..Default::default()
-        }))
+        let (id, _) = job.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
+        let answer = self.look(move |view| {
+            let job = view.queue.job_by_id(id)?;
+            let indices = keys.iter().filter_map(|key| job.index_of_key(key));
+            Some(v1::SubmitResponse {
+                task_count: job.task_count(),
+                indices: indices.collect(),
+            })
+        });
+        answer.await?.ok_or_else(unknown_job).map(Response::new)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Outcome, Status>> + Send>>;
@@ -128,7 +186,14 @@ impl v1::jobs_server::Jobs for JobsService {
         let (sender, receiver) = mpsc::channel(WATCH_BUFFER_COUNT);
         let engine = self.engine.clone();
         tokio::spawn(async move {
+            // While it is watched, the job's customer is there. If the engine is gone, nobody minds.
+            let watches = |begins| Command::Watch {
+                job: number,
+                begins,
+            };
+            let _ = engine.command(watches(true)).await;
             let watched = watch(&engine, number, request.after_sequence, &sender).await;
+            let _ = engine.command(watches(false)).await;
             if let Err(status) = watched {
                 // Nobody listens any more if this fails.
                 let _ = sender.send(Err(status)).await;
@@ -196,16 +261,27 @@ impl v1::jobs_server::Jobs for JobsService {
 
     async fn cancel_tasks(
         &self,
-        _request: Request<v1::CancelTasksRequest>,
+        request: Request<v1::CancelTasksRequest>,
     ) -> Result<Response<v1::CancelTasksResponse>, Status> {
-        Err(Status::unimplemented("comes with the queue's part of it"))
+        let tasks = self.selection(request.into_inner().tasks).await?;
+        let effect = self.command(Command::CancelTasks { tasks }).await?;
+        Ok(Response::new(v1::CancelTasksResponse {
+            job_count: effect.job_count,
+            task_count: effect.task_count,
+        }))
     }
 
     async fn rerun(
         &self,
-        _request: Request<v1::RerunRequest>,
+        request: Request<v1::RerunRequest>,
     ) -> Result<Response<v1::RerunResponse>, Status> {
-        Err(Status::unimplemented("comes with the queue's part of it"))
+        let v1::RerunRequest { tasks, succeeded } = request.into_inner();
+        let tasks = self.selection(tasks).await?;
+        let effect = self.command(Command::Rerun { tasks, succeeded }).await?;
+        Ok(Response::new(v1::RerunResponse {
+            job_count: effect.job_count,
+            task_count: effect.task_count,
+        }))
     }
 
     async fn close(
@@ -309,7 +385,8 @@ fn unknown_job() -> Status {
 
 fn job_of(view: View<'_>, job: Option<&Job>) -> Option<v1::Job> {
     let job = job?;
-    let counts = job.counts();
+    let counts = view.queue.counts_of(job);
+    let terms = job.terms();
     Some(v1::Job {
         job_id: job.id().0.into(),
         number: job.number().0,
@@ -324,7 +401,9 @@ fn job_of(view: View<'_>, job: Option<&Job>) -> Option<v1::Job> {
         failed_count: counts.failed,
         cancelled_count: counts.cancelled,
         blocked_reason: view.queue.blocked_reason(job).unwrap_or_default(),
-        ..Default::default()
+        keep_ms: terms.keep_ms.unwrap_or(view.queue.config().keep_ms),
+        absence_ms_max: terms.absence_ms_max.unwrap_or(0),
+        reuse: terms.reuse,
     })
 }
 
@@ -344,7 +423,8 @@ fn tasks_page(
         let Some(task) = job.task(next_index) else {
             break;
         };
-        if state.is_none_or(|state| state == task.state()) {
+        let task_state = view.queue.state_of(task);
+        if state.is_none_or(|state| state == task_state) {
             let workers = task
                 .live()
                 .iter()
@@ -356,7 +436,7 @@ fn tasks_page(
             tasks.push(v1::Task {
                 index: next_index,
                 kind: Some(convert::kind_to_wire(&task.spec().kind)),
-                state: convert::state_to_wire(task.state()).into(),
+                state: convert::state_to_wire(task_state).into(),
                 attempts_begun: task.attempts_begun(),
                 worker_names: workers
                     .map(|worker| worker.hello().name.to_string())
@@ -367,7 +447,10 @@ fn tasks_page(
                     TaskState::Succeeded => 1.0,
                     _ => progress.fold(0.0, f32::max),
                 },
-                ..Default::default()
+                key: task.spec().key.as_deref().unwrap_or_default().into(),
+                generation: task.generation(),
+                reused: task.outcome().is_some_and(|outcome| outcome.reused),
+                waits_for: task.waits_for().take(WAITS_FOR_COUNT_MAX).collect(),
             });
         }
         next_index += 1;

@@ -2,8 +2,9 @@
 
 use super::{Store, mem::without_monotonic_time};
 use dewar_queue::{
-    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, JobId, JobNumber, Kind,
-    Outcome, OutcomeResult, Output, Payload, TaskId, TaskSpec, Timestamp, WorkerId,
+    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, InputSource, JobId, JobNumber,
+    JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
+    TaskSpec, Timestamp, WorkerId,
 };
 use std::sync::Arc;
 
@@ -160,6 +161,7 @@ pub(super) fn every_durable_event(job: u64) -> Vec<Event> {
             owner: "ada".into(),
             name: "β-galactosidase".into(),
             priority: -100,
+            terms: JobTerms::default(),
             created_unix_ms: 1_700_000_000_000,
         },
         Event::TasksSubmitted {
@@ -213,32 +215,111 @@ pub(super) fn every_durable_event(job: u64) -> Vec<Event> {
                 result,
                 worker_name: (index == 0).then(|| "node7-4711".into()),
                 run_ms: 1234,
+                generation: 0,
+                reused: false,
+                made_by: None,
             },
             at_unix_ms: 1_700_000_000_001,
         });
     }
+    events.extend(events_with_every_field(job));
     events
+}
+
+/// Events with fields that earlier releases did not write.
+fn events_with_every_field(job: JobNumber) -> Vec<Event> {
+    let mut demanding = spec(4);
+    demanding.resources = Resources {
+        slot_count: 8,
+        memory_bytes: 1 << 34,
+    };
+    demanding.key = Some("round 3, half 1".into());
+    demanding.after = vec![0, 2];
+    demanding.parameters_digest = Some(digest(3));
+    let parts = [
+        OutputPart::Blob(0),
+        OutputPart::Blob(3),
+        OutputPart::Message,
+    ];
+    demanding.inputs = parts
+        .map(|part| Input {
+            source: InputSource::Output {
+                task_index: 1,
+                part,
+            },
+            ranges: Vec::new(),
+        })
+        .into();
+    vec![
+        Event::JobCreated {
+            job,
+            id: JobId([8; 16]),
+            owner: "ada".into(),
+            name: String::new().into(),
+            priority: 100,
+            terms: JobTerms {
+                keep_ms: Some(0),
+                absence_ms_max: Some(60_000),
+                reuse: true,
+            },
+            created_unix_ms: 0,
+        },
+        Event::TasksSubmitted {
+            job,
+            first_index: 3,
+            specs: vec![Arc::new(demanding)],
+        },
+        Event::TasksCancelled {
+            job,
+            indices: vec![0, 70_000],
+            at_unix_ms: 7,
+        },
+        Event::TasksRerun {
+            job,
+            indices: vec![1],
+        },
+        Event::TaskEnded {
+            outcome: Outcome {
+                task: TaskId { job, index: 1 },
+                sequence: 9,
+                result: OutcomeResult::Succeeded(Output {
+                    message: Payload::Inline(Arc::from([])),
+                    blobs: Vec::new(),
+                }),
+                worker_name: None,
+                run_ms: 0,
+                generation: 2,
+                reused: true,
+                made_by: Some(Made {
+                    revision: 3,
+                    instruction_class: "x86-64-v3".into(),
+                }),
+            },
+            at_unix_ms: 8,
+        },
+    ]
 }
 
 fn spec(seed: u32) -> TaskSpec {
     TaskSpec {
-        kind: Kind {
-            name: "em.align".into(),
-            version: 1,
-        },
-        parameters: Payload::Inline(vec![seed as u8; 200].into()),
         inputs: vec![
             Input {
-                blob: blob(seed),
+                source: InputSource::Blob(blob(seed)),
                 ranges: vec![(0, 1024), (1 << 40, 1)],
             },
             Input {
-                blob: blob(seed + 1),
+                source: InputSource::Blob(blob(seed + 1)),
                 ranges: Vec::new(),
             },
         ],
-        attempts_max: 3,
         time_limit_ms: u64::MAX,
+        ..TaskSpec::new(
+            Kind {
+                name: "em.align".into(),
+                version: 1,
+            },
+            Payload::Inline(vec![seed as u8; 200].into()),
+        )
     }
 }
 

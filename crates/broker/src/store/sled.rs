@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Raised when an older release would misread what is written.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Keys written at once: beyond it sled's memory explodes.
 const BATCH_KEYS_MAX: usize = 1000;

@@ -29,7 +29,6 @@ impl Queue {
     pub fn check(&self) -> Result<(), Broken> {
         let mut counts = TaskCounts::default();
         let mut uses: HashMap<Digest, u32> = HashMap::new();
-        let mut running: HashMap<&str, u64> = HashMap::new();
         let (mut ready_count, mut suspect_count, mut paused_count) = (0, 0, 0);
         let mut live_count = 0;
         for job in self.jobs.values() {
@@ -44,9 +43,13 @@ impl Queue {
                 *job_counts.of_state(task.state()) += 1;
                 *counts.of_state(task.state()) += 1;
                 match &task.phase {
+                    Phase::Blocked => hold!(
+                        task.waits_for().next().is_some(),
+                        "{id} is blocked by nothing"
+                    ),
                     Phase::Waiting { alone: false } => {
                         ready_count += 1;
-                        let listed = self.ready.contains(task.kind(), &job.owner, turn);
+                        let listed = self.ready.contains(&task.need(), &job.owner, turn);
                         hold!(listed, "{id} waits but is not listed");
                     }
                     Phase::Waiting { alone: true } => {
@@ -64,11 +67,10 @@ impl Queue {
                         );
                     }
                     Phase::Running { live } => {
-                        *running.entry(&job.owner).or_default() += 1;
                         live_count += live.len();
                         hold!(!live.is_empty(), "{id} runs nowhere");
                         for (attempt, worker) in live {
-                            let held = self.worker(*worker).and_then(|w| w.held.get(attempt));
+                            let held = self.worker(*worker).and_then(|w| w.book.get(*attempt));
                             hold!(
                                 held.is_some_and(|held| held.task == id),
                                 "{id} is live as {attempt}, but its worker does not hold that"
@@ -79,6 +81,10 @@ impl Queue {
                 }
                 if task.outcome().is_none() {
                     for digest in holds::read_by(&task.spec) {
+                        *uses.entry(digest).or_default() += 1;
+                    }
+                    let fed = task.needed.iter().flat_map(|needed| &needed.inputs);
+                    for digest in fed.filter_map(|(_, source)| holds::digest_of(source)) {
                         *uses.entry(digest).or_default() += 1;
                     }
                 }
@@ -94,7 +100,10 @@ impl Queue {
                 job.number
             );
             hold!(
-                job.is_finished() == self.finished.contains(&(job.ended_unix_ms, job.number)),
+                job.forget_at_unix_ms(&self.config) == job.listed_forget_at_unix_ms
+                    && job
+                        .listed_forget_at_unix_ms
+                        .is_none_or(|at| self.finished.contains(&(at, job.number))),
                 "{} is filed wrongly as finished or not",
                 job.number
             );
@@ -102,6 +111,26 @@ impl Queue {
             for (digest, count) in uploads.chain(&job.outputs) {
                 *uses.entry(*digest).or_default() += count;
             }
+            hold!(
+                job.absence_deadline() == job.listed_absence
+                    && job
+                        .listed_absence
+                        .is_none_or(|at| self.absences.contains(&(at, job.number))),
+                "the customer of {} is missed wrongly",
+                job.number
+            );
+            hold!(
+                job.is_near_end() == self.near_end.contains(&job.number),
+                "{} is filed wrongly as near its end or not",
+                job.number
+            );
+            let needs: u64 = job.needs.iter().map(|(_, count)| count).sum();
+            let listed = job.tasks.iter().filter(|task| task.phase.is_listed());
+            hold!(
+                needs == listed.count() as u64,
+                "the needs of {} are miscounted",
+                job.number
+            );
             hold!(
                 self.by_id.get(&job.id) == Some(&job.number),
                 "{} is lost by id",
@@ -126,42 +155,59 @@ impl Queue {
             paused_count == self.paused.len(),
             "tasks are paused that do not wait"
         );
+        if let Some(disorder) = self.ready.disorder() {
+            return Err(Broken(disorder));
+        }
+        self.check_owners()?;
+        self.check_workers(live_count)
+    }
+
+    fn check_owners(&self) -> Result<(), Broken> {
+        let mut unfinished: HashMap<&std::sync::Arc<str>, (u64, u64)> = HashMap::new();
         for job in self.jobs.values() {
-            let count = running.get(&*job.owner).copied().unwrap_or(0);
+            let sums = unfinished.entry(&job.owner).or_default();
+            for task in job.tasks.iter().filter(|task| task.outcome().is_none()) {
+                sums.0 += 1;
+                sums.1 += task.spec.parameters.carried_bytes();
+            }
+        }
+        for (owner, sums) in unfinished {
             hold!(
-                count == self.ready.running_count(&job.owner),
-                "{}'s share is miscounted",
-                job.owner
+                sums == self.ready.shares.unfinished(owner),
+                "what {owner} has in the queue is miscounted"
             );
         }
-        self.check_workers(live_count)
+        Ok(())
     }
 
     fn check_outcomes(&self, job: &Job) -> Result<(), Broken> {
         let number = job.number;
-        let distinct: HashSet<_> = job.outcomes.iter().collect();
-        hold!(
-            distinct.len() == job.outcomes.len(),
-            "{number} has a task with two outcomes"
-        );
-        for (sequence, index) in (1..).zip(&job.outcomes) {
-            let outcome = job.task(*index).and_then(|task| task.outcome());
+        let mut distinct = HashSet::new();
+        for (sequence, outcome) in (1..).zip(&job.outcomes) {
             hold!(
-                outcome.is_some_and(|outcome| outcome.sequence == sequence
-                    && outcome.task
-                        == TaskId {
-                            job: number,
-                            index: *index
-                        }),
+                outcome.sequence == sequence && outcome.task.job == number,
                 "outcome {sequence} of {number} is not where it should be"
             );
+            hold!(
+                distinct.insert((outcome.task.index, outcome.generation)),
+                "{} has two outcomes in one generation",
+                outcome.task
+            );
         }
-        let ended = job.tasks.iter().filter(|task| task.outcome().is_some());
-        hold!(
-            ended.count() == job.outcomes.len(),
-            "{number} has an outcome out of sequence"
-        );
-        let given = job.tasks.iter().filter_map(|task| task.outcome());
+        for (index, task) in (0..).zip(&job.tasks) {
+            let current = (index, task.generation);
+            hold!(
+                task.outcome().is_some() == distinct.contains(&current),
+                "{number}.{index} has no outcome where it has one, or the other way round"
+            );
+            let generations = u64::from(task.generation) + u64::from(task.outcome().is_some());
+            let outcomes = distinct.iter().filter(|(other, _)| *other == index);
+            hold!(
+                outcomes.count() as u64 == generations,
+                "{number}.{index} lost an outcome"
+            );
+        }
+        let given = job.outcomes.iter();
         let mut given = given.filter_map(|outcome| match &outcome.result {
             OutcomeResult::Succeeded(output) => Some(output),
             OutcomeResult::Failed(_) | OutcomeResult::Cancelled => None,
@@ -179,7 +225,8 @@ impl Queue {
     fn check_workers(&self, live_count: usize) -> Result<(), Broken> {
         let (mut held_count, mut clock_count, mut queueing_count) = (0, 0, 0);
         for (id, worker) in &self.workers {
-            held_count += worker.held.len();
+            held_count += worker.book.len();
+            hold!(worker.book.adds_up(), "a worker's book does not add up");
             hold!(
                 worker.listed == worker.listing(&self.config),
                 "a worker is listed wrongly"
@@ -197,21 +244,30 @@ impl Queue {
                     "a queueing worker is not listed"
                 );
             }
-            for (attempt, held) in &worker.held {
+            for need in self.ready.needs_of(&worker.hello.kinds) {
+                let listed = self.ready.is_open(&need, *id);
+                hold!(
+                    listed == worker.place_under(&need).is_some(),
+                    "a worker is listed wrongly under {}",
+                    need.kind.name
+                );
+            }
+            for (attempt, held) in worker.book.iter() {
                 let live = self
                     .task(held.task)
-                    .is_some_and(|task| task.live().contains(&(*attempt, *id)));
+                    .is_some_and(|task| task.live().contains(&(attempt, *id)));
                 hold!(live, "a worker holds {attempt}, which is over");
                 let limited = self
                     .task(held.task)
                     .is_some_and(|task| task.spec.time_limit_ms > 0);
                 hold!(
-                    !limited || !worker.is_running(*attempt) || held.deadline.is_some(),
+                    !worker.is_running(attempt)
+                        || (held.running_since.is_some() && held.deadline.is_some() == limited),
                     "{attempt} runs without its clock"
                 );
                 if let Some(deadline) = held.deadline {
                     clock_count += 1;
-                    let listed = self.time_limits.contains(&(deadline, *id, *attempt));
+                    let listed = self.time_limits.contains(&(deadline, *id, attempt));
                     hold!(listed, "the clock of {attempt} is not listed");
                 }
             }

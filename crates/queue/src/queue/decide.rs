@@ -5,3 +5,4 @@ mod dispatch;
 mod fleet;
 mod overdue;
 mod report;
+mod selection;

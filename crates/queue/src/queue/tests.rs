@@ -1,11 +1,17 @@
 //! Tables of given, when, then; and random histories in `tests/histories.rs`.
 
+mod dependencies;
+mod fairness;
 mod histories;
+mod limits;
+mod reruns;
+mod reuse;
+mod trust;
 
 use super::*;
 use crate::{
-    AttemptEnd, BlobRef, Failure, FailureClass, Input, Kind, Output, Payload, TaskResult, TaskSpec,
-    TaskState, WorkerHello,
+    AttemptEnd, BlobRef, Failure, FailureClass, Input, InputSource, JobTerms, Kind, Output,
+    Payload, TaskResult, TaskSpec, TaskState, WorkerHello,
 };
 use std::sync::Arc;
 
@@ -39,13 +45,7 @@ fn blob(n: u8) -> BlobRef {
 }
 
 fn spec() -> TaskSpec {
-    TaskSpec {
-        kind: kind("a"),
-        parameters: Payload::Inline(Arc::from([])),
-        inputs: Vec::new(),
-        attempts_max: 3,
-        time_limit_ms: 0,
-    }
+    TaskSpec::new(kind("a"), Payload::Inline(Arc::from([])))
 }
 
 fn hello(n: u8, slot_count: u32) -> WorkerHello {
@@ -53,7 +53,10 @@ fn hello(n: u8, slot_count: u32) -> WorkerHello {
         id: worker(n),
         name: format!("w{n}").into(),
         slot_count,
+        memory_bytes: 0,
         kinds: vec![kind("a")],
+        kernels: Vec::new(),
+        instruction_class: "x86-64-v3".into(),
         held: Vec::new(),
     }
 }
@@ -102,6 +105,7 @@ impl Scene {
             owner: owner.into(),
             name: "job".into(),
             priority,
+            terms: JobTerms::default(),
             created_unix_ms: 0,
         });
     }
@@ -306,6 +310,7 @@ fn absurd_requests_are_refused() {
         owner: "bob".into(),
         name: "".into(),
         priority: 0,
+        terms: JobTerms::default(),
         created_unix_ms: 0,
     };
     assert_eq!(scene.ask(taken), Err(Refusal::OtherOwner("ann".into())));
@@ -682,7 +687,7 @@ fn work_is_spread_and_levelled() {
 fn blobs_are_held_while_anything_needs_them() {
     let mut reading = spec();
     reading.inputs = vec![Input {
-        blob: blob(1),
+        source: InputSource::Blob(blob(1)),
         ranges: Vec::new(),
     }];
     let mut scene = Scene::new();
@@ -715,7 +720,7 @@ fn blobs_are_held_while_anything_needs_them() {
 fn finished_jobs_are_forgotten_in_time_but_not_their_numbers() {
     let mut scene = Scene::with(vec![spec()]);
     scene.tell(Command::CancelJob { job: JOB });
-    assert_eq!(scene.pass(scene.queue.config.keep_ms - 1), []);
+    assert_eq!(scene.pass(scene.queue.config.keep_cancelled_ms - 1), []);
     assert_eq!(scene.pass(1), [Event::JobForgotten { job: NUMBER }]);
     assert!(scene.queue.job_by_id(JOB).is_none());
     scene.written = vec![Event::JobForgotten { job: NUMBER }];

@@ -8,16 +8,13 @@ fn submitted(job: u64, parameters: &Payload) -> Event {
     Event::TasksSubmitted {
         job: JobNumber(job),
         first_index: 0,
-        specs: vec![Arc::new(TaskSpec {
-            kind: Kind {
+        specs: vec![Arc::new(TaskSpec::new(
+            Kind {
                 name: "em.align".into(),
                 version: 1,
             },
-            parameters: parameters.clone(),
-            inputs: Vec::new(),
-            attempts_max: 3,
-            time_limit_ms: 0,
-        })],
+            parameters.clone(),
+        ))],
     }
 }
 

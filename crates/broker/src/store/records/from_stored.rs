@@ -2,8 +2,9 @@
 
 use dewar_proto::store::v1::{self as stored, event::What, payload::Place, task_ended};
 use dewar_queue::{
-    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, JobId, JobNumber, Kind,
-    Outcome, OutcomeResult, Output, Payload, TaskId, TaskSpec, Timestamp,
+    AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, InputSource, JobId, JobNumber,
+    JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
+    TaskSpec, Timestamp,
 };
 use std::sync::Arc;
 
@@ -16,6 +17,11 @@ pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
             owner: created.owner.into(),
             name: created.name.into(),
             priority: created.priority,
+            terms: JobTerms {
+                keep_ms: created.keep_ms,
+                absence_ms_max: created.absence_ms_max,
+                reuse: created.reuse,
+            },
             created_unix_ms: created.created_unix_ms,
         },
         What::TasksSubmitted(submitted) => Event::TasksSubmitted {
@@ -30,6 +36,15 @@ pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
         What::JobCancelled(cancelled) => Event::JobCancelled {
             job,
             at_unix_ms: cancelled.at_unix_ms,
+        },
+        What::TasksCancelled(cancelled) => Event::TasksCancelled {
+            job,
+            indices: cancelled.indices,
+            at_unix_ms: cancelled.at_unix_ms,
+        },
+        What::TasksRerun(rerun) => Event::TasksRerun {
+            job,
+            indices: rerun.indices,
         },
         What::BlobHeld(blob) => Event::BlobHeld {
             job,
@@ -74,6 +89,12 @@ fn outcome(job: JobNumber, ended: stored::TaskEnded) -> Option<Outcome> {
         result,
         worker_name: ended.worker_name.map(Into::into),
         run_ms: ended.run_ms,
+        generation: ended.generation,
+        reused: ended.reused,
+        made_by: ended.made_by.map(|made| Made {
+            revision: made.revision,
+            instruction_class: made.instruction_class.into(),
+        }),
     })
 }
 
@@ -87,14 +108,34 @@ fn task_spec(spec: stored::TaskSpec) -> Option<TaskSpec> {
         inputs: all(spec.inputs, input)?,
         attempts_max: spec.attempts_max,
         time_limit_ms: spec.time_limit_ms,
+        resources: Resources {
+            slot_count: spec.slot_count.max(1),
+            memory_bytes: spec.memory_bytes,
+        },
+        key: spec.key.map(Into::into),
+        after: spec.after,
+        parameters_digest: match spec.parameters_digest {
+            None => None,
+            Some(bytes) => Some(digest(bytes)?),
+        },
     })
 }
 
 fn input(input: stored::Input) -> Option<Input> {
     let (ranges, rest) = input.ranges.as_chunks::<2>();
     rest.is_empty().then_some(())?;
+    let source = match (input.blob, input.output) {
+        (Some(blob), None) => InputSource::Blob(blob_ref(blob)?),
+        (None, Some(output)) => InputSource::Output {
+            task_index: output.task_index,
+            part: output
+                .blob_index
+                .map_or(OutputPart::Message, OutputPart::Blob),
+        },
+        (None, None) | (Some(_), Some(_)) => return None,
+    };
     Some(Input {
-        blob: blob_ref(input.blob?)?,
+        source,
         ranges: ranges
             .iter()
             .map(|[offset, length]| (*offset, *length))

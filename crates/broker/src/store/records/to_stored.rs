@@ -2,8 +2,8 @@
 
 use dewar_proto::store::v1::{self as stored, event::What, payload::Place, task_ended};
 use dewar_queue::{
-    BlobRef, Event, Failure, FailureClass, Input, JobNumber, Outcome, OutcomeResult, Output,
-    Payload, TaskSpec,
+    BlobRef, Event, Failure, FailureClass, Input, InputSource, JobNumber, Outcome, OutcomeResult,
+    Output, OutputPart, Payload, TaskSpec,
 };
 
 /// The event and its job, if it is one that is stored as a record.
@@ -15,6 +15,7 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
             owner,
             name,
             priority,
+            terms,
             created_unix_ms,
         } => {
             let created = stored::JobCreated {
@@ -23,6 +24,9 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
                 name: name.to_string(),
                 priority: *priority,
                 created_unix_ms: *created_unix_ms,
+                keep_ms: terms.keep_ms,
+                absence_ms_max: terms.absence_ms_max,
+                reuse: terms.reuse,
             };
             (*job, What::JobCreated(created))
         }
@@ -44,6 +48,21 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
         Event::JobCancelled { job, at_unix_ms } => {
             let at_unix_ms = *at_unix_ms;
             (*job, What::JobCancelled(stored::JobCancelled { at_unix_ms }))
+        }
+        Event::TasksCancelled {
+            job,
+            indices,
+            at_unix_ms,
+        } => {
+            let cancelled = stored::TasksCancelled {
+                indices: indices.clone(),
+                at_unix_ms: *at_unix_ms,
+            };
+            (*job, What::TasksCancelled(cancelled))
+        }
+        Event::TasksRerun { job, indices } => {
+            let indices = indices.clone();
+            (*job, What::TasksRerun(stored::TasksRerun { indices }))
         }
         Event::BlobHeld { job, blob } => (*job, What::BlobHeld(blob_ref(blob))),
         Event::BlobsReleased { job, digests } => {
@@ -80,6 +99,12 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
         | Event::WorkerDisconnected { .. }
         | Event::WorkerGone { .. }
         | Event::WorkerDraining { .. }
+        | Event::WorkerAvailability { .. }
+        | Event::WorkerOnProbation { .. }
+        | Event::WorkerOnTrial { .. }
+        | Event::ComebackOver
+        | Event::CustomerSeen { .. }
+        | Event::CustomerWatches { .. }
         | Event::AttemptStarted { .. }
         | Event::RetryDue { .. }
         | Event::AttemptEnded { .. } => return None,
@@ -100,6 +125,12 @@ fn task_ended(outcome: &Outcome, at_unix_ms: u64) -> stored::TaskEnded {
         worker_name: outcome.worker_name.as_ref().map(ToString::to_string),
         run_ms: outcome.run_ms,
         at_unix_ms,
+        generation: outcome.generation,
+        reused: outcome.reused,
+        made_by: outcome.made_by.as_ref().map(|made| stored::MadeBy {
+            revision: made.revision,
+            instruction_class: made.instruction_class.to_string(),
+        }),
     }
 }
 
@@ -111,13 +142,36 @@ fn task_spec(spec: &TaskSpec) -> stored::TaskSpec {
         inputs: spec.inputs.iter().map(to_input).collect(),
         attempts_max: spec.attempts_max,
         time_limit_ms: spec.time_limit_ms,
+        slot_count: match spec.resources.slot_count {
+            1 => 0,
+            count => count,
+        },
+        memory_bytes: spec.resources.memory_bytes,
+        key: spec.key.as_ref().map(ToString::to_string),
+        after: spec.after.clone(),
+        parameters_digest: spec.parameters_digest.map(|digest| digest.0.to_vec()),
     }
 }
 
 fn to_input(input: &Input) -> stored::Input {
     let ranges = input.ranges.iter();
+    let (blob, output) = match &input.source {
+        InputSource::Blob(blob) => (Some(blob_ref(blob)), None),
+        InputSource::Output { task_index, part } => {
+            let output = stored::OutputRef {
+                task_index: *task_index,
+                blob_index: match part {
+                    OutputPart::Blob(position) => Some(*position),
+                    OutputPart::Message => None,
+                },
+            };
+            (None, Some(output))
+        }
+        InputSource::Message(_) => unreachable!("only assignments have such inputs"),
+    };
     stored::Input {
-        blob: Some(blob_ref(&input.blob)),
+        blob,
+        output,
         ranges: ranges
             .flat_map(|&(offset, length)| [offset, length])
             .collect(),

@@ -209,7 +209,7 @@ fn a_later_format_is_refused_with_both_named() {
     ));
     let text = error.to_string();
     assert!(
-        text.contains("format 7") && text.contains("up to 1"),
+        text.contains("format 7") && text.contains(&format!("up to {FORMAT_VERSION}")),
         "{text}"
     );
 }

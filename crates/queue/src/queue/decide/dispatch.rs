@@ -1,57 +1,177 @@
 //! Who gets the next task.
 //!
 //! In this order: a task under suspicion, to a worker that holds nothing; the task whose turn it is, to the least loaded
-//! worker that has its kind; and when nothing waits, a try that waits behind others on one worker, to a worker with a
-//! free slot.
+//! worker that could take it; when nothing waits, a try that waits behind others on one worker, to a worker with a
+//! free slot; and near the end of a job, a second copy of a slow task. A task that was computed before is answered
+//! instead of being given out.
 
 use super::super::Queue;
-use crate::{AttemptEnd, AttemptId, Event, Now, TaskId, WorkerId};
-
-/// Suspects and queueing workers looked at in one go.
-const CANDIDATE_COUNT_MAX: usize = 64;
+use crate::{
+    AttemptEnd, AttemptId, Event, Made, Now, Outcome, OutcomeResult, Task, TaskId, WorkerId,
+    ready::CANDIDATE_COUNT_MAX,
+};
 
 impl Queue {
-    /// The events by which one task is given out; none if none can be.
+    /// The events by which one task is given out or answered; none if none can be.
     pub(in crate::queue) fn dispatch(&self, now: Now) -> Vec<Event> {
+        // Who attended before the restart may still compute what would be given out now.
+        if !self.missing.is_empty() {
+            return Vec::new();
+        }
         let mut reserved = None;
         for turn in self.suspects.iter().take(CANDIDATE_COUNT_MAX) {
             let Some(task) = self.task(turn.task) else {
                 continue;
             };
-            match self.ready.least_loaded(task.kind()) {
+            match self.ready.open(&task.need()).next() {
                 Some((0, worker)) => return vec![self.started(turn.task, worker, now)],
                 // It gets nothing new until it is empty; else suspects would wait for as long as others do.
                 Some((_, worker)) => reserved = reserved.or(Some(worker)),
                 None => {}
             }
         }
-        if let Some((task, worker)) = self.ready.pick(reserved) {
-            return vec![self.started(task, worker, now)];
+        if let Some((id, worker)) = self.next_match(reserved) {
+            let answer = self.answer_from_before(id, worker, now);
+            return vec![answer.unwrap_or_else(|| self.started(id, worker, now))];
         }
-        self.level(reserved, now)
+        let levelled = self.level(reserved, now);
+        if levelled.is_empty() {
+            self.second_copy(reserved, now)
+        } else {
+            levelled
+        }
+    }
+
+    /// The task whose turn it is, and its worker: rather one on which it has not failed yet.
+    fn next_match(&self, reserved: Option<WorkerId>) -> Option<(TaskId, WorkerId)> {
+        let (id, need) = self.ready.pick(reserved)?;
+        let task = self.task(id)?;
+        let open = || self.ready.open(need).map(|(_, worker)| worker);
+        let mut allowed = open().filter(|worker| Some(*worker) != reserved);
+        let first = allowed.next()?;
+        if !task.failed_on(first) {
+            return Some((id, first));
+        }
+        let other = allowed.find(|worker| !task.failed_on(*worker));
+        Some((id, other.unwrap_or(first)))
+    }
+
+    /// The end of a task whose equal has given an output that is still kept.
+    fn answer_from_before(&self, id: TaskId, worker: WorkerId, now: Now) -> Option<Event> {
+        let (job, task) = (self.job(id.job)?, self.task(id)?);
+        if !job.terms.reuse {
+            return None;
+        }
+        let made = self.made_by(worker, task)?;
+        let (output, source) = self.recall(id, &made)?;
+        Some(Event::TaskEnded {
+            outcome: Outcome {
+                task: id,
+                sequence: job.next_sequence(),
+                result: OutcomeResult::Succeeded(output.clone()),
+                worker_name: source.worker_name.clone(),
+                run_ms: 0,
+                generation: task.generation,
+                reused: true,
+                made_by: Some(made),
+            },
+            at_unix_ms: now.unix_ms,
+        })
+    }
+
+    /// What a worker's result of a task could be given again for, if it could.
+    pub(super) fn made_by(&self, worker: WorkerId, task: &Task) -> Option<Made> {
+        task.spec.parameters_digest?;
+        let worker = self.worker(worker)?;
+        let kernel = worker.kernel(task.kind())?;
+        kernel.deterministic.then(|| Made {
+            revision: kernel.revision,
+            instruction_class: worker.hello.instruction_class.clone(),
+        })
     }
 
     /// Moves one try from a worker on which it waits to one where it can run.
     fn level(&self, reserved: Option<WorkerId>, now: Now) -> Vec<Event> {
         for (_, from) in self.queueing.iter().rev().take(CANDIDATE_COUNT_MAX) {
-            let last = self
-                .worker(*from)
-                .and_then(|worker| worker.held.last_key_value());
+            let last = self.worker(*from).and_then(|worker| worker.last_queued());
             let Some((attempt, held)) = last else {
                 continue;
             };
             let Some(task) = self.task(held.task) else {
                 continue;
             };
-            if let Some((load_permille, to)) = self.ready.least_loaded(task.kind())
-                && load_permille < 1000
-                && Some(to) != reserved
-            {
-                let stopped = self.ended(held.task, *attempt, *from, AttemptEnd::Stopped, now);
+            if let Some(to) = self.with_free_slots(task, reserved) {
+                let stopped = self.ended(held.task, attempt, *from, AttemptEnd::Stopped, now);
                 return vec![stopped, self.started(held.task, to, now)];
             }
         }
         Vec::new()
+    }
+
+    /// Gives a slot that idles the slowest task of a job near its end: the worker that has it may be slow, or stuck.
+    fn second_copy(&self, reserved: Option<WorkerId>, now: Now) -> Vec<Event> {
+        let jobs = self.near_end.iter().take(CANDIDATE_COUNT_MAX);
+        let slow = jobs.filter_map(|number| self.job(*number)).flat_map(|job| {
+            let enough_ms = self.slow_after_ms(job);
+            let running = job.running.iter().take(CANDIDATE_COUNT_MAX);
+            running.filter_map(move |index| {
+                let id = TaskId {
+                    job: job.number,
+                    index: *index,
+                };
+                let since = self.only_run_since(id)?;
+                (now.at.0.saturating_sub(since) >= enough_ms).then_some((since, id))
+            })
+        });
+        let mut slow: Vec<(u64, TaskId)> = slow.collect();
+        slow.sort_unstable();
+        for (_, id) in slow {
+            if let Some(task) = self.task(id)
+                && let Some(worker) = self.with_free_slots(task, reserved)
+            {
+                return vec![self.started(id, worker, now)];
+            }
+        }
+        Vec::new()
+    }
+
+    /// How long a task of a job runs before it counts as slow. Without a task that is done nobody knows.
+    fn slow_after_ms(&self, job: &crate::Job) -> u64 {
+        match job.run_ms_sum.checked_div(job.counts.succeeded) {
+            None => u64::MAX,
+            Some(average_ms) => average_ms
+                .saturating_mul(self.config.second_copy_percent)
+                .checked_div(100)
+                .unwrap_or(u64::MAX)
+                .max(self.config.second_copy_ms_min),
+        }
+    }
+
+    /// Since when a task runs, if it does so once, and nothing speaks against doing it twice.
+    fn only_run_since(&self, id: TaskId) -> Option<u64> {
+        let task = self.task(id)?;
+        let [(attempt, worker)] = task.live() else {
+            return None;
+        };
+        let held = self.worker(*worker)?.book.get(*attempt)?;
+        let since = held.running_since.filter(|_| !held.alone)?;
+        Some(since.0)
+    }
+
+    /// A worker that could run a task at once, other than those that have it or failed it.
+    fn with_free_slots(&self, task: &Task, reserved: Option<WorkerId>) -> Option<WorkerId> {
+        let has_it = |id: WorkerId| task.live().iter().any(|(_, other)| *other == id);
+        let need = task.need();
+        let mut open = self.ready.open(&need);
+        let found = open.find(|(_, id)| {
+            Some(*id) != reserved
+                && !has_it(*id)
+                && !task.failed_on(*id)
+                && self
+                    .worker(*id)
+                    .is_some_and(|worker| worker.has_free_slots(task.spec.resources))
+        });
+        found.map(|(_, id)| id)
     }
 
     fn started(&self, task: TaskId, worker: WorkerId, now: Now) -> Event {

@@ -1,14 +1,15 @@
 //! What workers say of themselves.
 //!
 //! A worker tells at every hello which tries it holds. One that is still wanted becomes live, whoever began it: this
-//! broker, or the same one before a restart. After a restart nobody waits for workers to come back: a worker that has
-//! not yet said hello risks that its task is given to another too, and whichever answers first gives the outcome.
+//! broker, or the same one before a restart. After a restart those that attended before are waited for, but not for ever:
+//! one that says hello later finds its task given to another too, and whichever answers first gives the outcome.
 
 use super::super::Queue;
 use crate::{
     AttemptEnd, AttemptId, Event, HeldAttempt, KIND_COUNT_MAX, Now, Refusal, SLOT_COUNT_MAX,
     TaskId, WorkerHello, WorkerId,
 };
+use std::{collections::HashSet, sync::Arc};
 
 impl Queue {
     pub(in crate::queue) fn join(
@@ -26,12 +27,13 @@ impl Queue {
         let id = hello.id;
         let known = self.worker(id);
         // Sent to it, and lost with the connection.
-        let lost = known.into_iter().flat_map(|worker| &worker.held);
+        let still_held: HashSet<AttemptId> = hello.held.iter().map(|held| held.attempt).collect();
+        let lost = known.into_iter().flat_map(|worker| worker.book.iter());
         let lost = lost
-            .filter(|(attempt, _)| !hello.held.iter().any(|held| held.attempt == **attempt))
-            .map(|(attempt, held)| self.ended(held.task, *attempt, id, AttemptEnd::GivenBack, now));
+            .filter(|(attempt, _)| !still_held.contains(attempt))
+            .map(|(attempt, held)| self.ended(held.task, attempt, id, AttemptEnd::GivenBack, now));
         let unwanted = hello.held.iter().filter(|held| {
-            let holds = known.is_some_and(|worker| worker.held.contains_key(&held.attempt));
+            let holds = known.is_some_and(|worker| worker.book.contains(held.attempt));
             !holds && !self.may_take_up(id, held.task, held.attempt)
         });
         let unwanted =
@@ -53,7 +55,7 @@ impl Queue {
             || (attempt.broker_start == own_start && attempt.n <= self.last_attempt);
         let held = self
             .worker(worker)
-            .is_some_and(|worker| worker.held.contains_key(&attempt));
+            .is_some_and(|worker| worker.book.contains(attempt));
         was_given
             && !held
             && self.task(id).is_some_and(|task| {
@@ -78,7 +80,7 @@ impl Queue {
         now: Now,
     ) -> Result<Vec<Event>, Refusal> {
         let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
-        if worker.draining && worker.held.is_empty() {
+        if worker.draining && worker.book.is_empty() {
             return Ok(vec![Event::WorkerGone { worker: id }]);
         }
         if !worker.is_connected() {
@@ -98,6 +100,18 @@ impl Queue {
         Ok(vec![Event::WorkerDraining { worker: id }])
     }
 
+    pub(in crate::queue) fn set_availability(
+        &self,
+        id: WorkerId,
+        busy_reason: Option<Arc<str>>,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        Ok(vec![Event::WorkerAvailability {
+            worker: id,
+            busy_reason,
+        }])
+    }
+
     pub(in crate::queue) fn hand_back(
         &self,
         id: WorkerId,
@@ -106,7 +120,7 @@ impl Queue {
     ) -> Result<Vec<Event>, Refusal> {
         let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
         let own = attempts.iter().filter(|given| {
-            let held = worker.held.get(&given.attempt);
+            let held = worker.book.get(given.attempt);
             held.is_some_and(|held| held.task == given.task)
         });
         Ok(own

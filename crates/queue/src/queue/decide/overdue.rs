@@ -21,10 +21,22 @@ impl Queue {
         {
             return self.out_of_time(*worker, *attempt, now);
         }
+        if let Some((until, worker)) = self.trials.first()
+            && *until <= now.at
+        {
+            return vec![Event::WorkerOnTrial { worker: *worker }];
+        }
+        if let Some((until, job)) = self.absences.first()
+            && *until <= now.at
+        {
+            let job = self.job(*job).into_iter();
+            return job.flat_map(|job| self.cancel_whole(job, now)).collect();
+        }
+        if !self.missing.is_empty() && self.comeback_ends_at() <= now.at {
+            return vec![Event::ComebackOver];
+        }
         let oldest = self.finished.first();
-        let old = oldest.filter(|(ended_unix_ms, _)| {
-            ended_unix_ms.saturating_add(self.config.keep_ms) <= now.unix_ms
-        });
+        let old = oldest.filter(|(until_unix_ms, _)| *until_unix_ms <= now.unix_ms);
         old.map(|(_, job)| Event::JobForgotten { job: *job })
             .into_iter()
             .collect()
@@ -38,14 +50,14 @@ impl Queue {
         };
         let company_count = worker.running_count().saturating_sub(1);
         let mut events = Vec::new();
-        for (position, (attempt, held)) in worker.held.iter().enumerate() {
-            if position < worker.slot_count()
+        for (attempt, held) in worker.book.iter() {
+            if held.running_since.is_some()
                 && let Some(task) = self.task(held.task)
             {
                 let name = &worker.hello.name;
-                events.extend(self.lose(held.task, task, *attempt, name, company_count, now));
+                events.extend(self.lose(held.task, task, attempt, name, company_count, now));
             }
-            events.push(self.ended(held.task, *attempt, id, AttemptEnd::GivenBack, now));
+            events.push(self.ended(held.task, attempt, id, AttemptEnd::GivenBack, now));
         }
         events.push(gone);
         events
@@ -54,7 +66,7 @@ impl Queue {
     fn out_of_time(&self, id: WorkerId, attempt: AttemptId, now: Now) -> Vec<Event> {
         let worker = self.worker(id);
         let Some((worker, held)) =
-            worker.and_then(|worker| Some((worker, worker.held.get(&attempt)?)))
+            worker.and_then(|worker| Some((worker, worker.book.get(attempt)?)))
         else {
             return Vec::new();
         };

@@ -2,10 +2,18 @@
 
 use super::super::Queue;
 use crate::{
-    AttemptEnd, AttemptId, Event, Failure, FailureClass, HeldAttempt, Now, Outcome, OutcomeResult,
-    Refusal, Task, TaskId, TaskResult, Timestamp, WorkerId,
+    AttemptEnd, AttemptId, Event, Failure, FailureClass, HeldAttempt, Made, Now, Outcome,
+    OutcomeResult, Refusal, Task, TaskId, TaskResult, Timestamp, Worker, WorkerId, worker::Trust,
 };
 use std::sync::Arc;
+
+/// What an outcome says beyond which task it is of.
+struct End {
+    result: OutcomeResult,
+    worker_name: Option<Arc<str>>,
+    run_ms: u64,
+    made_by: Option<Made>,
+}
 
 impl Queue {
     pub(in crate::queue) fn report(
@@ -19,10 +27,7 @@ impl Queue {
         let worker = self.worker(worker_id).ok_or(Refusal::UnknownWorker)?;
         let HeldAttempt { task: id, attempt } = held;
         // Not its own, or no longer: told before and the answer lost, or overtaken. Nothing to say either way.
-        let holds = worker
-            .held
-            .get(&attempt)
-            .is_some_and(|held| held.task == id);
+        let holds = worker.book.get(attempt).is_some_and(|held| held.task == id);
         let (true, Some(task)) = (holds, self.task(id)) else {
             return Ok(Vec::new());
         };
@@ -32,7 +37,13 @@ impl Queue {
             TaskResult::Stopped => Ok(vec![ended(AttemptEnd::GivenBack)]),
             TaskResult::Succeeded(output) => {
                 let result = OutcomeResult::Succeeded(output);
-                let mut events = self.end(id, task, result, name, run_ms, attempt, now);
+                let end = End {
+                    result,
+                    worker_name: name,
+                    run_ms,
+                    made_by: self.made_by(worker_id, task),
+                };
+                let mut events = self.end(id, task, end, attempt, now);
                 events.push(ended(AttemptEnd::Succeeded));
                 Ok(events)
             }
@@ -44,8 +55,15 @@ impl Queue {
                 ) {
                     failure.class = FailureClass::KernelError;
                 }
+                let is_bad_input = failure.class == FailureClass::BadInput;
                 let mut events = self.fail(id, task, attempt, failure, name, run_ms, now);
-                events.push(ended(AttemptEnd::Failed));
+                if is_bad_input {
+                    // The task's fault, whoever finds out.
+                    events.push(ended(AttemptEnd::GivenBack));
+                } else {
+                    events.push(ended(AttemptEnd::Failed));
+                    events.extend(self.distrust(worker, task, now));
+                }
                 Ok(events)
             }
         }
@@ -84,8 +102,13 @@ impl Queue {
         let failed_count = task.failed_count() + 1;
         let failed_count_max = task.spec.attempts_max.max(1) as usize;
         if failure.class == FailureClass::BadInput || failed_count >= failed_count_max {
-            let result = OutcomeResult::Failed(failure);
-            return self.end(id, task, result, worker_name, run_ms, attempt, now);
+            let end = End {
+                result: OutcomeResult::Failed(failure),
+                worker_name,
+                run_ms,
+                made_by: None,
+            };
+            return self.end(id, task, end, attempt, now);
         }
         vec![Event::AttemptFailed {
             task: id,
@@ -125,8 +148,13 @@ impl Queue {
                     "took down {killed_count} workers by itself, the last of them {worker_name}"
                 ),
             };
-            let result = OutcomeResult::Failed(failure);
-            return self.end(id, task, result, None, 0, attempt, now);
+            let end = End {
+                result: OutcomeResult::Failed(failure),
+                worker_name: None,
+                run_ms: 0,
+                made_by: None,
+            };
+            return self.end(id, task, end, attempt, now);
         }
         vec![Event::AttemptFailed {
             task: id,
@@ -138,24 +166,17 @@ impl Queue {
     }
 
     /// The task's outcome, and the stop of every other try at it.
-    #[allow(clippy::too_many_arguments)]
-    fn end(
-        &self,
-        id: TaskId,
-        task: &Task,
-        result: OutcomeResult,
-        worker_name: Option<Arc<str>>,
-        run_ms: u64,
-        attempt: AttemptId,
-        now: Now,
-    ) -> Vec<Event> {
+    fn end(&self, id: TaskId, task: &Task, end: End, attempt: AttemptId, now: Now) -> Vec<Event> {
         let outcome = Event::TaskEnded {
             outcome: Outcome {
                 task: id,
                 sequence: self.job(id.job).map_or(1, |job| job.next_sequence()),
-                result,
-                worker_name,
-                run_ms,
+                result: end.result,
+                worker_name: end.worker_name,
+                run_ms: end.run_ms,
+                generation: task.generation,
+                reused: false,
+                made_by: end.made_by,
             },
             at_unix_ms: now.unix_ms,
         };
@@ -163,6 +184,34 @@ impl Queue {
         let stopped =
             others.map(|(other, worker)| self.ended(id, *other, *worker, AttemptEnd::Stopped, now));
         std::iter::once(outcome).chain(stopped).collect()
+    }
+
+    /// What one more failure in a row says of a worker, if others do well meanwhile: else it may be the tasks.
+    fn distrust(&self, worker: &Worker, task: &Task, now: Now) -> Option<Event> {
+        let config = &self.config;
+        let pause_ms = match worker.trust.after_failure(now.at) {
+            Trust::Full {
+                failures_in_row,
+                since,
+            } => {
+                let stats = self.kind_stats.get(task.kind());
+                let others_succeeded_at = stats.and_then(|stats| stats.succeeded_at);
+                let is_worse_than_others = others_succeeded_at.is_some_and(|at| at > since);
+                let is_enough = failures_in_row >= config.failures_in_row_max;
+                (is_enough && is_worse_than_others).then_some(config.probation_ms)?
+            }
+            Trust::Trial { pause_ms } => pause_ms
+                .saturating_mul(2)
+                .min(config.probation_ms_max)
+                .max(config.probation_ms),
+            // A try that was begun before.
+            Trust::Probation { .. } => return None,
+        };
+        Some(Event::WorkerOnProbation {
+            worker: worker.hello.id,
+            until: now.at.after_ms(pause_ms),
+            pause_ms,
+        })
     }
 
     fn pause_ms(&self, failed_count: usize) -> u64 {

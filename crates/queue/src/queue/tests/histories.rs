@@ -1,7 +1,7 @@
 //! Random histories of customers, workers, time and restarts; after each step everything is counted anew.
 
 use super::*;
-use crate::Outcome;
+use crate::{Kernel, Outcome, OutputPart, Resources, TaskSelection};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -16,6 +16,24 @@ enum Step {
         kind: bool,
         limited: bool,
         input: u8,
+        extra: u8,
+    },
+    CancelSome {
+        job: u8,
+        index: u8,
+    },
+    Rerun {
+        job: u8,
+        index: u8,
+        whole: bool,
+    },
+    Watch {
+        job: u8,
+        begins: bool,
+    },
+    Busy {
+        worker: u8,
+        busy: bool,
     },
     Close {
         job: u8,
@@ -63,8 +81,15 @@ fn step() -> impl Strategy<Value = Step> {
     let (job, worker) = (0..4u8, 0..4u8);
     prop_oneof![
         2 => job.clone().prop_map(|job| Step::Create { job }),
-        6 => (job.clone(), 1..6u8, any::<bool>(), any::<bool>(), 0..4u8).prop_map(
-            |(job, count, kind, limited, input)| Step::Submit { job, count, kind, limited, input }),
+        6 => (job.clone(), 1..6u8, any::<bool>(), any::<bool>(), 0..4u8, any::<u8>()).prop_map(
+            |(job, count, kind, limited, input, extra)| {
+                Step::Submit { job, count, kind, limited, input, extra }
+            }),
+        1 => (job.clone(), 0..8u8).prop_map(|(job, index)| Step::CancelSome { job, index }),
+        2 => (job.clone(), 0..8u8, any::<bool>())
+            .prop_map(|(job, index, whole)| Step::Rerun { job, index, whole }),
+        1 => (job.clone(), any::<bool>()).prop_map(|(job, begins)| Step::Watch { job, begins }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, busy)| Step::Busy { worker, busy }),
         1 => job.clone().prop_map(|job| Step::Close { job }),
         1 => job.clone().prop_map(|job| Step::Cancel { job }),
         1 => (job.clone(), 0..6u8).prop_map(|(job, blob)| Step::Hold { job, blob }),
@@ -88,7 +113,7 @@ struct History {
     begun: Vec<(TaskId, AttemptId, WorkerId)>,
     attempts: HashSet<AttemptId>,
     submitted: HashMap<JobNumber, u64>,
-    outcomes: HashMap<TaskId, Outcome>,
+    outcomes: HashMap<(TaskId, u32), Outcome>,
     cancelled: HashSet<JobNumber>,
 }
 
@@ -114,6 +139,11 @@ impl History {
                     owner: owner.into(),
                     name: "".into(),
                     priority: i32::from(job),
+                    terms: JobTerms {
+                        keep_ms: (job == 1).then_some(1_000_000),
+                        absence_ms_max: (job == 2).then_some(50_000),
+                        reuse: job >= 2,
+                    },
                     created_unix_ms: self.scene.now.unix_ms,
                 });
             }
@@ -123,24 +153,76 @@ impl History {
                 kind: rare,
                 limited,
                 input,
+                extra,
             } => {
                 let id = JobId([job; 16]);
                 let first_index = self.scene.queue.job_by_id(id).map_or(0, Job::task_count);
-                let spec = Arc::new(TaskSpec {
+                let from_before = InputSource::Output {
+                    task_index: u64::from(extra % 5),
+                    part: OutputPart::Blob(0),
+                };
+                let spec = TaskSpec {
                     kind: kind(if rare { "b" } else { "a" }),
                     inputs: vec![Input {
-                        blob: blob(input),
+                        source: if extra & 0x20 > 0 {
+                            from_before
+                        } else {
+                            InputSource::Blob(blob(input))
+                        },
                         ranges: Vec::new(),
                     }],
                     time_limit_ms: if limited { 20_000 } else { 0 },
+                    resources: Resources {
+                        slot_count: 1 + u32::from(extra >> 6),
+                        memory_bytes: u64::from(extra % 3) * 10,
+                    },
+                    key: (extra & 0x10 > 0).then(|| format!("k{}", extra % 8).into()),
+                    after: if extra & 0x08 > 0 {
+                        vec![0]
+                    } else {
+                        Vec::new()
+                    },
+                    parameters_digest: Some(digest(extra % 3)),
                     ..spec()
-                });
+                };
                 self.tell(Command::Submit {
                     job: id,
                     first_index: first_index.saturating_sub(1),
-                    specs: vec![spec; count.into()],
+                    specs: vec![Arc::new(spec); count.into()],
                 });
             }
+            Step::CancelSome { job, index } => {
+                let Some(job) = self.number(job) else { return };
+                self.tell(Command::CancelTasks {
+                    tasks: TaskSelection::Tasks {
+                        job,
+                        indices: vec![index.into(), u64::from(index) + 1],
+                    },
+                });
+            }
+            Step::Rerun { job, index, whole } => {
+                let Some(job) = self.number(job) else { return };
+                let indices = vec![index.into()];
+                let tasks = if whole {
+                    TaskSelection::Job(job)
+                } else {
+                    TaskSelection::Tasks { job, indices }
+                };
+                if self.tell_some(Command::Rerun {
+                    tasks,
+                    succeeded: index % 2 == 0,
+                }) {
+                    self.cancelled.remove(&job);
+                }
+            }
+            Step::Watch { job, begins } => {
+                let Some(job) = self.number(job) else { return };
+                self.tell(Command::Watch { job, begins });
+            }
+            Step::Busy { worker: n, busy } => self.tell(Command::SetAvailability {
+                worker: worker(n),
+                busy_reason: busy.then(|| "busy".into()),
+            }),
             Step::Close { job } => self.tell(Command::CloseJob {
                 job: JobId([job; 16]),
             }),
@@ -148,7 +230,8 @@ impl History {
                 let id = JobId([job; 16]);
                 self.tell(Command::CancelJob { job: id });
                 let job = self.scene.queue.job_by_id(id);
-                self.cancelled.extend(job.map(Job::number));
+                let cancelled = job.filter(|job| job.cancelled);
+                self.cancelled.extend(cancelled.map(Job::number));
             }
             Step::Hold { job, blob: n } => {
                 self.tell(Command::HoldBlob {
@@ -173,6 +256,12 @@ impl History {
                 });
                 let mut hello = hello(n, slots.into());
                 hello.held = held.collect();
+                hello.memory_bytes = u64::from(n) * 15;
+                hello.kernels = vec![Kernel {
+                    kind: kind("a"),
+                    revision: u32::from(n / 2),
+                    deterministic: true,
+                }];
                 if n == 3 {
                     hello.kinds.push(kind("b"));
                 }
@@ -229,6 +318,11 @@ impl History {
         self.verify();
     }
 
+    fn number(&self, job: u8) -> Option<JobNumber> {
+        let job = self.scene.queue.job_by_id(JobId([job; 16]));
+        job.map(Job::number)
+    }
+
     /// Mostly a recent one.
     fn pick(&self, n: u16) -> Option<(TaskId, AttemptId, WorkerId)> {
         let back = usize::from(n % 16) % self.begun.len().max(1);
@@ -265,8 +359,9 @@ impl History {
                         !self.cancelled.contains(&task.job),
                         "{task} runs after its end"
                     );
+                    let generation = self.scene.queue.task(*task).map_or(0, Task::generation);
                     assert!(
-                        !self.outcomes.contains_key(task),
+                        !self.outcomes.contains_key(&(*task, generation)),
                         "{task} runs after its end"
                     );
                     self.begun.push((*task, *attempt, *worker));
@@ -276,7 +371,7 @@ impl History {
                 }
                 Event::JobForgotten { job } => {
                     self.submitted.remove(job);
-                    self.outcomes.retain(|task, _| task.job != *job);
+                    self.outcomes.retain(|(task, _), _| task.job != *job);
                 }
                 _ => {}
             }
@@ -293,7 +388,7 @@ impl History {
             for outcome in job.outcomes_after(0) {
                 let first = self
                     .outcomes
-                    .entry(outcome.task)
+                    .entry((outcome.task, outcome.generation))
                     .or_insert_with(|| Outcome::clone(outcome));
                 assert_eq!(first, &**outcome, "an outcome changed");
             }

@@ -1,0 +1,206 @@
+//! Tries: begun on a worker, run there or wait behind others, and over.
+
+use super::super::Queue;
+use crate::{
+    AttemptEnd, AttemptId, Failure, JobNumber, Kind, Outcome, TaskId, Timestamp, WorkerId,
+    job::Phase,
+    worker::{Held, Trust},
+};
+
+impl Queue {
+    pub(super) fn begin_attempt(
+        &mut self,
+        id: TaskId,
+        attempt: AttemptId,
+        worker_id: WorkerId,
+        at: Timestamp,
+    ) {
+        let (Some(job), Some(task)) = (self.job(id.job), self.task(id)) else {
+            return;
+        };
+        let owner = job.owner.clone();
+        let held = Held {
+            task: id,
+            resources: task.spec.resources,
+            expected_us: self.expected_us(task.kind()),
+            alone: task.is_suspect(self.config.company_losses_max),
+            running_since: None,
+            deadline: None,
+        };
+        let entry = (attempt, worker_id);
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
+        match &mut task.phase {
+            Phase::Ended { .. } => return,
+            Phase::Running { live } => live.push(entry),
+            Phase::Blocked | Phase::Waiting { .. } | Phase::Paused { .. } => {
+                self.set_phase(id, Phase::Running { live: vec![entry] });
+            }
+        }
+        self.ready.charge(&owner, signed(slot_us(&held)));
+        self.change_worker(worker_id, |worker| worker.book.insert(attempt, held));
+        self.set_clocks(worker_id, at);
+    }
+
+    pub(super) fn drop_attempt(
+        &mut self,
+        worker_id: WorkerId,
+        attempt: AttemptId,
+        end: AttemptEnd,
+        at: Timestamp,
+    ) {
+        let Some(worker) = self.workers.get(&worker_id) else {
+            return;
+        };
+        let Some(held) = worker.book.get(attempt).copied() else {
+            return;
+        };
+        self.settle(worker_id, attempt, &held, at);
+        let kind = self.task(held.task).map(|task| task.kind().clone());
+        self.change_worker(worker_id, |worker| {
+            worker.book.remove(attempt);
+            match end {
+                AttemptEnd::Succeeded => {
+                    worker.succeeded_count += 1;
+                    worker.trust = Trust::default();
+                }
+                AttemptEnd::Failed => {
+                    worker.failed_count += 1;
+                    worker.trust = worker.trust.after_failure(at);
+                }
+                AttemptEnd::GivenBack | AttemptEnd::Stopped => {}
+            }
+        });
+        if let (AttemptEnd::Succeeded, Some(kind)) = (end, kind) {
+            self.kind_stats.entry(kind).or_default().succeeded_at = Some(at);
+        }
+        // Those that waited on the worker behind it may have slots now.
+        self.set_clocks(worker_id, at);
+    }
+
+    /// Charges the owner for what a try really took, and stops its clock.
+    pub(super) fn settle(
+        &mut self,
+        worker_id: WorkerId,
+        attempt: AttemptId,
+        held: &Held,
+        at: Timestamp,
+    ) {
+        if let Some(deadline) = held.deadline {
+            self.time_limits.remove(&(deadline, worker_id, attempt));
+        }
+        if let Some(owner) = self.job(held.task.job).map(|job| job.owner.clone()) {
+            let used_us = held
+                .running_since
+                .map_or(0, |since| at.0.saturating_sub(since.0) * 1000);
+            let used = used_us.saturating_mul(held.slot_count());
+            self.ready
+                .charge(&owner, signed(used) - signed(slot_us(held)));
+        }
+    }
+
+    /// Starts the clocks of the tries on a worker that run and have none.
+    pub(super) fn set_clocks(&mut self, worker_id: WorkerId, at: Timestamp) {
+        let Some(worker) = self.workers.get(&worker_id) else {
+            return;
+        };
+        let new = worker
+            .running()
+            .filter(|(_, held)| held.running_since.is_none());
+        let new: Vec<(AttemptId, TaskId)> =
+            new.map(|(attempt, held)| (attempt, held.task)).collect();
+        for (attempt, task) in new {
+            let limit_ms = self.task(task).map_or(0, |task| task.spec.time_limit_ms);
+            let deadline = (limit_ms > 0).then(|| at.after_ms(limit_ms));
+            if let Some(deadline) = deadline {
+                self.time_limits.insert((deadline, worker_id, attempt));
+            }
+            if let Some(worker) = self.workers.get_mut(&worker_id) {
+                worker.book.start(attempt, at, deadline);
+            }
+        }
+    }
+
+    pub(super) fn fail_attempt(
+        &mut self,
+        id: TaskId,
+        attempt: AttemptId,
+        failure: &Failure,
+        retry_at: Timestamp,
+    ) {
+        let broker_start = self.config.broker_start;
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
+        if task.outcome().is_some() {
+            return;
+        }
+        task.remember(attempt, failure);
+        match &mut task.phase {
+            Phase::Running { live } => {
+                live.retain(|(other, _)| *other != attempt);
+                if !live.is_empty() {
+                    return;
+                }
+            }
+            // After a restart its dependencies are found before its failures.
+            Phase::Blocked => return,
+            Phase::Waiting { .. } | Phase::Paused { .. } | Phase::Ended { .. } => {}
+        }
+        // An attempt of an earlier start was timed by another clock: its pause counts as over.
+        if attempt.broker_start == broker_start && retry_at > Timestamp::default() {
+            self.set_phase(id, Phase::Paused { until: retry_at });
+        } else {
+            self.set_waiting(id);
+        }
+    }
+
+    pub(super) fn remove_live(&mut self, id: TaskId, attempt: AttemptId) {
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
+        if let Phase::Running { live } = &mut task.phase {
+            live.retain(|(other, _)| *other != attempt);
+            if live.is_empty() {
+                self.set_waiting(id);
+            }
+        }
+    }
+
+    /// Learns from an outcome how long tasks of its kind take, and of its job.
+    pub(super) fn note_duration(&mut self, kind: &Kind, job: JobNumber, outcome: &Outcome) {
+        if outcome.reused {
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.run_ms_sum = job.run_ms_sum.saturating_add(outcome.run_ms);
+        }
+        if let Some(stats) = self.kind_stats.get_mut(kind) {
+            stats.learn(outcome.run_ms);
+        } else {
+            self.kind_stats
+                .entry(kind.clone())
+                .or_default()
+                .learn(outcome.run_ms);
+        }
+    }
+
+    /// What a task of a kind takes, in microseconds, as far as is known.
+    pub(in crate::queue) fn expected_us(&self, kind: &Kind) -> u64 {
+        /// So that of an unknown kind few are sent ahead.
+        const UNKNOWN_US: u64 = 1_000_000;
+        let stats = self.kind_stats.get(kind);
+        stats
+            .and_then(|stats| stats.average_us)
+            .unwrap_or(UNKNOWN_US)
+    }
+}
+
+fn slot_us(held: &Held) -> u64 {
+    held.expected_us.saturating_mul(held.slot_count())
+}
+
+fn signed(slot_us: u64) -> i64 {
+    i64::try_from(slot_us).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,95 @@
+//! Why a job's waiting tasks cannot run, said for people on every surface.
+
+use super::Queue;
+use crate::{Job, Worker, ready::Need};
+
+impl Queue {
+    /// Why some of a job's waiting tasks cannot run now whatever else ends, if that is so.
+    pub fn blocked_reason(&self, job: &Job) -> Option<String> {
+        if job.needs.is_empty() {
+            return None;
+        }
+        if !self.missing.is_empty() {
+            return Some(self.comeback_reason());
+        }
+        if self.workers.is_empty() {
+            return Some("no worker is connected".into());
+        }
+        let mut needs = job.needs.iter();
+        needs.find_map(|(need, _)| self.unmet_reason(need))
+    }
+
+    fn comeback_reason(&self) -> String {
+        /// Names told; the rest are counted.
+        const NAME_COUNT_MAX: usize = 3;
+        let names = self.missing.values().take(NAME_COUNT_MAX);
+        let names: Vec<&str> = names.map(|name| &**name).collect();
+        let more = match self.missing.len() - names.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        format!(
+            "the broker has restarted and gives {}{more} up to {} s to come back",
+            names.join(", "),
+            self.config.comeback_ms / 1000
+        )
+    }
+
+    fn unmet_reason(&self, need: &Need) -> Option<String> {
+        let kind = &need.kind;
+        let with_kind: Vec<&Worker> = self
+            .workers
+            .values()
+            .filter(|worker| worker.has_kind(kind))
+            .collect();
+        if with_kind.is_empty() {
+            return Some(format!(
+                "no worker has the kind {}/{}{}",
+                kind.name,
+                kind.version,
+                self.other_versions(need)
+            ));
+        }
+        let capable = with_kind.iter().filter(|worker| worker.is_capable_of(need));
+        let capable: Vec<&&Worker> = capable.collect();
+        if capable.is_empty() {
+            return Some(too_small_reason(need, &with_kind));
+        }
+        let mut reasons = capable.iter().map(|worker| worker.held_back_reason());
+        let held_back = reasons.clone().all(|reason| reason.is_some());
+        let reason = reasons.next().flatten().filter(|_| held_back)?;
+        Some(match capable.len() {
+            1 => format!("the only worker that could run them is held back: {reason}"),
+            count => format!(
+                "all {count} workers that could run them are held back, one of them: {reason}"
+            ),
+        })
+    }
+
+    fn other_versions(&self, need: &Need) -> String {
+        let kinds = self.workers.values().flat_map(|worker| &worker.hello.kinds);
+        let mut versions: Vec<u32> = kinds
+            .filter(|kind| kind.name == need.kind.name)
+            .map(|kind| kind.version)
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        match versions.as_slice() {
+            [] => String::new(),
+            versions => format!("; they have version {versions:?} of it"),
+        }
+    }
+}
+
+fn too_small_reason(need: &Need, workers: &[&Worker]) -> String {
+    let slots = workers.iter().map(|worker| worker.hello.slot_count).max();
+    let memory = workers.iter().map(|worker| worker.hello.memory_bytes).max();
+    let mib = |bytes: u64| bytes >> 20;
+    format!(
+        "a task needs {} slots and {} MiB of memory; the largest workers with its kind have {} slots and {} MiB",
+        need.resources.slot_count,
+        mib(need.resources.memory_bytes),
+        slots.unwrap_or(0),
+        mib(memory.unwrap_or(0))
+    )
+}

@@ -1,0 +1,169 @@
+//! Whose turn it is, and who has room.
+
+use super::*;
+use crate::Resources;
+use std::collections::HashMap;
+
+const ANN: JobId = JobId([1; 16]);
+const BOB: JobId = JobId([2; 16]);
+
+fn wide(slot_count: u32) -> TaskSpec {
+    TaskSpec {
+        resources: Resources {
+            slot_count,
+            memory_bytes: 0,
+        },
+        ..spec()
+    }
+}
+
+/// Runs what is given out for as long as its owner's tasks take, over and over; the slot-time each got.
+fn share(scene: &mut Scene, rounds: usize, take_ms: impl Fn(TaskId) -> u64) -> HashMap<u64, u64> {
+    let mut used: HashMap<u64, u64> = HashMap::new();
+    let mut running: Vec<(u64, (TaskId, AttemptId, WorkerId))> = Vec::new();
+    for _ in 0..rounds {
+        let now = scene.now.at.0;
+        let begun = scene.dispatch();
+        running.extend(
+            begun
+                .into_iter()
+                .map(|tried| (now + take_ms(tried.0), tried)),
+        );
+        running.sort();
+        let (ends_at, tried) = running.remove(0);
+        scene.pass(ends_at.saturating_sub(now));
+        scene.tell(Command::Heartbeat { worker: worker(1) });
+        scene.tell(Command::Report {
+            worker: tried.2,
+            task: tried.0,
+            attempt: tried.1,
+            result: success(1),
+            run_ms: take_ms(tried.0),
+        });
+        *used.entry(tried.0.job.0).or_default() += take_ms(tried.0);
+    }
+    used
+}
+
+#[test]
+fn slot_time_is_shared_and_not_the_number_of_tasks() {
+    let mut scene = Scene::new();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.create(ANN, "ann", 0);
+    scene.create(BOB, "bob", 100);
+    scene.submit(ANN, vec![spec(); 400]);
+    let mut slow = spec();
+    slow.kind = kind("slow");
+    scene.submit(BOB, vec![slow; 400]);
+    let mut hello = hello(1, 4);
+    hello.kinds.push(kind("slow"));
+    scene.join(hello);
+    let take_ms = |task: TaskId| if task.job.0 == 1 { 100 } else { 900 };
+    let used = share(&mut scene, 300, take_ms);
+    let (ann, bob) = (used[&1], used[&2]);
+    // One task for each slot, at the most, on either side.
+    assert!(ann.abs_diff(bob) <= 4 * 900, "{ann} ms against {bob} ms");
+}
+
+#[test]
+fn who_comes_late_is_not_paid_for_the_time_before() {
+    let mut scene = Scene::new();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.create(ANN, "ann", 0);
+    scene.submit(ANN, vec![spec(); 400]);
+    scene.join(hello(1, 2));
+    share(&mut scene, 100, |_| 100);
+    scene.create(BOB, "bob", 0);
+    scene.submit(BOB, vec![spec(); 400]);
+    let used = share(&mut scene, 100, |_| 100);
+    let (ann, bob) = (used[&1], used[&2]);
+    assert!(ann.abs_diff(bob) <= 4 * 100, "{ann} ms against {bob} ms");
+}
+
+#[test]
+fn a_task_goes_only_where_it_fits_and_the_rest_is_told_why_not() {
+    let mut scene = Scene::with(vec![wide(4), wide(2)]);
+    scene.join(hello(1, 2));
+    let tries = scene.dispatch();
+    assert_eq!(tries.len(), 1);
+    assert_eq!(tries[0].0, task(1));
+    let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
+    assert_eq!(
+        reason.unwrap(),
+        "a task needs 4 slots and 0 MiB of memory; the largest workers with its kind have 2 slots and 0 MiB"
+    );
+    scene.join(hello(2, 4));
+    assert_eq!(scene.dispatch()[0].2, worker(2));
+}
+
+#[test]
+fn memory_is_not_given_twice() {
+    let mut hungry = spec();
+    hungry.resources.memory_bytes = 600;
+    let mut scene = Scene::with(vec![hungry; 3]);
+    let mut hello = hello(1, 4);
+    hello.memory_bytes = 1000;
+    scene.join(hello);
+    let tries = scene.dispatch();
+    assert_eq!(tries.len(), 1);
+    scene.report(tries[0], success(1));
+    assert_eq!(scene.dispatch().len(), 1);
+}
+
+#[test]
+fn a_wide_task_is_not_overtaken_for_ever() {
+    let mut scene = Scene::with(vec![spec(), spec(), wide(2)]);
+    scene.submit(JOB, vec![spec(); 50]);
+    scene.join(hello(1, 2));
+    let mut held = scene.dispatch();
+    let mut done = Vec::new();
+    while !done.contains(&2) {
+        let tried = held.remove(0);
+        done.push(tried.0.index);
+        scene.report(tried, success(1));
+        held.extend(scene.dispatch());
+    }
+    assert!(done.len() < 10, "{done:?}");
+}
+
+#[test]
+fn small_tasks_are_sent_ahead_in_bulk_and_long_ones_are_not() {
+    let mut scene = Scene::with(vec![spec(); 5000]);
+    scene.join(hello(1, 2));
+    let first = scene.dispatch();
+    assert_eq!(first.len(), 4, "nobody knows yet how long they take");
+    for tried in first {
+        scene.report(tried, success(1));
+    }
+    let bulk = scene.dispatch().len();
+    assert!(bulk > 200, "{bulk} tasks of 5 ms for two slots");
+    let job = scene.queue.job(NUMBER).unwrap();
+    assert_eq!(
+        scene.queue.counts_of(job).running,
+        2,
+        "the others wait there"
+    );
+}
+
+#[test]
+fn near_the_end_idle_slots_copy_what_is_slow_and_the_first_result_wins() {
+    let mut scene = Scene::with(vec![spec(); 3]);
+    scene.queue.config.lease_ms = u64::MAX;
+    scene.join(hello(1, 3));
+    let tries = scene.dispatch();
+    scene.report(tries[0], success(1));
+    scene.report(tries[1], success(1));
+    scene.join(hello(2, 1));
+    scene.pass(1_999);
+    assert_eq!(scene.dispatch(), []);
+    scene.pass(1);
+    let copies = scene.dispatch();
+    assert_eq!(copies.len(), 1);
+    assert_eq!((copies[0].0, copies[0].2), (task(2), worker(2)));
+    assert_eq!(scene.dispatch(), [], "two are enough");
+    let events = scene.report(copies[0], success(1));
+    assert_eq!(stopped(&events), [tries[2].1]);
+    assert_eq!(scene.state(2), TaskState::Succeeded);
+}

@@ -1,0 +1,146 @@
+//! Keys, bounds, keep-times, and customers that vanish.
+
+use super::*;
+use crate::Resources;
+
+fn keyed(key: &str) -> TaskSpec {
+    TaskSpec {
+        key: Some(key.into()),
+        ..spec()
+    }
+}
+
+fn submit(first_index: u64, specs: Vec<TaskSpec>) -> Command {
+    Command::Submit {
+        job: JOB,
+        first_index,
+        specs: specs.into_iter().map(Arc::new).collect(),
+    }
+}
+
+#[test]
+fn the_same_keys_are_the_same_tasks() {
+    let mut scene = Scene::with(vec![keyed("a"), keyed("b")]);
+    scene.tell(submit(2, vec![keyed("b"), keyed("c"), keyed("c")]));
+    let job = scene.queue.job(NUMBER).unwrap();
+    assert_eq!(job.task_count(), 3);
+    assert_eq!(job.index_of_key("c"), Some(2));
+    assert_eq!(scene.tell(submit(2, vec![keyed("b"), keyed("c")])), []);
+    scene.restart();
+    assert_eq!(scene.tell(submit(0, vec![keyed("c"), keyed("a")])), []);
+    let mixed = scene.ask(submit(3, vec![keyed("d"), spec()]));
+    assert_eq!(mixed, Err(Refusal::KeyMissing(4)));
+}
+
+#[test]
+fn one_owner_cannot_fill_the_queue() {
+    let mut scene = Scene::with(vec![spec(), spec()]);
+    scene.queue.config.owner_task_count_max = 2;
+    let refused = scene.ask(submit(2, vec![spec()])).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "ann has 3 unfinished tasks in the queue; the broker takes no more than 2 from one owner"
+    );
+    scene.create(JobId([8; 16]), "bob", 0);
+    scene.submit(JobId([8; 16]), vec![spec()]);
+    scene.queue.config.owner_task_count_max = 9;
+    scene.queue.config.owner_bytes_max = 10;
+    let mut large = spec();
+    large.parameters = Payload::Inline(vec![0; 11].into());
+    assert!(matches!(
+        scene.ask(submit(2, vec![large])),
+        Err(Refusal::OwnerFull { found: 11, .. })
+    ));
+    scene.join(hello(1, 2));
+    for tried in scene.dispatch() {
+        scene.report(tried, success(1));
+    }
+    scene.queue.config.owner_task_count_max = 1;
+    scene.tell(submit(2, vec![spec()]));
+}
+
+#[test]
+fn demands_on_workers_have_a_bound() {
+    let mut scene = Scene::new();
+    scene.create(JOB, "ann", 0);
+    let demanding = |memory_bytes| TaskSpec {
+        resources: Resources {
+            slot_count: 1,
+            memory_bytes,
+        },
+        ..spec()
+    };
+    for n in 0..crate::NEED_COUNT_MAX as u64 {
+        scene.tell(submit(n, vec![demanding(n)]));
+    }
+    let one_more = submit(256, vec![demanding(1 << 40)]);
+    assert_eq!(scene.ask(one_more.clone()), Err(Refusal::TooManyNeeds));
+    scene.tell(Command::CancelTasks {
+        tasks: crate::TaskSelection::Tasks {
+            job: NUMBER,
+            indices: vec![3],
+        },
+    });
+    scene.tell(one_more);
+}
+
+fn create_with(scene: &mut Scene, terms: JobTerms) {
+    scene.tell(Command::CreateJob {
+        id: JOB,
+        owner: "ann".into(),
+        name: "".into(),
+        priority: 0,
+        terms,
+        created_unix_ms: 0,
+    });
+}
+
+#[test]
+fn a_job_is_kept_as_long_as_its_customer_said() {
+    let mut scene = Scene::new();
+    create_with(
+        &mut scene,
+        JobTerms {
+            keep_ms: Some(5_000),
+            ..JobTerms::default()
+        },
+    );
+    scene.tell(Command::CloseJob { job: JOB });
+    assert_eq!(scene.pass(4_999), []);
+    assert_eq!(scene.pass(1), [Event::JobForgotten { job: NUMBER }]);
+}
+
+#[test]
+fn a_job_whose_customer_vanished_is_cancelled_after_its_grace_time() {
+    let mut scene = Scene::new();
+    create_with(
+        &mut scene,
+        JobTerms {
+            absence_ms_max: Some(10_000),
+            ..JobTerms::default()
+        },
+    );
+    scene.submit(JOB, vec![spec()]);
+    let watch = |begins| Command::Watch {
+        job: NUMBER,
+        begins,
+    };
+    scene.pass(9_000);
+    scene.tell(watch(true));
+    scene.tell(watch(true));
+    scene.tell(watch(false));
+    scene.pass(60_000);
+    assert_eq!(scene.state(0), TaskState::Waiting, "one still watches");
+    scene.tell(watch(false));
+    scene.pass(9_999);
+    assert_eq!(scene.state(0), TaskState::Waiting);
+    scene.restart();
+    scene.pass(9_999);
+    assert_eq!(
+        scene.state(0),
+        TaskState::Waiting,
+        "a restart is no absence"
+    );
+    scene.pass(1);
+    assert_eq!(scene.state(0), TaskState::Cancelled);
+}

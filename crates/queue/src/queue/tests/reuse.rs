@@ -1,0 +1,124 @@
+//! Tasks that were computed before are answered from the earlier outcome.
+
+use super::*;
+use crate::Kernel;
+
+const LATER: JobId = JobId([9; 16]);
+
+fn known(parameters: u8) -> TaskSpec {
+    TaskSpec {
+        parameters_digest: Some(digest(parameters)),
+        inputs: vec![Input {
+            source: InputSource::Blob(blob(40)),
+            ranges: vec![(0, 1)],
+        }],
+        ..spec()
+    }
+}
+
+fn worker_of(n: u8, revision: u32, instruction_class: &str) -> WorkerHello {
+    WorkerHello {
+        kernels: vec![Kernel {
+            kind: kind("a"),
+            revision,
+            deterministic: true,
+        }],
+        instruction_class: instruction_class.into(),
+        ..hello(n, 1)
+    }
+}
+
+fn create(scene: &mut Scene, id: JobId, reuse: bool) {
+    scene.tell(Command::CreateJob {
+        id,
+        owner: "ann".into(),
+        name: "".into(),
+        priority: 0,
+        terms: JobTerms {
+            reuse,
+            ..JobTerms::default()
+        },
+        created_unix_ms: 0,
+    });
+}
+
+/// One job has done its task; another has it to do.
+fn scene(reuse: bool, later: TaskSpec) -> Scene {
+    let mut scene = Scene::new();
+    create(&mut scene, JOB, true);
+    scene.submit(JOB, vec![known(1)]);
+    scene.join(worker_of(1, 7, "v3"));
+    let tried = scene.dispatch()[0];
+    scene.report(tried, success(5));
+    create(&mut scene, LATER, reuse);
+    scene.submit(LATER, vec![later]);
+    scene
+}
+
+fn is_answered(mut scene: Scene) -> bool {
+    let begun = scene.dispatch();
+    let task = TaskId {
+        job: JobNumber(2),
+        index: 0,
+    };
+    let outcome = scene.queue.task(task).unwrap().outcome().cloned();
+    assert_eq!(begun.is_empty(), outcome.is_some());
+    outcome.is_some_and(|outcome| {
+        assert!(outcome.reused);
+        assert_eq!(
+            outcome.result,
+            crate::OutcomeResult::Succeeded(Output {
+                message: Payload::Inline(Arc::from([5])),
+                blobs: vec![blob(5)],
+            })
+        );
+        true
+    })
+}
+
+#[test]
+fn an_equal_task_is_answered_and_an_unequal_one_is_not() {
+    assert!(is_answered(scene(true, known(1))));
+    assert!(!is_answered(scene(false, known(1))), "its job did not ask");
+    assert!(!is_answered(scene(true, known(2))));
+    let mut other = known(1);
+    other.inputs[0].ranges = vec![(0, 2)];
+    assert!(!is_answered(scene(true, other)));
+    let mut other = known(1);
+    other.inputs.clear();
+    assert!(!is_answered(scene(true, other)));
+}
+
+#[test]
+fn another_kernel_or_machine_computes_anew() {
+    for (revision, class, expected) in [(7, "v3", true), (8, "v3", false), (7, "v4", false)] {
+        let mut scene = scene(true, known(1));
+        scene.tell(Command::Drain { worker: worker(1) });
+        scene.join(worker_of(2, revision, class));
+        assert_eq!(is_answered(scene), expected);
+    }
+}
+
+#[test]
+fn what_was_given_up_is_computed_anew() {
+    let mut given_up = scene(true, known(1));
+    given_up.tell(Command::ReleaseBlobs {
+        job: JOB,
+        digests: vec![digest(5)],
+    });
+    assert!(!is_answered(given_up));
+    let mut forgotten = scene(true, known(1));
+    forgotten.tell(Command::CloseJob { job: JOB });
+    forgotten.pass(forgotten.queue.config.keep_ms);
+    forgotten.join(worker_of(1, 7, "v3"));
+    assert!(!is_answered(forgotten));
+}
+
+#[test]
+fn what_is_known_survives_a_restart_and_a_cancelled_job() {
+    let mut scene = scene(true, known(1));
+    scene.tell(Command::CancelJob { job: JOB });
+    scene.restart();
+    scene.join(worker_of(1, 7, "v3"));
+    assert!(is_answered(scene));
+}

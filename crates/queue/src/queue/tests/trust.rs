@@ -1,0 +1,156 @@
+//! Workers that fail everything, that are busy, or that are waited for after a restart.
+
+use super::*;
+
+fn fail_once(scene: &mut Scene, on: u8) -> bool {
+    let tried = scene.dispatch();
+    let Some(tried) = tried.into_iter().find(|(.., to)| *to == worker(on)) else {
+        return false;
+    };
+    scene.report(tried, failure(FailureClass::KernelError));
+    true
+}
+
+/// One worker does well while another fails.
+fn one_bad_worker() -> Scene {
+    let mut patient = spec();
+    patient.attempts_max = 50;
+    let mut scene = Scene::with(vec![patient; 40]);
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.queue.config.lease_ms = u64::MAX;
+    scene.join(hello(1, 1));
+    scene.join(hello(2, 1));
+    for _ in 0..5 {
+        let tries = scene.dispatch();
+        scene.pass(10);
+        for tried in tries {
+            let result = match tried.2 == worker(1) {
+                true => failure(FailureClass::KernelError),
+                false => success(1),
+            };
+            scene.report(tried, result);
+        }
+    }
+    scene
+}
+
+#[test]
+fn a_worker_that_fails_everything_while_others_do_not_is_put_on_probation() {
+    let mut scene = one_bad_worker();
+    let bad = || worker(1);
+    let reason = scene.queue.worker(bad()).unwrap().held_back_reason();
+    assert!(reason.unwrap().starts_with("on probation"));
+    assert!(scene.dispatch().iter().all(|(.., to)| *to != bad()));
+    scene.pass(30_000);
+    let on_trial = |tries: &[(TaskId, AttemptId, WorkerId)]| {
+        tries.iter().filter(|(.., to)| *to == bad()).count()
+    };
+    let tries = scene.dispatch();
+    assert_eq!(on_trial(&tries), 1, "a single one, to see");
+    let tried = *tries.iter().find(|(.., to)| *to == bad()).unwrap();
+    scene.report(tried, failure(FailureClass::KernelError));
+    scene.pass(59_999);
+    assert_eq!(on_trial(&scene.dispatch()), 0, "the pause is doubled");
+    scene.pass(1);
+    let tries = scene.dispatch();
+    let tried = *tries.iter().find(|(.., to)| *to == bad()).unwrap();
+    scene.report(tried, success(1));
+    assert_eq!(scene.queue.worker(bad()).unwrap().held_back_reason(), None);
+}
+
+#[test]
+fn tasks_that_fail_everywhere_put_nobody_on_probation() {
+    let mut scene = Scene::with(vec![spec(); 20]);
+    scene.join(hello(1, 1));
+    for _ in 0..15 {
+        fail_once(&mut scene, 1);
+    }
+    assert_eq!(
+        scene.queue.worker(worker(1)).unwrap().held_back_reason(),
+        None
+    );
+}
+
+#[test]
+fn a_failed_task_is_rather_tried_elsewhere() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    scene.join(hello(2, 1));
+    let first = scene.dispatch()[0];
+    scene.report(first, failure(FailureClass::KernelError));
+    scene.pass(500);
+    assert_ne!(scene.dispatch()[0].2, first.2);
+}
+
+#[test]
+fn a_busy_worker_gets_nothing_until_it_is_free() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let set = |busy_reason: Option<&str>| Command::SetAvailability {
+        worker: worker(1),
+        busy_reason: busy_reason.map(Into::into),
+    };
+    scene.tell(set(Some("load 9 is above 8")));
+    assert_eq!(scene.dispatch(), []);
+    let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
+    assert!(reason.unwrap().ends_with("held back: load 9 is above 8"));
+    scene.tell(set(None));
+    assert_eq!(scene.dispatch().len(), 1);
+}
+
+/// A restart that remembers who attended.
+fn restart_expecting(scene: &mut Scene, workers: &[u8]) {
+    let expected = workers.iter().map(|n| (worker(*n), format!("w{n}").into()));
+    let config = Config {
+        expected_workers: expected.collect(),
+        ..Config::new(scene.queue.config.broker_start + 1)
+    };
+    scene.queue = Queue::new(config);
+    scene.now.at = Timestamp::default();
+    for event in &scene.written {
+        scene.queue.apply(event);
+    }
+}
+
+#[test]
+fn after_a_restart_workers_have_time_to_come_back() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let (task, attempt, _) = scene.dispatch()[0];
+    restart_expecting(&mut scene, &[1, 9]);
+    scene.join(hello(2, 1));
+    assert_eq!(scene.dispatch(), [], "worker 1 may still compute it");
+    let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
+    assert_eq!(
+        reason.unwrap(),
+        "the broker has restarted and gives w1, w9 up to 60 s to come back"
+    );
+    let mut again = hello(1, 1);
+    again.held = vec![HeldAttempt { task, attempt }];
+    scene.join(again);
+    assert_eq!(scene.state(0), TaskState::Running);
+    scene.submit(JOB, vec![spec()]);
+    assert_eq!(scene.dispatch(), [], "worker 9 is not back");
+    assert_eq!(scene.queue.next_deadline(), Some(Timestamp(30_000)));
+    for n in [1, 2] {
+        scene.pass(29_999);
+        scene.tell(Command::Heartbeat { worker: worker(n) });
+        scene.tell(Command::Heartbeat {
+            worker: worker(3 - n),
+        });
+    }
+    assert_eq!(scene.dispatch(), []);
+    scene.pass(2);
+    assert_eq!(scene.dispatch().len(), 1);
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_it_takes_them_all() {
+    let mut scene = Scene::with(vec![spec(); 2]);
+    restart_expecting(&mut scene, &[1, 2]);
+    scene.join(hello(2, 1));
+    assert_eq!(scene.dispatch(), []);
+    scene.join(hello(1, 1));
+    assert_eq!(scene.dispatch().len(), 2);
+}
