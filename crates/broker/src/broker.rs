@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError},
     engine::{Engine, EngineFault, unix_ms},
+    roster::Roster,
     rpc::{self, auth::Auth},
     store::{PackError, Packs, SledStore, Store as _, StoreError},
 };
@@ -235,10 +236,16 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let folder = DataDir::open(&config.data_dir)?;
     let store = Box::new(SledStore::open(&folder.path().join("store"))?);
     let packs = Packs::open(&folder.path().join("packs"))?;
-    let queue = config.queue(store.broker_start());
+    let roster = Roster::new(folder.path());
+    let expected = match config.patience.comeback {
+        Duration::ZERO => Vec::new(),
+        _ => roster.read(),
+    };
+    let queue = config.queue(store.broker_start(), expected);
     let blobs = BlobStore::open(&folder.path().join("blobs"), &config.exports)
         .map_err(StartError::Blobs)?;
-    let (engine, handle) = Engine::open(store, packs, queue, drop_blobs(blobs.clone()))?;
+    let (mut engine, handle) = Engine::open(store, packs, queue, drop_blobs(blobs.clone()))?;
+    engine.keep_roster(roster);
     let swept = blobs
         .sweep(|digest| engine.queue().is_held(&dewar_queue::Digest(digest.0)))
         .map_err(StartError::Blobs)?;

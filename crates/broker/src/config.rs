@@ -1,5 +1,6 @@
 //! What a broker is told at its start.
 
+use crate::roster::Member;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of one broker. [`Config::new`] gives all defaults.
@@ -26,6 +27,8 @@ pub struct Patience {
     pub lease: Duration,
     /// A worker whose connection closed is lost after so long without a new hello.
     pub reconnect: Duration,
+    /// After a restart, workers that attended before have so long to come back before their tasks go to others.
+    pub comeback: Duration,
 }
 
 impl Config {
@@ -41,11 +44,13 @@ impl Config {
     }
 
     /// How patient the queue is to be.
-    pub(crate) fn queue(&self, broker_start: u64) -> dewar_queue::Config {
+    pub(crate) fn queue(&self, broker_start: u64, expected: Vec<Member>) -> dewar_queue::Config {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         dewar_queue::Config {
             lease_ms: ms(self.patience.lease),
             reconnect_ms: ms(self.patience.reconnect),
+            comeback_ms: ms(self.patience.comeback),
+            expected_workers: expected,
             ..dewar_queue::Config::new(broker_start)
         }
     }
@@ -57,6 +62,7 @@ impl Default for Patience {
             heartbeat: Duration::from_secs(5),
             lease: Duration::from_secs(30),
             reconnect: Duration::from_secs(5),
+            comeback: Duration::from_secs(60),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! answers, assigns and notifies: an answer is a promise, so it waits for the disk. Meanwhile the next batch gathers.
 //! If the disk fails the engine ends, and the process with it; a restart rebuilds the queue from what was written.
 
+mod attendance;
 mod clock;
 mod disk;
 mod fleet;
@@ -14,7 +15,9 @@ pub(crate) use disk::read_payload;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
 pub(crate) use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
+use crate::roster::Roster;
 use crate::store::{PackError, PackReader, Packs, Store, StoreError};
+use attendance::Attendance;
 use clock::Clock;
 use dewar_queue::{
     AttemptEnd, Command, Config, Digest, Event, HeldAttempt, JobNumber, Now, Output, Payload,
@@ -97,6 +100,7 @@ pub(crate) struct Engine {
     drop_blobs: DropBlobs,
     receiver: mpsc::Receiver<Message>,
     watchers: HashMap<JobNumber, watch::Sender<()>>,
+    attendance: Attendance,
 }
 
 /// What a batch has decided, and what is told once that is on disk.
@@ -162,8 +166,14 @@ impl Engine {
             drop_blobs,
             receiver,
             watchers: HashMap::new(),
+            attendance: Attendance::default(),
         };
         Ok((engine, handle))
+    }
+
+    /// Has it written down who attends, for the next start.
+    pub(crate) fn keep_roster(&mut self, roster: Roster) {
+        self.attendance = Attendance::kept_in(roster);
     }
 
     /// The queue as the store remembered it.
@@ -187,7 +197,10 @@ impl Engine {
             let wake_at = self.wake_at(unfinished);
             tokio::select! {
                 biased;
-                count = take(&mut self.receiver, &mut messages) => if count == 0 { return Ok(()); },
+                count = take(&mut self.receiver, &mut messages) => if count == 0 {
+                    self.fleet.say_back_soon();
+                    return Ok(());
+                },
                 () = stop.cancelled(), if !stopping => continue,
                 () = sleep_until(wake_at), if !stopping => {}
             }
@@ -242,6 +255,7 @@ impl Engine {
         for event in &after.events {
             self.tell(event, &mut Vec::new());
         }
+        self.attendance.note(&events, &self.queue).await;
         let unheld = self.queue.take_unheld();
         if !unheld.is_empty() {
             (self.drop_blobs)(unheld).await;

@@ -6,6 +6,7 @@ mod broker;
 mod config;
 mod data_dir;
 mod engine;
+mod roster;
 mod rpc;
 pub mod store;
 

@@ -2,8 +2,9 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use dewar_broker::{Broker, Config};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use dewar_broker::{Broker, Config, Patience};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Keeps the queue of tasks and the data that workers fetch.
@@ -27,6 +28,9 @@ struct Settings {
     /// Listen beyond this machine although nothing is encrypted yet.
     #[arg(long, env = "DEWAR_INSECURE")]
     insecure: bool,
+    /// After a restart, how long workers that attended before may take to come back before their tasks go to others.
+    #[arg(long, value_name = "TIME", env = "DEWAR_COMEBACK", default_value = "60s", value_parser = humantime::parse_duration)]
+    comeback: Duration,
     #[command(flatten)]
     log: dewar_settings::LogArgs,
 }
@@ -48,6 +52,7 @@ async fn main() -> ExitCode {
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
     settings.log.start()?;
+    raise_file_limit();
     let data_dir = match settings.data_dir {
         Some(data_dir) => data_dir,
         None => dewar_settings::broker_data_dir().context("give --data-dir")?,
@@ -60,6 +65,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         listen: settings.listen,
         exports: settings.exports,
         insecure: settings.insecure,
+        patience: Patience {
+            comeback: settings.comeback,
+            ..Patience::default()
+        },
         ..Config::new(data_dir)
     })
     .await?;
@@ -79,4 +88,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     broker.shutdown().await?;
     Ok(())
+}
+
+/// Each connection is an open file, and the usual soft limit is 1024 of them.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files stays; not all workers may find room");
+    }
 }

@@ -5,6 +5,7 @@
 mod admin;
 pub(crate) mod auth;
 mod blobs;
+mod connections;
 pub(crate) mod convert;
 mod fleet;
 mod jobs;
@@ -102,6 +103,7 @@ pub(crate) async fn serve(
 
     // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = connections::counted(incoming);
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

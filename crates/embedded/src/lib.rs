@@ -3,10 +3,10 @@
 //! The same daemons, the same loopback wire and the same files as everywhere else, on a runtime of their own, so that
 //! a customer who keeps its own runtime busy does not make the broker think that its worker is lost.
 
-use dewar_broker::Broker;
+use dewar_broker::{Broker, Patience};
 use dewar_task::Registry;
 use dewar_worker::Worker;
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use tokio::{runtime::Runtime, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -173,6 +173,11 @@ async fn start_pair(options: Options) -> Result<Pair, StartError> {
     let broker = Broker::start(dewar_broker::Config {
         listen: Some((Ipv4Addr::LOCALHOST, 0).into()),
         exports: options.exports,
+        // Its worker ended with it.
+        patience: Patience {
+            comeback: Duration::ZERO,
+            ..Patience::default()
+        },
         ..dewar_broker::Config::new(options.data_dir.join("broker"))
     })
     .await?;

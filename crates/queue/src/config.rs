@@ -20,8 +20,8 @@ pub struct Config {
     pub ahead_per_slot: u32,
     /// Work sent ahead for each slot beyond those, by what tasks of the kind took so far: small tasks go out in bulk.
     pub ahead_ms: u64,
-    /// Tasks sent ahead for each slot at the most.
-    pub ahead_per_slot_max: u32,
+    /// Tasks sent ahead to one worker beyond one for each slot, at the most: what a broken connection has to take back.
+    pub ahead_count_max: u32,
     /// Pause before a failed task's second try; doubled for each one after.
     pub retry_ms: u64,
     /// Longest such pause.
@@ -65,7 +65,7 @@ impl Config {
             comeback_ms: 60_000,
             ahead_per_slot: 1,
             ahead_ms: 1_000,
-            ahead_per_slot_max: 1_000,
+            ahead_count_max: 2_000,
             retry_ms: 500,
             retry_ms_max: 60_000,
             company_losses_max: 2,

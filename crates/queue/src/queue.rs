@@ -153,6 +153,11 @@ impl Queue {
             .min()
     }
 
+    /// Workers of before the restart that are waited for.
+    pub fn missing_workers(&self) -> impl Iterator<Item = (WorkerId, &Arc<str>)> {
+        self.missing.iter().map(|(id, name)| (*id, name))
+    }
+
     /// When workers of before the restart are waited for no longer. The clock begins with the restart.
     fn comeback_ends_at(&self) -> Timestamp {
         Timestamp::default().after_ms(self.config.comeback_ms)

@@ -254,10 +254,12 @@ impl Worker {
         let little_to_do = self.book.expected_us < slots.saturating_mul(config.ahead_ms * 1000);
         let per_slot = if on_trial {
             1
-        } else if little_to_do {
-            1 + u64::from(config.ahead_per_slot_max)
         } else {
             1 + u64::from(config.ahead_per_slot)
+        };
+        let in_bulk = match little_to_do && !on_trial {
+            true => u64::from(config.ahead_count_max),
+            false => 0,
         };
         let memory = match self.hello.memory_bytes {
             0 => u64::MAX,
@@ -266,6 +268,7 @@ impl Worker {
         Room {
             slot_count: slots
                 .saturating_mul(per_slot)
+                .saturating_add(in_bulk)
                 .saturating_sub(self.book.slot_count),
             memory_bytes: memory,
         }

@@ -5,8 +5,9 @@ use dewar_queue::{AttemptId, WorkerId};
 use std::collections::HashMap;
 use tokio::sync::mpsc;
 
-/// Messages that may wait for a worker's socket. A worker that reads none of so many is cut off, and may come back.
-pub(crate) const OUTBOX_MESSAGE_COUNT_MAX: usize = 4096;
+/// Messages that may wait for a worker's socket: twice what the largest worker may be sent ahead. One that reads none of
+/// so many is cut off, and may come back.
+pub(crate) const OUTBOX_MESSAGE_COUNT_MAX: usize = 16_384;
 
 /// All workers that the queue knows, connected or not.
 #[derive(Debug, Default)]
@@ -85,6 +86,18 @@ impl Fleet {
             member.session = None;
         }
         sent
+    }
+
+    /// Tells every worker that the broker stops and will be back.
+    pub(super) fn say_back_soon(&mut self) {
+        for session in self
+            .members
+            .values()
+            .filter_map(|member| member.session.as_ref())
+        {
+            // One whose outbox is full sees the connection close.
+            let _ = session.outbox.try_send(ToWorker::BackSoon);
+        }
     }
 
     pub(super) fn set_progress(&mut self, attempt: AttemptId, fraction: f32) {

@@ -98,4 +98,5 @@ pub(crate) enum ToWorker {
     Received(Address),
     Stop(Address),
     Drain,
+    BackSoon,
 }

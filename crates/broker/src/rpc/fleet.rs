@@ -58,6 +58,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let Some(v1::worker_message::Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
+        let minor = hello.protocol.map_or(0, |protocol| protocol.minor);
         let hello = hello_from_wire(hello)?;
         let worker = hello.id;
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
@@ -74,7 +75,7 @@ impl v1::fleet_server::Fleet for FleetService {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = listen(&engine, worker, session, incoming) => ended,
-                ended = speak(&engine, inbox, &sender) => ended,
+                ended = speak(&engine, inbox, minor, &sender) => ended,
             };
             if let Err(status) = ended {
                 // A worker whose socket takes nothing is not told either.
@@ -108,6 +109,7 @@ async fn listen(
 async fn speak(
     engine: &EngineHandle,
     mut inbox: mpsc::Receiver<ToWorker>,
+    minor: u32,
     sender: &mpsc::Sender<Result<v1::BrokerMessage, Status>>,
 ) -> Result<(), Status> {
     use v1::broker_message::Message;
@@ -138,6 +140,8 @@ async fn speak(
                     attempt: Some(convert::attempt_id(address)),
                 })),
                 ToWorker::Drain => messages.push(Message::Drain(v1::Drain {})),
+                ToWorker::BackSoon if minor == 0 => {}
+                ToWorker::BackSoon => messages.push(Message::BackSoon(v1::BackSoon {})),
             }
         }
         flush(&mut assignments, &mut messages);

@@ -6,7 +6,7 @@ use dewar_proto::{check_protocol, limits::SUBMIT_TASKS_MAX, v1};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, Outcome, TaskSelection, TaskState};
 use futures::Stream;
 use std::{pin::Pin, sync::Arc};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -28,13 +28,25 @@ const WATCH_BUFFER_COUNT: usize = 64;
 /// Blobs in one release.
 const RELEASE_COUNT_MAX: usize = 65_536;
 
+/// Customers that may watch at a time, over all connections: each has a task and a buffer of outcomes.
+const WATCH_COUNT_MAX: usize = 4096;
+
+/// Submits that are read at a time: each may hold a message of 8 MiB. Others wait for their turn.
+const SUBMIT_COUNT_MAX: usize = 32;
+
 pub(super) struct JobsService {
     engine: EngineHandle,
+    watches: Arc<Semaphore>,
+    submits: Semaphore,
 }
 
 impl JobsService {
     pub(super) fn new(engine: EngineHandle) -> Self {
-        Self { engine }
+        Self {
+            engine,
+            watches: Arc::new(Semaphore::new(WATCH_COUNT_MAX)),
+            submits: Semaphore::new(SUBMIT_COUNT_MAX),
+        }
     }
 
     async fn command(&self, command: Command) -> Result<Effect, Status> {
@@ -125,6 +137,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let _turn = self.submits.acquire().await;
         let mut requests = request.into_inner();
         let mut job = None;
         let mut keys = Vec::new();
@@ -183,6 +196,11 @@ impl v1::jobs_server::Jobs for JobsService {
         let id = convert::job_id("job_id", &request.job_id)?;
         let number = self.look(move |view| view.queue.job_by_id(id).map(Job::number));
         let number = number.await?.ok_or_else(unknown_job)?;
+        let turn = self.watches.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{WATCH_COUNT_MAX} customers watch already; the broker takes no more"
+            ))
+        })?;
         let (sender, receiver) = mpsc::channel(WATCH_BUFFER_COUNT);
         let engine = self.engine.clone();
         tokio::spawn(async move {
@@ -194,6 +212,7 @@ impl v1::jobs_server::Jobs for JobsService {
             let _ = engine.command(watches(true)).await;
             let watched = watch(&engine, number, request.after_sequence, &sender).await;
             let _ = engine.command(watches(false)).await;
+            drop(turn);
             if let Err(status) = watched {
                 // Nobody listens any more if this fails.
                 let _ = sender.send(Err(status)).await;

@@ -26,6 +26,7 @@ pub async fn start(data_dir: &Path) -> Running {
         heartbeat: Duration::from_millis(100),
         lease: Duration::from_secs(20),
         reconnect: Duration::from_millis(200),
+        comeback: Duration::from_millis(500),
     };
     let config = Config {
         listen: Some("127.0.0.1:0".parse().unwrap()),

@@ -29,6 +29,7 @@ pub async fn start_broker(folder: &Path, listen: SocketAddr) -> dewar_broker::Ru
                 heartbeat: Duration::from_millis(200),
                 lease: Duration::from_secs(5),
                 reconnect: Duration::from_millis(500),
+                comeback: Duration::from_secs(1),
             },
             ..Config::new(folder.join("broker"))
         };
