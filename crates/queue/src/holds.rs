@@ -50,10 +50,10 @@ impl Holds {
 }
 
 /// Blobs an unfinished task needs.
-pub(crate) fn read_by(spec: &TaskSpec) -> impl Iterator<Item = Digest> {
+pub(crate) fn read_by(spec: &TaskSpec, parameters: &Payload) -> impl Iterator<Item = Digest> {
     let inputs = spec.inputs.iter();
     let inputs = inputs.filter_map(|Input { source, .. }| digest_of(source));
-    inputs.chain(blob_of(&spec.parameters))
+    inputs.chain(blob_of(parameters))
 }
 
 /// Blobs a kernel gave.

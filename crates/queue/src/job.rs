@@ -2,7 +2,7 @@
 
 use crate::{
     AttemptId, Digest, Failure, FailureClass, InputSource, JobId, JobNumber, JobTerms, Kind,
-    Outcome, OutcomeResult, TaskId, TaskSpec, TaskState, Timestamp, WorkerId, config::Config,
+    Outcome, OutcomeResult, Payload, TaskSpec, TaskState, Timestamp, WorkerId, config::Config,
     ready::Need,
 };
 use std::{
@@ -70,7 +70,9 @@ pub struct TaskCounts {
 /// One task.
 #[derive(Debug)]
 pub struct Task {
+    /// Without its parameters: tasks submitted together mostly differ in nothing else, and then share this.
     pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) parameters: Payload,
     pub(crate) phase: Phase,
     pub(crate) attempts_begun: u32,
     /// How often it was rerun.
@@ -245,7 +247,29 @@ impl Job {
 }
 
 impl Task {
-    /// As submitted.
+    /// A new one, which waits for others until it turns out that it need not.
+    pub(crate) fn new(spec: &Arc<TaskSpec>, before: Option<&Self>) -> Self {
+        let dependencies = spec.dependencies();
+        Self {
+            spec: match before.filter(|before| before.spec.equals_but_parameters(spec)) {
+                Some(before) => before.spec.clone(),
+                None => Arc::new(spec.without_parameters()),
+            },
+            parameters: spec.parameters.clone(),
+            phase: Phase::Blocked,
+            attempts_begun: 0,
+            generation: 0,
+            history: None,
+            needed: (!dependencies.is_empty()).then(|| {
+                Box::new(Needed {
+                    open: dependencies,
+                    inputs: Vec::new(),
+                })
+            }),
+        }
+    }
+
+    /// As submitted, but for its parameters.
     pub fn spec(&self) -> &Arc<TaskSpec> {
         &self.spec
     }
@@ -407,22 +431,6 @@ impl TaskCounts {
             TaskState::Succeeded => &mut self.succeeded,
             TaskState::Failed => &mut self.failed,
             TaskState::Cancelled => &mut self.cancelled,
-        }
-    }
-}
-
-/// The order in which one owner's tasks go out: priority, then as submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn {
-    priority: std::cmp::Reverse<i32>,
-    pub(crate) task: TaskId,
-}
-
-impl Turn {
-    pub(crate) fn new(priority: i32, task: TaskId) -> Self {
-        Self {
-            priority: std::cmp::Reverse(priority),
-            task,
         }
     }
 }

@@ -14,6 +14,7 @@ mod queue;
 mod ready;
 mod shares;
 mod task;
+mod turns;
 mod worker;
 
 pub use command::{

@@ -15,7 +15,7 @@ pub use check::Broken;
 use crate::{
     AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Kind, Now,
     Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
-    holds::Holds, job::Turn, kind_stats::KindStats, ready::Ready,
+    holds::Holds, kind_stats::KindStats, ready::Ready, turns::Turn,
 };
 use memo::Memo;
 use std::{
@@ -191,11 +191,10 @@ impl Queue {
     /// A task as a worker is to see it: with what others gave in place of the names of their outputs.
     pub fn assignment(&self, id: TaskId) -> Option<Arc<TaskSpec>> {
         let task = self.task(id)?;
-        let Some(needed) = &task.needed else {
-            return Some(task.spec.clone());
-        };
         let mut spec = TaskSpec::clone(&task.spec);
-        for (position, source) in &needed.inputs {
+        spec.parameters = task.parameters.clone();
+        let fed = task.needed.iter().flat_map(|needed| &needed.inputs);
+        for (position, source) in fed {
             if let Some(input) = spec.inputs.get_mut(*position) {
                 input.source = source.clone();
             }

@@ -7,8 +7,8 @@
 use crate::{
     Kind, Resources, TaskId, WorkerId,
     command::NEED_COUNT_MAX,
-    job::Turn,
     shares::{Share, Shares},
+    turns::{Turn, Turns},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -40,7 +40,7 @@ struct NeedQueue {
     /// Owners with tasks here, the one whose turn it is first.
     owners: BTreeSet<(Share, Arc<str>)>,
     /// Never an empty set.
-    turns: HashMap<Arc<str>, BTreeSet<Turn>>,
+    turns: HashMap<Arc<str>, Turns>,
     /// Workers with room, the least loaded first.
     open: BTreeSet<(u32, WorkerId)>,
     /// Where each of them stands there.
@@ -66,7 +66,7 @@ impl Ready {
         let Some(turns) = queue.turns.get_mut(owner) else {
             return;
         };
-        turns.remove(&turn);
+        turns.remove(turn);
         if turns.is_empty() {
             queue.turns.remove(owner);
             let share = self.shares.wants_no_more(owner, need);
@@ -161,7 +161,7 @@ impl Ready {
                 let turn = queue.turns.get(&first.1)?.first()?;
                 let mut open = queue.open.iter();
                 open.find(|(_, worker)| Some(*worker) != reserved)?;
-                Some((first, *turn, need))
+                Some((first, turn, need))
             })
             .min()?;
         Some((turn.task, need))
@@ -178,7 +178,7 @@ impl Ready {
     pub(crate) fn listed_count(&self) -> usize {
         let queues = self.needs.values();
         queues
-            .flat_map(|queue| queue.turns.values().map(BTreeSet::len))
+            .flat_map(|queue| queue.turns.values().map(Turns::len))
             .sum()
     }
 
@@ -187,7 +187,7 @@ impl Ready {
             .needs
             .get(need)
             .and_then(|queue| queue.turns.get(owner));
-        turns.is_some_and(|turns| turns.contains(&turn))
+        turns.is_some_and(|turns| turns.contains(turn))
     }
 
     /// Whether a worker is listed under a need. For checks.

@@ -114,6 +114,37 @@ impl TaskSpec {
         }
     }
 
+    /// Whether another task differs in its parameters at the most.
+    pub(crate) fn equals_but_parameters(&self, other: &Self) -> bool {
+        let Self {
+            kind,
+            parameters: _,
+            inputs,
+            attempts_max,
+            time_limit_ms,
+            resources,
+            key,
+            after,
+            parameters_digest,
+        } = self;
+        *kind == other.kind
+            && *inputs == other.inputs
+            && *attempts_max == other.attempts_max
+            && *time_limit_ms == other.time_limit_ms
+            && *resources == other.resources
+            && *key == other.key
+            && *after == other.after
+            && *parameters_digest == other.parameters_digest
+    }
+
+    /// The same with empty parameters.
+    pub(crate) fn without_parameters(&self) -> Self {
+        Self {
+            parameters: Payload::Inline(Arc::from([])),
+            ..self.clone()
+        }
+    }
+
     /// Tasks that must succeed first.
     pub fn dependencies(&self) -> BTreeSet<u64> {
         let read = self.inputs.iter().filter_map(|input| match input.source {

@@ -10,10 +10,7 @@ mod fleet;
 mod jobs;
 
 use super::Queue;
-use crate::{
-    Event, Job, JobNumber, Task, TaskCounts, TaskId, Timestamp,
-    job::{Phase, Turn},
-};
+use crate::{Event, Job, JobNumber, Task, TaskCounts, TaskId, Timestamp, job::Phase, turns::Turn};
 
 impl Queue {
     /// Folds in a decided event.

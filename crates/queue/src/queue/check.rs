@@ -1,10 +1,7 @@
 //! What holds between any two events, counted anew from the tasks themselves.
 
 use super::Queue;
-use crate::{
-    Digest, Job, OutcomeResult, TaskCounts, TaskId, holds,
-    job::{Phase, Turn},
-};
+use crate::{Digest, Job, OutcomeResult, TaskCounts, TaskId, holds, job::Phase, turns::Turn};
 use std::collections::{HashMap, HashSet};
 
 /// An invariant that does not hold: a bug.
@@ -80,7 +77,7 @@ impl Queue {
                     Phase::Ended { .. } => {}
                 }
                 if task.outcome().is_none() {
-                    for digest in holds::read_by(&task.spec) {
+                    for digest in holds::read_by(&task.spec, &task.parameters) {
                         *uses.entry(digest).or_default() += 1;
                     }
                     let fed = task.needed.iter().flat_map(|needed| &needed.inputs);
@@ -168,7 +165,7 @@ impl Queue {
             let sums = unfinished.entry(&job.owner).or_default();
             for task in job.tasks.iter().filter(|task| task.outcome().is_none()) {
                 sums.0 += 1;
-                sums.1 += task.spec.parameters.carried_bytes();
+                sums.1 += task.parameters.carried_bytes();
             }
         }
         for (owner, sums) in unfinished {

@@ -51,7 +51,7 @@ impl Queue {
         if task.outcome().is_some() || task.generation != outcome.generation {
             return false;
         }
-        let spec = task.spec.clone();
+        let (spec, parameters) = (task.spec.clone(), task.parameters.clone());
         if let OutcomeResult::Succeeded(output) = &outcome.result {
             self.keep_output(id.job, output);
             self.note_duration(&spec.kind, id.job, &outcome);
@@ -66,11 +66,11 @@ impl Queue {
         self.set_phase(id, ended);
         if let Some(job) = self.jobs.get_mut(&id.job) {
             job.outcomes.push(outcome);
-            let bytes = spec.parameters.carried_bytes();
+            let bytes = parameters.carried_bytes();
             self.ready.shares.drop_unfinished(&job.owner, bytes);
         }
         // After the outputs are held, so that a kernel may hand an input on.
-        holds::read_by(&spec).for_each(|digest| self.holds.drop(digest));
+        holds::read_by(&spec, &parameters).for_each(|digest| self.holds.drop(digest));
         self.drop_what_was_fed(id);
         true
     }
@@ -226,16 +226,16 @@ impl Queue {
         task.generation += 1;
         task.attempts_begun = 0;
         task.history = None;
-        let spec = task.spec.clone();
+        let (spec, parameters) = (task.spec.clone(), task.parameters.clone());
         if let Some(needed) = &mut task.needed {
             **needed = Needed {
                 open: spec.dependencies(),
                 inputs: Vec::new(),
             };
         }
-        holds::read_by(&spec).for_each(|digest| self.holds.hold(digest));
+        self.holds.hold_all(holds::read_by(&spec, &parameters));
         if let Some(job) = self.jobs.get(&id.job) {
-            let bytes = spec.parameters.carried_bytes();
+            let bytes = parameters.carried_bytes();
             self.ready.shares.add_unfinished(&job.owner, bytes);
         }
         self.set_phase(id, Phase::Blocked);

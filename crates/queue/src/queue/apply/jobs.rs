@@ -3,7 +3,6 @@
 use super::super::Queue;
 use crate::{
     BlobRef, Digest, Job, JobNumber, OutcomeResult, Task, TaskId, TaskSpec, Timestamp, holds,
-    job::{Needed, Phase},
 };
 use std::sync::Arc;
 
@@ -31,32 +30,19 @@ impl Queue {
             if job.closed || index != job.task_count() {
                 continue;
             }
-            let dependencies = spec.dependencies();
-            let needed = (!dependencies.is_empty()).then(|| {
-                Box::new(Needed {
-                    open: dependencies.clone(),
-                    inputs: Vec::new(),
-                })
-            });
-            for dependency in &dependencies {
-                job.dependents.entry(*dependency).or_default().push(index);
+            let task = Task::new(spec, job.tasks.last());
+            for dependency in task.waits_for() {
+                job.dependents.entry(dependency).or_default().push(index);
             }
             if let Some(key) = &spec.key {
                 job.keys.insert(key.clone(), index);
             }
-            job.tasks.push(Task {
-                spec: spec.clone(),
-                phase: Phase::Blocked,
-                attempts_begun: 0,
-                generation: 0,
-                history: None,
-                needed,
-            });
+            job.tasks.push(task);
             job.counts.waiting += 1;
             self.counts.waiting += 1;
             let bytes = spec.parameters.carried_bytes();
             self.ready.shares.add_unfinished(&job.owner, bytes);
-            holds::read_by(spec).for_each(|digest| self.holds.hold(digest));
+            self.holds.hold_all(holds::read_by(spec, &spec.parameters));
             self.take_what_is_there(TaskId { job: number, index });
         }
         self.file_near_end(number);

@@ -110,7 +110,8 @@ impl Queue {
     fn rerun_of(&self, job: &Job, indices: Vec<u64>) -> Result<Option<Event>, Refusal> {
         for index in &indices {
             let task = task_of(job, *index)?;
-            let gone = holds::read_by(&task.spec).find(|digest| !self.holds.is_held(digest));
+            let gone = holds::read_by(&task.spec, &task.parameters)
+                .find(|digest| !self.holds.is_held(digest));
             if let Some(digest) = gone {
                 let id = TaskId {
                     job: job.number,
