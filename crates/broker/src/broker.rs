@@ -7,6 +7,7 @@ use crate::{
     roster::Roster,
     rpc::{self, auth::Auth},
     store::{PackError, Packs, SledStore, Store as _, StoreError},
+    tokens::Tokens,
 };
 use dewar_blobs::{BlobStore, Digest};
 use std::{
@@ -150,7 +151,7 @@ impl Broker {
         let services = rpc::Services {
             engine: handle,
             blobs: blobs.clone(),
-            auth: Auth::new(folder.token()),
+            auth: Auth::new(Tokens::new(folder.token(), folder.path())),
             patience: config.patience,
             data_dir: folder.path().display().to_string(),
             started_unix_ms,

@@ -1,10 +1,10 @@
 //! The data folder: one broker at a time, and the token that opens it.
 
-use rand::{TryRng as _, rngs::SysRng};
+use crate::tokens;
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -79,7 +79,8 @@ impl DataDir {
         let token = match fs::read_to_string(&token_path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_token(&path, &token_path).map_err(failed("write", &token_path))?
+                tokens::make(&path, &token_path, &tokens::account_name())
+                    .map_err(failed("write", &token_path))?
             }
             Err(error) => return Err(failed("read", &token_path)(error)),
         };
@@ -100,39 +101,6 @@ impl DataDir {
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
-}
-
-/// Writes a new token, whole or not at all.
-fn make_token(folder: &Path, path: &Path) -> io::Result<String> {
-    let user = std::env::var("USER").unwrap_or_default();
-    let user: String = user
-        .chars()
-        .filter(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_'))
-        .collect();
-    let user = if user.is_empty() { "dewar" } else { &user };
-    let mut secret = [0; 24];
-    SysRng
-        .try_fill_bytes(&mut secret)
-        .map_err(io::Error::other)?;
-    let token = format!("{user}.{}", hex(&secret));
-
-    let beside = folder.join("token.new");
-    // A leftover of a start that was cut short, perhaps.
-    let _ = fs::remove_file(&beside);
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    writeln!(file, "{token}")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()?;
-    Ok(token)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ mod engine;
 mod roster;
 mod rpc;
 pub mod store;
+mod tokens;
 
 pub use broker::{Broker, Fault, Running, StartError};
 pub use config::{Config, Patience};
 pub use data_dir::DataDirError;
 pub use engine::{EngineError, EngineFault, EngineHandle};
+pub use tokens::add_owner;

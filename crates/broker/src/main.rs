@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use dewar_broker::{Broker, Config, Patience};
+use dewar_broker::{Broker, Config, Patience, add_owner};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,9 @@ struct Settings {
     /// Listen beyond this machine although nothing is encrypted yet.
     #[arg(long, env = "DEWAR_INSECURE")]
     insecure: bool,
+    /// Make a token for a further owner, print its file, and leave. Owners share workers fairly. The broker may be running.
+    #[arg(long, value_name = "NAME")]
+    add_owner: Option<String>,
     /// After a restart, how long workers that attended before may take to come back before their tasks go to others.
     #[arg(long, value_name = "TIME", env = "DEWAR_COMEBACK", default_value = "60s", value_parser = humantime::parse_duration)]
     comeback: Duration,
@@ -57,6 +60,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(data_dir) => data_dir,
         None => dewar_settings::broker_data_dir().context("give --data-dir")?,
     };
+    if let Some(owner) = settings.add_owner {
+        let path = add_owner(&data_dir, &owner).context("cannot add an owner")?;
+        println!("{}", path.display());
+        return Ok(());
+    }
     // Caught from here on, so that a signal in the first moment is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

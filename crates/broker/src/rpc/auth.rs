@@ -1,6 +1,7 @@
 //! Who calls: the token on every call, whose name is the owner of what is submitted with it.
 
 use super::connections::Standing;
+use crate::tokens::Tokens;
 use std::sync::Arc;
 use tonic::{Request, Status, service::Interceptor};
 
@@ -8,21 +9,16 @@ use tonic::{Request, Status, service::Interceptor};
 #[derive(Debug, Clone)]
 pub(crate) struct Caller(pub(crate) Arc<str>);
 
-/// Lets calls pass that carry the broker's token.
+/// Lets calls pass that carry a token of this broker.
 #[derive(Clone)]
 pub(crate) struct Auth {
-    caller: Caller,
-    /// Hashes are compared, in constant time, so that the time taken says nothing about the token.
-    expected: blake3::Hash,
+    tokens: Arc<Tokens>,
 }
 
 impl Auth {
-    /// For a token `NAME.SECRET`.
-    pub(crate) fn new(token: &str) -> Self {
-        let name = token.rsplit_once('.').map_or(token, |(name, _)| name);
+    pub(crate) fn new(tokens: Tokens) -> Self {
         Self {
-            caller: Caller(name.into()),
-            expected: blake3::hash(token.as_bytes()),
+            tokens: Arc::new(tokens),
         }
     }
 }
@@ -39,13 +35,14 @@ impl Interceptor for Auth {
             )
         })?;
         let token = header.as_bytes().strip_prefix(b"Bearer ");
-        if token.is_some_and(|token| blake3::hash(token) == self.expected) {
-            request.extensions_mut().insert(self.caller.clone());
-            Ok(request)
-        } else {
-            Err(Status::unauthenticated(
+        match token.and_then(|token| self.tokens.owner_of(token)) {
+            Some(owner) => {
+                request.extensions_mut().insert(Caller(owner));
+                Ok(request)
+            }
+            None => Err(Status::unauthenticated(
                 "the token is not this broker's; its file `token` has the right one",
-            ))
+            )),
         }
     }
 }
