@@ -1,18 +1,21 @@
 //! The worker: takes tasks from a broker, computes them on its slots, and delivers what they came to.
 //!
-//! `session` is the one owner of all attempts and decides; around it `connection` talks to the broker, `materials`
+//! `session` hears and decides; its `book` holds every attempt. Around them `connection` talks to the broker, `materials`
 //! fetches inputs, `slots` run kernels on threads of their own, and `delivery` turns products into blobs. None of them
 //! waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
 
 mod attempt;
+mod book;
 mod config;
 mod connection;
 mod delivery;
+mod hello;
 mod materials;
 mod panics;
 mod session;
 mod slots;
+mod worker;
 
 pub use config::{Config, StartError};
 pub use dewar_blobs::CACHE_BYTES_DEFAULT;
-pub use session::{Running, RunningError, Worker};
+pub use worker::{Running, RunningError, Worker};

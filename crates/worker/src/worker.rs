@@ -1,0 +1,154 @@
+//! A worker as its owner sees it: started, drained, stopped, waited for.
+
+use crate::{
+    Config, StartError,
+    book::Book,
+    connection,
+    delivery::Delivery,
+    materials::Materials,
+    session::{Event, Session},
+    slots::Slots,
+};
+use dewar_blobs::{BlobClient, ChunkCache};
+use dewar_proto::transport;
+use dewar_task::Registry;
+use std::time::Duration;
+use tokio::{sync::mpsc, task::JoinHandle, time};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Events that wait for the session. Those who send them wait when it is full.
+const EVENTS_MAX: usize = 1024;
+
+/// How long the last messages may take to leave.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts workers.
+#[derive(Debug)]
+pub struct Worker;
+
+/// A worker at work. Dropping it stops the worker.
+#[derive(Debug)]
+pub struct Running {
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+    /// None once it was waited for.
+    session: Option<JoinHandle<Result<(), RunningError>>>,
+}
+
+/// Why a worker ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunningError {
+    /// The broker does not want it.
+    #[error("the broker at {address} refused this worker: {message}")]
+    Refused {
+        /// The broker.
+        address: String,
+        /// What it said.
+        message: String,
+    },
+    /// The broker was away for longer than allowed.
+    #[error("the broker at {address} was not reached for {} s: {reason}", after.as_secs())]
+    Unreachable {
+        /// The broker.
+        address: String,
+        /// How long that was.
+        after: Duration,
+        /// What the last try met.
+        reason: String,
+    },
+    /// A bug.
+    #[error("the session failed")]
+    Failed(#[source] tokio::task::JoinError),
+}
+
+impl Worker {
+    /// Starts a worker on the current runtime, with threads of its own for its kernels. It looks for its broker for as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// If the settings make no sense, or the cache folder or threads cannot be had.
+    pub fn start(config: Config, registry: Registry) -> Result<Running, StartError> {
+        if config.slot_count == 0 {
+            return Err(StartError::NoSlots);
+        }
+        let channel =
+            transport::channel(&config.broker, config.token.clone()).map_err(|source| {
+                StartError::Address {
+                    address: config.broker.clone(),
+                    source,
+                }
+            })?;
+        let unusable = |source| StartError::Cache {
+            folder: config.cache_dir.clone(),
+            source,
+        };
+        let cache =
+            ChunkCache::open(&config.cache_dir, config.cache_bytes_max).map_err(unusable)?;
+        let waiting_dir = config.cache_dir.join("results");
+        std::fs::create_dir_all(&waiting_dir).map_err(unusable)?;
+
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let slots = Slots::start(config.slot_count, config.nice, &registry, &events)
+            .map_err(StartError::Thread)?;
+        let blobs = BlobClient::new(channel.clone());
+        let leave = CancellationToken::new();
+        let connection = tokio::spawn(connection::keep_connected(
+            channel,
+            events.clone(),
+            leave.clone(),
+        ));
+        let stop = CancellationToken::new();
+        let materials = Materials::new(cache, blobs.clone());
+        let delivery = Delivery::new(blobs, waiting_dir);
+        let book = Book::new(events.clone(), slots, materials, delivery);
+        let session = Session::new(config, registry.kinds().cloned().collect(), inbox, book);
+        let ends = stop.clone();
+        let session = tokio::spawn(async move {
+            let ended = session.run(ends).await;
+            leave.cancel();
+            // The outbox is gone with the session: the connection ends once its last messages are out.
+            let mut connection = connection;
+            if time::timeout(FAREWELL_TIMEOUT, &mut connection)
+                .await
+                .is_err()
+            {
+                connection.abort();
+            }
+            ended
+        });
+        Ok(Running {
+            events,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+            session: Some(session),
+        })
+    }
+}
+
+impl Running {
+    /// Lets the worker finish what runs, and leave.
+    pub async fn drain(&self) {
+        // A session that has ended has nothing to finish.
+        let _ = self.events.send(Event::Drain).await;
+    }
+
+    /// Makes the worker hand back what it runs, and leave at once.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the worker has left. May be dropped and called again, as in `select!`; the
+    /// end is told once.
+    ///
+    /// # Errors
+    /// If it left because the broker refused it or was away for too long.
+    pub async fn wait(&mut self) -> Result<(), RunningError> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let ended = session.await;
+        self.session = None;
+        ended.unwrap_or_else(|error| Err(RunningError::Failed(error)))
+    }
+}
