@@ -7,7 +7,7 @@ use std::fmt;
 use tokio::task::AbortHandle;
 
 /// Which try at which task.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AttemptKey {
     job_id: [u8; 16],
     index: u64,
@@ -28,9 +28,27 @@ pub(crate) enum Attempt {
         stopped: bool,
     },
     /// Its products are on their way to the broker.
-    Delivering(AbortHandle),
+    Delivering {
+        work: AbortHandle,
+        /// A copy is on disk.
+        is_kept: bool,
+    },
     /// Said, perhaps more than once, and not yet acknowledged.
-    Reported(v1::Report),
+    Reported {
+        report: v1::Report,
+        durability: Durability,
+    },
+}
+
+/// Whether a report outlasts this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// It was said just now.
+    Recent,
+    /// Its acknowledgement is overdue.
+    Overdue,
+    /// It is on disk, or on its way there.
+    Kept,
 }
 
 impl AttemptKey {

@@ -1,20 +1,25 @@
 //! The book of attempts: how far each is, and what it came to.
 //!
 //! The session turns what it hears into calls here. What must be said to the broker is put down in order and taken by
-//! the session; the book knows neither the connection nor the time.
+//! the session. Results go to the keeper's disk when they have to wait, and when they would cost much to compute again.
 
 use crate::{
-    attempt::{Attempt, AttemptKey, failure},
-    delivery::{self, Delivery},
+    attempt::{Attempt, AttemptKey, Durability, failure},
+    delivery::{self, Delivery, DeliveryError, Waiting},
     materials::{Materials, Prepared},
+    results::{Keeper, Kept},
     session::Event,
     slots::{Ran, Slots},
 };
 use dewar_proto::v1;
-use dewar_task::Context;
+use dewar_task::{Context, RunOutput};
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc;
 use v1::{report, worker_message::Message as ToBroker};
+
+/// A result that took so long is kept on disk whatever the broker does: one sync of a few milliseconds is nothing beside
+/// it. Shorter ones only go there when the broker is away or silent, so that small tasks do not wait for a disk.
+const EXPENSIVE_MS: u64 = 10_000;
 
 /// Every attempt of this worker, and what works on them.
 pub(crate) struct Book {
@@ -22,6 +27,9 @@ pub(crate) struct Book {
     slots: Slots,
     materials: Materials,
     delivery: Delivery,
+    keeper: Keeper,
+    /// The broker is away.
+    is_away: bool,
     attempts: HashMap<AttemptKey, Attempt>,
     /// Attempts that are [`Attempt::Ready`], in the order they became so; some may be gone since.
     ready: VecDeque<AttemptKey>,
@@ -35,12 +43,15 @@ impl Book {
         slots: Slots,
         materials: Materials,
         delivery: Delivery,
+        keeper: Keeper,
     ) -> Self {
         Self {
             events,
             slots,
             materials,
             delivery,
+            keeper,
+            is_away: true,
             attempts: HashMap::new(),
             ready: VecDeque::new(),
             said: Vec::new(),
@@ -60,7 +71,7 @@ impl Book {
     /// Every report that was not acknowledged.
     pub(crate) fn reports(&self) -> impl Iterator<Item = &v1::Report> {
         self.attempts.values().filter_map(|attempt| match attempt {
-            Attempt::Reported(report) => Some(report),
+            Attempt::Reported { report, .. } => Some(report),
             _ => None,
         })
     }
@@ -155,18 +166,7 @@ impl Book {
                 report::Result::Succeeded(delivery::inline(output))
             }
             Ran::Output(output) => {
-                let (delivery, events) = (self.delivery.clone(), self.events.clone());
-                let delivering = tokio::spawn(async move {
-                    let output = delivery.deliver(output).await;
-                    let event = Event::Delivered {
-                        key,
-                        output,
-                        run_ms,
-                    };
-                    let _ = events.send(event).await;
-                });
-                let delivering = Attempt::Delivering(delivering.abort_handle());
-                self.attempts.insert(key, delivering);
+                self.deliver_new(key, output, run_ms);
                 return;
             }
             Ran::Failed(failure) => {
@@ -181,27 +181,167 @@ impl Book {
         self.report(key, result, run_ms);
     }
 
+    fn deliver_new(&mut self, key: AttemptKey, output: RunOutput, run_ms: u64) {
+        let waiting = if self.is_away || run_ms >= EXPENSIVE_MS {
+            Waiting::ToKeep
+        } else {
+            Waiting::InMemory
+        };
+        self.deliver(key, waiting, async move {
+            let (output, pieces) = delivery::named(output).await;
+            let report = key.report(report::Result::Succeeded(output), run_ms);
+            Kept {
+                key,
+                report,
+                pieces,
+            }
+        });
+    }
+
+    fn deliver(
+        &mut self,
+        key: AttemptKey,
+        waiting: Waiting,
+        result: impl Future<Output = Kept> + Send + 'static,
+    ) {
+        let (delivery, events) = (self.delivery.clone(), self.events.clone());
+        let work = tokio::spawn(async move {
+            let result = result.await;
+            let report = result.report.clone();
+            let delivered = delivery.deliver(result, waiting, &events).await;
+            let event = Event::Delivered {
+                key,
+                report: delivered.map(|()| report),
+            };
+            // The session may have left meanwhile.
+            let _ = events.send(event).await;
+        });
+        let delivering = Attempt::Delivering {
+            work: work.abort_handle(),
+            is_kept: waiting == Waiting::OnDisk,
+        };
+        self.attempts.insert(key, delivering);
+    }
+
+    /// Goes on with what an earlier process left on disk.
+    pub(crate) fn resume(&mut self, left: Vec<Kept>) {
+        for kept in left {
+            tracing::info!(attempt = %kept.key, "delivering a result of an earlier process");
+            if kept.pieces.is_empty() {
+                let reported = Attempt::Reported {
+                    report: kept.report,
+                    durability: Durability::Kept,
+                };
+                self.attempts.insert(kept.key, reported);
+            } else {
+                self.deliver(kept.key, Waiting::OnDisk, async move { kept });
+            }
+        }
+    }
+
+    pub(crate) fn note_kept(&mut self, key: AttemptKey) {
+        if let Some(Attempt::Delivering { is_kept, .. }) = self.attempts.get_mut(&key) {
+            *is_kept = true;
+        }
+    }
+
     pub(crate) fn finish_delivery(
         &mut self,
         key: AttemptKey,
-        output: Result<v1::Output, v1::Failure>,
-        run_ms: u64,
+        report: Result<v1::Report, DeliveryError>,
     ) {
-        let result = match output {
-            Ok(output) => report::Result::Succeeded(output),
-            Err(failure) => report::Result::Failed(failure),
+        let Some(Attempt::Delivering { is_kept, .. }) = self.attempts.get(&key) else {
+            return;
         };
-        self.report(key, result, run_ms);
+        let durability = if *is_kept {
+            Durability::Kept
+        } else {
+            Durability::Recent
+        };
+        match report {
+            Ok(report) => self.say_report(key, report, durability),
+            Err(DeliveryError::Refused(failure)) => {
+                let report = key.report(report::Result::Failed(failure), 0);
+                self.say_report(key, report, durability);
+            }
+            Err(DeliveryError::Damaged) => {
+                tracing::warn!(attempt = %key, "a kept result is damaged; its task is handed back");
+                self.attempts.remove(&key);
+                self.keeper.forget(key);
+                self.hand_back([key]);
+            }
+        }
     }
 
     /// Says what an attempt came to, and keeps it until the broker has it.
     fn report(&mut self, key: AttemptKey, result: report::Result, run_ms: u64) {
-        if !self.attempts.contains_key(&key) {
-            return;
+        if self.attempts.contains_key(&key) {
+            self.say_report(key, key.report(result, run_ms), Durability::Recent);
         }
-        let report = key.report(result, run_ms);
+    }
+
+    fn say_report(&mut self, key: AttemptKey, report: v1::Report, durability: Durability) {
         self.said.push(ToBroker::Report(report.clone()));
-        self.attempts.insert(key, Attempt::Reported(report));
+        let must_keep = self.is_away || report.run_ms >= EXPENSIVE_MS;
+        let mut reported = Attempt::Reported { report, durability };
+        if must_keep {
+            keep(&self.keeper, key, &mut reported);
+        }
+        self.attempts.insert(key, reported);
+    }
+
+    /// The broker went away, or is here again.
+    pub(crate) fn note_broker(&mut self, is_away: bool) {
+        self.is_away = is_away;
+        if is_away {
+            self.keep_all();
+        }
+    }
+
+    /// Keeps on disk what was not acknowledged since the last call.
+    pub(crate) fn keep_overdue(&mut self) {
+        for (key, attempt) in &mut self.attempts {
+            let Attempt::Reported { durability, .. } = attempt else {
+                continue;
+            };
+            match durability {
+                Durability::Recent => *durability = Durability::Overdue,
+                Durability::Overdue => keep(&self.keeper, *key, attempt),
+                Durability::Kept => {}
+            }
+        }
+    }
+
+    fn keep_all(&mut self) {
+        for (key, attempt) in &mut self.attempts {
+            keep(&self.keeper, *key, attempt);
+        }
+    }
+
+    /// Lets every result be on disk when the process ends.
+    pub(crate) fn hurry(&mut self) {
+        self.delivery.hurry();
+        self.keep_all();
+    }
+
+    /// Whether no result would be lost with this process.
+    pub(crate) fn is_all_kept(&self) -> bool {
+        self.attempts.values().all(|attempt| match attempt {
+            Attempt::Delivering { is_kept, .. } => *is_kept,
+            Attempt::Reported { durability, .. } => *durability == Durability::Kept,
+            _ => true,
+        })
+    }
+
+    /// Waits until the disk has what it must, and leaves the folder to whoever comes next.
+    pub(crate) async fn close(&mut self) {
+        self.keep_all();
+        for attempt in self.attempts.values() {
+            if let Attempt::Preparing(work) | Attempt::Delivering { work, .. } = attempt {
+                work.abort();
+            }
+        }
+        self.keeper.close().await;
     }
 
     pub(crate) fn stop_attempt(&mut self, key: AttemptKey) {
@@ -210,22 +350,27 @@ impl Book {
                 context.stop();
                 *stopped = true;
             }
-            Some(Attempt::Preparing(work) | Attempt::Delivering(work)) => {
+            Some(Attempt::Preparing(work) | Attempt::Delivering { work, .. }) => {
                 work.abort();
+                self.keeper.forget(key);
                 self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
             }
             Some(Attempt::Ready(_)) => {
                 self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
             }
-            Some(Attempt::Reported(_)) | None => {}
+            Some(Attempt::Reported { .. }) | None => {}
         }
     }
 
     /// The broker has the report, or wants none.
     pub(crate) fn forget(&mut self, key: AttemptKey) {
-        if matches!(self.attempts.get(&key), Some(Attempt::Reported(_))) {
-            self.attempts.remove(&key);
+        let Some(Attempt::Reported { durability, .. }) = self.attempts.get(&key) else {
+            return;
+        };
+        if *durability == Durability::Kept {
+            self.keeper.forget(key);
         }
+        self.attempts.remove(&key);
     }
 
     /// How far each running attempt is.
@@ -258,9 +403,8 @@ impl Book {
         });
     }
 
-    /// Drops everything, and waits for no kernel any more.
+    /// Waits for no kernel any more.
     pub(crate) fn abandon(&mut self) {
-        self.attempts.clear();
         self.slots.abandon();
     }
 
@@ -272,7 +416,7 @@ impl Book {
                 match attempt {
                     Attempt::Preparing(work) => work.abort(),
                     Attempt::Running { context, .. } => context.stop(),
-                    Attempt::Ready(_) | Attempt::Delivering(_) | Attempt::Reported(_) => {}
+                    Attempt::Ready(_) | Attempt::Delivering { .. } | Attempt::Reported { .. } => {}
                 }
                 key
             })
@@ -287,4 +431,20 @@ impl Book {
                 .push(ToBroker::HandBack(v1::HandBack { attempts }));
         }
     }
+}
+
+/// Orders a copy on disk of a report that has none. A cancelled try is not worth one: nobody waits for it.
+fn keep(keeper: &Keeper, key: AttemptKey, attempt: &mut Attempt) {
+    let Attempt::Reported { report, durability } = attempt else {
+        return;
+    };
+    let is_cancelled = matches!(report.result, Some(report::Result::Cancelled(_)));
+    if *durability != Durability::Kept && !is_cancelled {
+        keeper.keep(Kept {
+            key,
+            report: report.clone(),
+            pieces: Vec::new(),
+        });
+    }
+    *durability = Durability::Kept;
 }

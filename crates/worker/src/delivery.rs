@@ -1,28 +1,47 @@
 //! Delivery: what a kernel gave becomes an output the broker can keep, for however long the broker is away.
+//!
+//! An output is named before it is sent, so that its report can be kept on disk while its pieces wait for the broker.
 
 use crate::{
     attempt::failure,
     config::{BACKOFF_MAX, backoff},
+    results::{Keeper, Kept, Piece},
+    session::Event,
 };
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef};
+use dewar_blobs::{BlobClient, hash_bytes};
 use dewar_proto::{limits, v1};
 use dewar_task::RunOutput;
-use memmap2::Mmap;
-use std::{
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-};
-
-/// Smaller products wait for the broker in memory.
-const SPILL_BYTES_MIN: usize = 1 << 20;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use v1::payload::Place;
 
 /// Makes blobs of products.
 #[derive(Clone)]
 pub(crate) struct Delivery {
     blobs: BlobClient,
-    /// Holds products while the broker is away.
-    waiting_dir: PathBuf,
+    keeper: Keeper,
+    /// The process is about to end: what is not on disk goes there at once.
+    haste: CancellationToken,
+}
+
+/// Where a result is while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// In memory, which is enough unless the broker is away.
+    InMemory,
+    /// In memory, and worth a copy on disk before anything else.
+    ToKeep,
+    OnDisk,
+}
+
+/// Why an output did not get to the broker.
+#[derive(Debug)]
+pub(crate) enum DeliveryError {
+    /// The broker will never take it.
+    Refused(v1::Failure),
+    /// What was kept is no more what was computed.
+    Damaged,
 }
 
 /// Whether an output fits into its report as it is.
@@ -34,92 +53,91 @@ pub(crate) fn fits_report(output: &RunOutput) -> bool {
 pub(crate) fn inline(output: RunOutput) -> v1::Output {
     v1::Output {
         message: Some(v1::Payload {
-            place: Some(v1::payload::Place::Inline(output.message)),
+            place: Some(Place::Inline(output.message)),
         }),
         blobs: Vec::new(),
     }
 }
 
-impl Delivery {
-    pub(crate) fn new(blobs: BlobClient, waiting_dir: PathBuf) -> Self {
-        Self { blobs, waiting_dir }
-    }
-
-    /// Writes what is large to the broker, waiting for it if need be.
-    pub(crate) async fn deliver(&self, output: RunOutput) -> Result<v1::Output, v1::Failure> {
-        use v1::payload::Place;
+/// An output as its report names it, and the pieces it names.
+pub(crate) async fn named(output: RunOutput) -> (v1::Output, Vec<Piece>) {
+    let naming = tokio::task::spawn_blocking(move || {
+        let mut pieces = Vec::new();
+        let mut name = |bytes: Bytes| {
+            let blob = hash_bytes(&bytes).blob();
+            pieces.push(Piece { blob, bytes });
+            v1::BlobRef::from(blob)
+        };
         let place = if output.message.len() <= limits::PAYLOAD_INLINE_BYTES_MAX {
             Place::Inline(output.message)
         } else {
-            Place::Blob(self.write(output.message).await?.into())
+            Place::Blob(name(output.message))
         };
-        let mut blobs = Vec::with_capacity(output.blobs.len());
-        for bytes in output.blobs {
-            blobs.push(self.write(bytes).await?.into());
-        }
-        Ok(v1::Output {
-            message: Some(v1::Payload { place: Some(place) }),
+        let blobs = output.blobs.into_iter().map(name).collect();
+        let message = Some(v1::Payload { place: Some(place) });
+        (v1::Output { message, blobs }, pieces)
+    });
+    naming.await.expect("hashing does not panic")
+}
+
+impl Delivery {
+    pub(crate) fn new(blobs: BlobClient, keeper: Keeper) -> Self {
+        Self {
             blobs,
-        })
+            keeper,
+            haste: CancellationToken::new(),
+        }
     }
 
-    async fn write(&self, mut bytes: Bytes) -> Result<BlobRef, v1::Failure> {
+    /// Makes deliveries keep on disk what is not there yet.
+    pub(crate) fn hurry(&self) {
+        self.haste.cancel();
+    }
+
+    /// Writes the pieces of a result to the broker, waiting for it if need be. The session hears when it is on
+    /// disk, where it goes as soon as it has to wait.
+    pub(crate) async fn deliver(
+        &self,
+        mut result: Kept,
+        mut waiting: Waiting,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), DeliveryError> {
+        let mut index = 0;
         let mut waits = backoff();
-        let mut spilled = false;
-        loop {
-            // The outcome that names the blob will hold it, so it is written for no job.
-            match self.blobs.write_bytes(bytes.clone(), None).await {
-                Ok(blob) => return Ok(blob),
+        while let Some(Piece { blob, bytes }) = result.pieces.get(index).cloned() {
+            if waiting == Waiting::ToKeep {
+                result.pieces = self.keeper.keep_pieces(result.clone()).await;
+                waiting = Waiting::OnDisk;
+                // The session may have left meanwhile.
+                let _ = events.send(Event::Kept { key: result.key }).await;
+                continue;
+            }
+            let written = tokio::select! {
+                // The outcome that names the blob will hold it, so it is written for no job.
+                written = self.blobs.write_bytes(bytes, None) => written,
+                () = self.haste.cancelled(), if waiting == Waiting::InMemory => {
+                    waiting = Waiting::ToKeep;
+                    continue;
+                }
+            };
+            match written {
+                Ok(written) if written == blob => index += 1,
+                Ok(_) => return Err(DeliveryError::Damaged),
                 Err(error) if error.is_transient() => {
-                    tracing::debug!(%error, size_bytes = bytes.len(), "product waits for the broker");
+                    tracing::debug!(%error, size_bytes = blob.size_bytes, "product waits for the broker");
+                    if waiting == Waiting::InMemory {
+                        waiting = Waiting::ToKeep;
+                    } else {
+                        tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
+                    }
                 }
                 Err(error) => {
                     let message = format!("the broker did not take the output: {error}");
-                    return Err(failure(v1::FailureClass::KernelError, &message));
+                    let class = v1::FailureClass::KernelError;
+                    return Err(DeliveryError::Refused(failure(class, &message)));
                 }
             }
-            if !spilled && bytes.len() >= SPILL_BYTES_MIN {
-                bytes = self.spill(bytes).await;
-                spilled = true;
-            }
-            tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
         }
-    }
-
-    /// Moves bytes from memory to disk. Where the disk is full they stay in memory: the wait is worth more.
-    async fn spill(&self, bytes: Bytes) -> Bytes {
-        let (folder, kept) = (self.waiting_dir.clone(), bytes.clone());
-        let moved = tokio::task::spawn_blocking(move || on_disk(&folder, &kept)).await;
-        match moved.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(on_disk) => on_disk,
-            Err(error) => {
-                tracing::warn!(%error, folder = %self.waiting_dir.display(), "product stays in memory");
-                bytes
-            }
-        }
-    }
-}
-
-/// The same bytes, backed by a file without a name, which is gone when they are, or when the process is killed.
-fn on_disk(folder: &Path, bytes: &[u8]) -> io::Result<Bytes> {
-    let mut file = tempfile::tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    // SAFETY: the file has no name and its handle stays here, so nobody can change or shorten it while it is mapped.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spilled_bytes_are_the_same_and_leave_no_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let moved = on_disk(folder.path(), &bytes).unwrap();
-        assert!(moved == bytes);
-        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
-        assert!(on_disk(&folder.path().join("missing"), &bytes).is_err());
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The worker: takes tasks from a broker, computes them on its slots, and delivers what they came to.
 //!
 //! `session` hears and decides; its `book` holds every attempt. Around them `connection` talks to the broker, `materials`
-//! fetches inputs, `slots` run kernels on threads of their own, and `delivery` turns products into blobs. None of them
+//! fetches inputs, `slots` run kernels on threads of their own, `delivery` turns products into blobs, and `results`
+//! keeps on disk what has to wait for the broker. None of them
 //! waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
 
 mod attempt;
@@ -12,7 +13,9 @@ mod delivery;
 mod hello;
 mod materials;
 mod panics;
+mod results;
 mod session;
+mod signals;
 mod slots;
 mod worker;
 

@@ -4,9 +4,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
-use dewar_worker::{Config, Running, RunningError, Worker};
+use dewar_worker::{Config, RunningError, Worker};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Computes tasks for a Dewar broker.
 #[derive(Debug, Parser)]
@@ -76,26 +75,13 @@ fn run(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut worker = Worker::start(config, dewar_kernels::registry())?;
-        serve(&mut worker).await
-    })?;
+        Ok(worker.serve_until_signalled().await?)
+    });
     // A kernel that heeds no stop flag must not keep the process from ending.
     runtime.shutdown_background();
-    Ok(())
-}
-
-async fn serve(worker: &mut Running) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        ended = worker.wait() => return Ok(ended?),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
-    worker.stop();
-    Ok(worker.wait().await?)
+    ended
 }
 
 impl Args {

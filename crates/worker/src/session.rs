@@ -4,8 +4,8 @@
 //! acknowledges it, and said again on every new connection.
 
 use crate::{
-    Config, RunningError, attempt::AttemptKey, book::Book, connection::Outbox, hello::hello,
-    materials::Prepared, slots::Ran,
+    Config, RunningError, attempt::AttemptKey, book::Book, connection::Outbox,
+    delivery::DeliveryError, hello::hello, materials::Prepared, slots::Ran,
 };
 use dewar_proto::{check_protocol, v1};
 use dewar_task::Kind;
@@ -20,6 +20,10 @@ use v1::{broker_message::Message as FromBroker, worker_message::Message as ToBro
 
 /// Heartbeats until the broker says how often it wants them.
 const HEARTBEAT_AT_FIRST: Duration = Duration::from_secs(5);
+
+/// Between two looks for reports that were not acknowledged: one that was seen twice goes to disk. A broker at work
+/// acknowledges within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a worker that was told to stop waits for kernels to heed it and for the broker to hear of it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,10 +48,13 @@ pub(crate) enum Event {
         ran: Ran,
         run_ms: u64,
     },
+    /// A result that is being delivered is on disk now.
+    Kept {
+        key: AttemptKey,
+    },
     Delivered {
         key: AttemptKey,
-        output: Result<v1::Output, v1::Failure>,
-        run_ms: u64,
+        report: Result<v1::Report, DeliveryError>,
     },
     /// The people who run this worker want it to leave when it is done.
     Drain,
@@ -57,12 +64,14 @@ pub(crate) enum Event {
 pub(crate) struct Session {
     config: Config,
     kinds: Vec<Kind>,
-    /// The same on every connection of this process.
+    /// The same on every connection of this process, and of the next that takes over its results.
     worker_id: [u8; 16],
     inbox: mpsc::Receiver<Event>,
     book: Book,
     outbox: Option<Outbox>,
     heartbeat: time::Interval,
+    /// When to look for reports that were not acknowledged.
+    patience: time::Interval,
     /// Takes nothing new, and leaves when what it has is done.
     is_draining: bool,
     /// Leaves by then whatever is unfinished.
@@ -77,17 +86,19 @@ impl Session {
     pub(crate) fn new(
         config: Config,
         kinds: Vec<Kind>,
+        worker_id: [u8; 16],
         inbox: mpsc::Receiver<Event>,
         book: Book,
     ) -> Self {
         Self {
             kinds,
-            worker_id: uuid::Uuid::new_v4().into_bytes(),
+            worker_id,
             config,
             inbox,
             book,
             outbox: None,
-            heartbeat: heartbeat(HEARTBEAT_AT_FIRST),
+            heartbeat: every(HEARTBEAT_AT_FIRST),
+            patience: every(PATIENCE),
             is_draining: false,
             stop_by: None,
             idle_since: Some(Instant::now()),
@@ -97,6 +108,12 @@ impl Session {
 
     /// Serves until there is nothing left to do, or no broker to do it for.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), RunningError> {
+        let ended = self.serve(stop).await;
+        self.book.close().await;
+        ended
+    }
+
+    async fn serve(&mut self, stop: CancellationToken) -> Result<(), RunningError> {
         loop {
             if self.has_left() {
                 return Ok(());
@@ -105,6 +122,7 @@ impl Session {
             tokio::select! {
                 Some(event) = self.inbox.recv() => self.hear(event)?,
                 _ = self.heartbeat.tick() => self.beat(),
+                _ = self.patience.tick() => self.book.keep_overdue(),
                 () = stop.cancelled(), if self.stop_by.is_none() => self.stop(),
                 () = sleep_until(deadline) => self.reach_deadline()?,
             }
@@ -132,11 +150,8 @@ impl Session {
                 ran,
                 run_ms,
             } => self.book.finish(key, slot, ran, run_ms),
-            Event::Delivered {
-                key,
-                output,
-                run_ms,
-            } => self.book.finish_delivery(key, output, run_ms),
+            Event::Kept { key } => self.book.note_kept(key),
+            Event::Delivered { key, report } => self.book.finish_delivery(key, report),
             Event::Drain => self.drain(),
         }
         Ok(())
@@ -189,9 +204,10 @@ impl Session {
             }
         })?;
         if welcome.heartbeat_ms > 0 {
-            self.heartbeat = heartbeat(Duration::from_millis(welcome.heartbeat_ms.into()));
+            self.heartbeat = every(Duration::from_millis(welcome.heartbeat_ms.into()));
         }
         self.unreachable = None;
+        self.book.note_broker(false);
         tracing::info!(
             broker = self.config.broker,
             broker_start = welcome.broker_start,
@@ -205,6 +221,7 @@ impl Session {
 
     fn lose(&mut self, reason: String) {
         self.outbox = None;
+        self.book.note_broker(true);
         match &mut self.unreachable {
             // Said once for each absence, and not for every try.
             Some((_, known)) => {
@@ -238,6 +255,7 @@ impl Session {
         self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
         self.say(ToBroker::Draining(v1::Draining {}));
         self.book.give_up_unfinished();
+        self.book.hurry();
     }
 
     /// Says what the book has put down.
@@ -258,7 +276,10 @@ impl Session {
         let is_done = self.book.is_empty() && self.book.all_idle();
         match self.stop_by {
             // Nobody is there to hear of what is left.
-            Some(_) if self.unreachable.is_some() => self.book.all_idle(),
+            Some(by) if by <= Instant::now() => true,
+            Some(_) if self.unreachable.is_some() => {
+                self.book.all_idle() && self.book.is_all_kept()
+            }
             Some(_) => is_done,
             None => self.is_draining && is_done,
         }
@@ -307,9 +328,9 @@ impl Session {
     }
 }
 
-fn heartbeat(every: Duration) -> time::Interval {
-    let mut interval = time::interval(every);
-    // Beats that were missed tell nobody anything.
+fn every(period: Duration) -> time::Interval {
+    let mut interval = time::interval(period);
+    // Ticks that were missed tell nobody anything.
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     interval
 }

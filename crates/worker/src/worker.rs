@@ -6,6 +6,7 @@ use crate::{
     connection,
     delivery::Delivery,
     materials::Materials,
+    results::{Identity, Keeper},
     session::{Event, Session},
     slots::Slots,
 };
@@ -57,6 +58,12 @@ pub enum RunningError {
         /// What the last try met.
         reason: String,
     },
+    /// It was told to end a second time, and left things as they were.
+    #[error("interrupted")]
+    Interrupted,
+    /// The system does not tell of signals.
+    #[error("signals cannot be heard")]
+    Signals(#[source] std::io::Error),
     /// A bug.
     #[error("the session failed")]
     Failed(#[source] tokio::task::JoinError),
@@ -85,8 +92,10 @@ impl Worker {
         };
         let cache =
             ChunkCache::open(&config.cache_dir, config.cache_bytes_max).map_err(unusable)?;
-        let waiting_dir = config.cache_dir.join("results");
-        std::fs::create_dir_all(&waiting_dir).map_err(unusable)?;
+        let results_dir = config.cache_dir.join("results");
+        let identity = Identity::take(&results_dir, None).map_err(unusable)?;
+        let worker_id = identity.worker_id.into_bytes();
+        let (keeper, left) = Keeper::start(identity).map_err(unusable)?;
 
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let slots = Slots::start(config.slot_count, config.nice, &registry, &events)
@@ -100,9 +109,11 @@ impl Worker {
         ));
         let stop = CancellationToken::new();
         let materials = Materials::new(cache, blobs.clone());
-        let delivery = Delivery::new(blobs, waiting_dir);
-        let book = Book::new(events.clone(), slots, materials, delivery);
-        let session = Session::new(config, registry.kinds().cloned().collect(), inbox, book);
+        let delivery = Delivery::new(blobs, keeper.clone());
+        let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
+        book.resume(left);
+        let kinds = registry.kinds().cloned().collect();
+        let session = Session::new(config, kinds, worker_id, inbox, book);
         let ends = stop.clone();
         let session = tokio::spawn(async move {
             let ended = session.run(ends).await;

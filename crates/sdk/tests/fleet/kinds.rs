@@ -112,6 +112,40 @@ impl Kernel for Await {
     }
 }
 
+/// As [`Await`], with files of its own (`begun-large`, `go-large`), and a product of 3 MB.
+pub struct AwaitLarge;
+
+impl TaskKind for AwaitLarge {
+    const NAME: &'static str = "test.await-large";
+    const VERSION: u32 = 1;
+    /// The folder.
+    type Parameters = Trouble;
+    type Output = Trouble;
+}
+
+impl Kernel for AwaitLarge {
+    fn run(&self, parameters: Trouble, context: &Context) -> Result<Product<Trouble>, RunError> {
+        let folder = Path::new(&parameters.message);
+        fs::write(folder.join("begun-large"), "")
+            .map_err(|error| RunError::Kernel(error.to_string()))?;
+        while !folder.join("go-large").exists() {
+            context.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Product {
+            message: parameters,
+            blobs: vec![pattern(LARGE_BYTES)],
+        })
+    }
+}
+
+/// What [`AwaitLarge`] gives.
+pub const LARGE_BYTES: usize = 3_000_000;
+
 pub fn registry() -> Registry {
-    Registry::default().with(Echo).with(Panic).with(Await)
+    Registry::default()
+        .with(Echo)
+        .with(Panic)
+        .with(Await)
+        .with(AwaitLarge)
 }

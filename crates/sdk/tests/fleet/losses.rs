@@ -1,14 +1,14 @@
 //! What tasks come to when brokers and workers are lost on the way.
 
 use crate::{
-    kinds::{self, Await, Echo, EchoParameters, Trouble},
+    kinds::{self, Await, AwaitLarge, Echo, EchoParameters, LARGE_BYTES, Trouble},
     lab::{Lab, start_broker, until, within, worker_config},
 };
-use dewar_sdk::{Client, ConnectError, ConnectOptions, Link};
+use dewar_sdk::{Client, ConnectError, ConnectOptions, Link, NewTask};
 use dewar_worker::Worker;
 use std::{
     env,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -57,7 +57,7 @@ async fn a_killed_worker_costs_its_running_tasks_and_no_more() {
     let parameters = Trouble { message };
     job.submit::<Await>(&parameters, vec![]).await.unwrap();
 
-    let mut first = spawn_worker(&lab);
+    let mut first = spawn_worker(&lab, 1);
     until("the kernel runs", || lab.path("begun").exists()).await;
     first.kill().unwrap();
     first.wait().unwrap();
@@ -72,6 +72,123 @@ async fn a_killed_worker_costs_its_running_tasks_and_no_more() {
         .await
         .unwrap();
     assert_eq!(page.tasks[0].attempts_begun, 2);
+}
+
+/// The work is done while the broker is away; then the worker dies too, by a kill or in good order.
+async fn results_outlive_both(kill: impl AsyncFnOnce(Child)) {
+    let mut lab = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    let folder = Trouble { message };
+    job.submit::<Await>(&folder, vec![]).await.unwrap();
+    job.submit::<AwaitLarge>(&folder, vec![]).await.unwrap();
+    let mut outcomes = job.outcomes();
+    let first = spawn_worker(&lab, 2);
+    let have_begun = || ["begun", "begun-large"].map(|name| lab.path(name).exists());
+    until("both run", || have_begun() == [true; 2]).await;
+
+    let address = lab.broker.address();
+    lab.broker.stop();
+    lab.broker.wait().await.unwrap();
+    for (go, reports_count) in [("go", 1), ("go-large", 2)] {
+        std::fs::write(lab.path(go), "").unwrap();
+        until("the result is on disk", || {
+            let names = names_in_results(&lab);
+            names
+                .iter()
+                .filter(|name| name.ends_with(".reports"))
+                .count()
+                == reports_count
+        })
+        .await;
+    }
+    kill(first).await;
+    for name in ["begun", "begun-large"] {
+        std::fs::remove_file(lab.path(name)).unwrap();
+    }
+
+    lab.broker = start_broker(lab.folder.path(), address).await;
+    let mut second = spawn_worker(&lab, 2);
+    for _ in 0..2 {
+        let outcome = within("an outcome", outcomes.next()).await.unwrap();
+        let outcome = outcome.unwrap();
+        match outcome.index.0 {
+            0 => drop(outcome.output::<Await>().unwrap()),
+            _ => {
+                let output = outcome.output::<AwaitLarge>().unwrap();
+                let blob = job.read_blob(&output.blobs[0]).await.unwrap();
+                assert!(blob == kinds::pattern(LARGE_BYTES));
+            }
+        }
+    }
+    let have_begun = ["begun", "begun-large"].map(|name| lab.path(name).exists());
+    assert_eq!(have_begun, [false; 2], "the work was done once");
+    until("nothing is kept", || names_in_results(&lab) == ["lock"]).await;
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_outlive_an_absent_broker_and_a_killed_worker() {
+    results_outlive_both(async |mut worker| {
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_outlive_an_absent_broker_and_a_stopped_worker() {
+    results_outlive_both(async |mut worker| {
+        terminate(&worker);
+        assert!(ended(&mut worker).await.success());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_process_hands_back_and_ends_well() {
+    let lab = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    // Its only try: a charge would end it.
+    let task = NewTask::new::<Await>(&Trouble { message }, vec![]).attempts_max(1);
+    job.submit_all(vec![task]).await.unwrap();
+    let mut first = spawn_worker(&lab, 1);
+    until("the kernel runs", || lab.path("begun").exists()).await;
+    terminate(&first);
+    assert!(ended(&mut first).await.success());
+    assert!(lab.path("stopped").exists());
+    let results = std::fs::read_dir(lab.path("killed-cache/results")).unwrap();
+    assert_eq!(results.count(), 0, "an identity without results ends");
+
+    std::fs::write(lab.path("go"), "").unwrap();
+    let _second = lab.worker(1);
+    let outcome = within("the outcome", job.outcomes().next()).await.unwrap();
+    outcome.unwrap().output::<Await>().unwrap();
+}
+
+/// Names of all files of the only worker's results.
+fn names_in_results(lab: &Lab) -> Vec<String> {
+    let folders = std::fs::read_dir(lab.path("killed-cache/results")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+fn terminate(worker: &Child) {
+    let pid = rustix::process::Pid::from_child(worker);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+}
+
+async fn ended(worker: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("the worker ends", || {
+        status = worker.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    status.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,13 +227,14 @@ async fn a_broker_that_never_answers_is_not_waited_for() {
     assert!(reason.contains("refused"), "{reason}");
 }
 
-fn spawn_worker(lab: &Lab) -> Child {
+fn spawn_worker(lab: &Lab, slot_count: u16) -> Child {
     let broker = lab.broker.address().to_string();
     Command::new(env::current_exe().unwrap())
         .args(["losses::worker_process", "--exact", "--nocapture"])
         .env(WORKER_BROKER, broker)
         .env("DEWAR_TEST_WORKER_TOKEN", lab.broker.token())
         .env("DEWAR_TEST_WORKER_CACHE", lab.path("killed-cache"))
+        .env("DEWAR_TEST_WORKER_SLOTS", slot_count.to_string())
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -130,10 +248,12 @@ fn worker_process() {
     };
     let token = env::var("DEWAR_TEST_WORKER_TOKEN").unwrap();
     let cache = env::var("DEWAR_TEST_WORKER_CACHE").unwrap();
+    let slot_count = env::var("DEWAR_TEST_WORKER_SLOTS").unwrap();
+    let slot_count = slot_count.parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let config = worker_config(&broker, &token, cache.into(), 1);
+        let config = worker_config(&broker, &token, cache.into(), slot_count);
         let mut worker = Worker::start(config, kinds::registry()).unwrap();
-        worker.wait().await.unwrap();
+        worker.serve_until_signalled().await.unwrap();
     });
 }

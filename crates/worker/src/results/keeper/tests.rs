@@ -1,0 +1,113 @@
+use super::*;
+use dewar_blobs::hash_bytes;
+
+fn kept(index: u64, pieces: &[&'static [u8]]) -> Kept {
+    let pieces: Vec<_> = pieces
+        .iter()
+        .map(|bytes| Piece {
+            blob: hash_bytes(bytes).blob(),
+            bytes: Bytes::from_static(bytes),
+        })
+        .collect();
+    let report = v1::Report {
+        task: Some(v1::TaskRef {
+            job_id: vec![7; 16],
+            index,
+        }),
+        attempt: Some(v1::AttemptId {
+            broker_start: 1,
+            n: index,
+        }),
+        result: Some(v1::report::Result::Succeeded(v1::Output {
+            message: None,
+            blobs: pieces.iter().map(|piece| piece.blob.into()).collect(),
+        })),
+        run_ms: 5,
+    };
+    let key = AttemptKey::from_wire(report.task.as_ref(), report.attempt.as_ref()).unwrap();
+    Kept {
+        key,
+        report,
+        pieces,
+    }
+}
+
+fn start(results: &Path) -> (Keeper, Vec<Kept>) {
+    Keeper::start(Identity::take(results, None).unwrap()).unwrap()
+}
+
+fn indices(left: &[Kept]) -> Vec<u64> {
+    let mut indices: Vec<_> = left.iter().map(|kept| kept.key.task().index).collect();
+    indices.sort_unstable();
+    indices
+}
+
+fn files(results: &Path) -> Vec<PathBuf> {
+    let folder = fs::read_dir(results).unwrap().next().unwrap().unwrap();
+    let entries = fs::read_dir(folder.path()).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_forgotten_comes_back() {
+    let results = tempfile::tempdir().unwrap();
+    let (keeper, left) = start(results.path());
+    assert!(left.is_empty());
+    keeper.keep_pieces(kept(1, &[])).await;
+    let pieces = keeper.keep_pieces(kept(2, &[b"large", b""])).await;
+    assert_eq!(pieces[0].bytes, "large");
+    keeper.keep(kept(3, &[b"larger"]));
+    keeper.forget(kept(1, &[]).key);
+    keeper.close().await;
+
+    let (keeper, left) = start(results.path());
+    assert_eq!(indices(&left), [2, 3]);
+    let second = left.iter().find(|kept| kept.key.task().index == 2).unwrap();
+    assert_eq!(second.pieces[0].bytes, "large");
+    assert_eq!(second.report, kept(2, &[b"large", b""]).report);
+    for one in left {
+        keeper.forget(one.key);
+    }
+    keeper.close().await;
+    assert_eq!(fs::read_dir(results.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn damaged_results_are_dropped_and_strays_cleared_away() {
+    let results = tempfile::tempdir().unwrap();
+    let (keeper, _) = start(results.path());
+    keeper.keep_pieces(kept(1, &[])).await;
+    keeper.keep_pieces(kept(2, &[b"piece"])).await;
+    keeper.keep_pieces(kept(3, &[b"piece"])).await;
+    keeper.close().await;
+    for path in files(results.path()) {
+        match path.file_name().unwrap().to_str().unwrap() {
+            "0.reports" | "1.reports" => fs::write(path, "torn").unwrap(),
+            _ => {}
+        }
+    }
+    let (keeper, left) = start(results.path());
+    assert_eq!(indices(&left), [3]);
+    assert_eq!(left[0].pieces[0].bytes, "piece");
+    keeper.close().await;
+    let mut names = files(results.path());
+    names.sort();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[1].ends_with("2.reports") && names[2].ends_with("lock"));
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_is_tried_again() {
+    let results = tempfile::tempdir().unwrap();
+    let identity = Identity::take(results.path(), None).unwrap();
+    let folder = identity.folder.clone();
+    let aside = results.path().join("aside");
+    let (keeper, _) = Keeper::start(identity).unwrap();
+    fs::rename(&folder, &aside).unwrap();
+    let pieces = keeper.keep_pieces(kept(1, &[b"piece"])).await;
+    assert_eq!(pieces[0].bytes, "piece", "it is still there");
+    fs::rename(&aside, &folder).unwrap();
+    keeper.close().await;
+    let (_keeper, left) = start(results.path());
+    assert_eq!(indices(&left), [1]);
+}
