@@ -11,19 +11,50 @@ use std::sync::{
 /// The worker keeps a clone: it raises the stop flag and reads the progress from there.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    inputs: Arc<Vec<InputBytes>>,
-    stopped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inputs: Vec<InputBytes>,
+    slot_count: usize,
+    stopped: AtomicBool,
     /// Progress as the bits of an `f32`.
-    progress: Arc<AtomicU32>,
+    progress: AtomicU32,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            inputs: Vec::new(),
+            slot_count: 1,
+            stopped: AtomicBool::new(false),
+            progress: AtomicU32::new(0),
+        }
+    }
 }
 
 impl Context {
     /// A context over the task's inputs, in the order the customer named them.
     pub fn new(inputs: Vec<InputBytes>) -> Self {
+        Self::with_slots(inputs, 1)
+    }
+
+    /// A context of a task that has several slots.
+    pub fn with_slots(inputs: Vec<InputBytes>, slot_count: usize) -> Self {
+        let shared = Shared {
+            inputs,
+            slot_count,
+            ..Shared::default()
+        };
         Self {
-            inputs: Arc::new(inputs),
-            ..Self::default()
+            shared: Arc::new(shared),
         }
+    }
+
+    /// How many slots the task has: it may keep so many threads busy, the one that it is called on among them.
+    pub fn slot_count(&self) -> usize {
+        self.shared.slot_count
     }
 
     /// The input at `index`.
@@ -31,17 +62,17 @@ impl Context {
     /// # Errors
     /// [`RunError::BadInput`] if the task has fewer.
     pub fn input(&self, index: usize) -> Result<&InputBytes, RunError> {
-        self.inputs.get(index).ok_or_else(|| {
+        self.shared.inputs.get(index).ok_or_else(|| {
             RunError::BadInput(format!(
                 "input {index} is missing; the task has {}",
-                self.inputs.len()
+                self.shared.inputs.len()
             ))
         })
     }
 
     /// How many inputs there are.
     pub fn input_count(&self) -> usize {
-        self.inputs.len()
+        self.shared.inputs.len()
     }
 
     /// Whether to go on. Kernels ask at least every 100 ms and pass the error on.
@@ -49,7 +80,7 @@ impl Context {
     /// # Errors
     /// [`RunError::Cancelled`] once the try was stopped.
     pub fn check(&self) -> Result<(), RunError> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.shared.stopped.load(Ordering::Relaxed) {
             Err(RunError::Cancelled)
         } else {
             Ok(())
@@ -58,18 +89,19 @@ impl Context {
 
     /// Tells how far the kernel is, from 0 to 1.
     pub fn set_progress(&self, fraction: f32) {
-        self.progress
+        self.shared
+            .progress
             .store(fraction.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
     }
 
     /// What the kernel last told.
     pub fn progress(&self) -> f32 {
-        f32::from_bits(self.progress.load(Ordering::Relaxed))
+        f32::from_bits(self.shared.progress.load(Ordering::Relaxed))
     }
 
     /// Asks the kernel to stop at its next check.
     pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.shared.stopped.store(true, Ordering::Relaxed);
     }
 }
 

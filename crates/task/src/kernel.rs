@@ -7,9 +7,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The code behind a kind. Runs on a worker's slot, one call at a time for each slot.
 ///
-/// A kernel is a function of its parameters and inputs alone: the same again gives the same bytes, on any machine
-/// of the same instruction class. It asks [`Context::check`] at least every 100 ms.
+/// It asks [`Context::check`] at least every 100 ms.
 pub trait Kernel: TaskKind + Send + Sync + 'static {
+    /// Raised with every change of the code that changes what it gives for the same parameters and inputs: outcomes of
+    /// another revision answer no new task.
+    const REVISION: u32 = 1;
+
+    /// A function of its parameters and inputs alone: the same again gives the same bytes, on any machine of the same
+    /// instruction class, however many slots it has. Only then may an earlier outcome answer an equal task. A kernel
+    /// that reads a clock, a random number, a file or the network says false.
+    const DETERMINISTIC: bool = true;
+
     /// Computes one task.
     ///
     /// # Errors
@@ -63,6 +71,17 @@ pub struct RunOutput {
     pub blobs: Vec<Bytes>,
 }
 
+/// What a registry tells of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// What it computes.
+    pub kind: Kind,
+    /// [`Kernel::REVISION`].
+    pub revision: u32,
+    /// [`Kernel::DETERMINISTIC`].
+    pub is_deterministic: bool,
+}
+
 /// The kernels a worker offers, by kind.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -80,6 +99,15 @@ impl Registry {
     /// The kinds on offer, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
         self.kernels.keys()
+    }
+
+    /// What there is to know of each kind on offer, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = KernelInfo> {
+        self.kernels.iter().map(|(kind, kernel)| KernelInfo {
+            kind: kind.clone(),
+            revision: kernel.revision(),
+            is_deterministic: kernel.is_deterministic(),
+        })
     }
 
     /// Runs the kernel of `kind` on encoded parameters.
@@ -102,10 +130,20 @@ impl Registry {
 }
 
 trait RunEncoded: Send + Sync {
+    fn revision(&self) -> u32;
+    fn is_deterministic(&self) -> bool;
     fn run_encoded(&self, parameters: &[u8], context: &Context) -> Result<RunOutput, RunError>;
 }
 
 impl<K: Kernel> RunEncoded for K {
+    fn revision(&self) -> u32 {
+        K::REVISION
+    }
+
+    fn is_deterministic(&self) -> bool {
+        K::DETERMINISTIC
+    }
+
     fn run_encoded(&self, parameters: &[u8], context: &Context) -> Result<RunOutput, RunError> {
         let parameters = K::Parameters::decode(parameters).map_err(|error| {
             RunError::BadInput(format!(

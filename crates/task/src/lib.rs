@@ -10,5 +10,5 @@ mod kind;
 
 pub use context::Context;
 pub use input::{InputBytes, MissingInput};
-pub use kernel::{Kernel, Product, Registry, RunError, RunOutput};
+pub use kernel::{Kernel, KernelInfo, Product, Registry, RunError, RunOutput};
 pub use kind::{Kind, TaskKind};
