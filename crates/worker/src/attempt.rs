@@ -1,6 +1,6 @@
 //! One try at a task, and how far it is on this worker.
 
-use crate::materials::Prepared;
+use crate::materials::{Need, Prepared};
 use dewar_proto::v1;
 use dewar_task::Context;
 use std::fmt;
@@ -24,6 +24,7 @@ pub(crate) enum Attempt {
     /// A slot has it.
     Running {
         context: Context,
+        need: Need,
         /// The broker wants it no more: its end is `cancelled`, whatever the kernel makes of the flag.
         stopped: bool,
     },

@@ -6,20 +6,26 @@
 use crate::{
     attempt::{Attempt, AttemptKey, Durability, failure},
     delivery::{self, Delivery, DeliveryError, Waiting},
-    materials::{Materials, Prepared},
+    materials::{self, Materials, Prepared},
     results::{Keeper, Kept},
     session::Event,
-    slots::{Ran, Slots},
+    slots::{Finished, Ran, Slots, Work},
 };
 use dewar_proto::v1;
-use dewar_task::{Context, RunOutput};
-use std::collections::{HashMap, VecDeque};
-use tokio::sync::mpsc;
+use dewar_task::RunOutput;
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::Instant};
 use v1::{report, worker_message::Message as ToBroker};
 
 /// A result that took so long is kept on disk whatever the broker does: one sync of a few milliseconds is nothing beside
 /// it. Shorter ones only go there when the broker is away or silent, so that small tasks do not wait for a disk.
 const EXPENSIVE_MS: u64 = 10_000;
+
+/// A kernel that was told to stop and goes on for so long is not waited for.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Every attempt of this worker, and what works on them.
 pub(crate) struct Book {
@@ -30,9 +36,15 @@ pub(crate) struct Book {
     keeper: Keeper,
     /// The broker is away.
     is_away: bool,
+    /// Nothing new begins: other people need the machine.
+    is_paused: bool,
     attempts: HashMap<AttemptKey, Attempt>,
     /// Attempts that are [`Attempt::Ready`], in the order they became so; some may be gone since.
     ready: VecDeque<AttemptKey>,
+    /// When attempts that run were told to stop, in order. Most have stopped since.
+    stopping: VecDeque<(Instant, AttemptKey)>,
+    /// Attempts whose kernels did not stop, and may yet return.
+    stuck: HashSet<AttemptKey>,
     /// What the broker must hear, in order.
     said: Vec<ToBroker>,
 }
@@ -52,8 +64,11 @@ impl Book {
             delivery,
             keeper,
             is_away: true,
+            is_paused: false,
             attempts: HashMap::new(),
             ready: VecDeque::new(),
+            stopping: VecDeque::new(),
+            stuck: HashSet::new(),
             said: Vec::new(),
         }
     }
@@ -84,9 +99,14 @@ impl Book {
         self.attempts.is_empty()
     }
 
-    /// Whether every kernel has returned.
+    /// Whether every kernel has returned, but for those that are not waited for.
     pub(crate) fn all_idle(&self) -> bool {
         self.slots.all_idle()
+    }
+
+    /// Slots at work.
+    pub(crate) fn busy_count(&self) -> usize {
+        self.slots.busy_count()
     }
 
     /// Takes an assignment up, or hands it back at once.
@@ -107,8 +127,13 @@ impl Book {
             return;
         }
         tracing::debug!(task = assignment.display_name, attempt = %key, "assigned");
-        let (materials, events) = (self.materials.clone(), self.events.clone());
         let spec = assignment.spec.unwrap_or_default();
+        if materials::is_complete(&spec) {
+            // No task of its own for the many that are small.
+            self.make_ready(key, materials::unpack(spec));
+            return;
+        }
+        let (materials, events) = (self.materials.clone(), self.events.clone());
         let preparing = tokio::spawn(async move {
             let prepared = materials.prepare(spec).await;
             // The session may have left meanwhile.
@@ -120,42 +145,64 @@ impl Book {
 
     pub(crate) fn take_up(&mut self, key: AttemptKey, prepared: Result<Prepared, v1::Failure>) {
         // It may have been stopped while it was fetched.
-        if !matches!(self.attempts.get(&key), Some(Attempt::Preparing(_))) {
-            return;
+        if matches!(self.attempts.get(&key), Some(Attempt::Preparing(_))) {
+            self.make_ready(key, prepared);
         }
+    }
+
+    fn make_ready(&mut self, key: AttemptKey, prepared: Result<Prepared, v1::Failure>) {
         match prepared {
             Ok(prepared) => {
                 self.attempts.insert(key, Attempt::Ready(prepared));
                 self.ready.push_back(key);
             }
-            Err(failure) => self.report(key, report::Result::Failed(failure), 0),
-        }
-    }
-
-    pub(crate) fn fill_slots(&mut self) {
-        while self.slots.has_idle()
-            && let Some(key) = self.ready.pop_front()
-        {
-            match self.attempts.remove(&key) {
-                Some(Attempt::Ready(prepared)) => {
-                    let context: Context = prepared.context.clone();
-                    let running = Attempt::Running {
-                        context,
-                        stopped: false,
-                    };
-                    self.attempts.insert(key, running);
-                    self.slots.run(key, prepared);
-                }
-                Some(other) => {
-                    self.attempts.insert(key, other);
-                }
-                None => {}
+            Err(failure) => {
+                let report = key.report(report::Result::Failed(failure), 0);
+                self.say_report(key, report, Durability::Recent);
             }
         }
     }
 
-    pub(crate) fn finish(&mut self, key: AttemptKey, slot: usize, ran: Ran, run_ms: u64) {
-        self.slots.end(slot);
+    /// Gives the slots what they have room for, in order: a task of several slots is not overtaken while it waits.
+    pub(crate) fn fill_slots(&mut self) {
+        if self.is_paused {
+            return;
+        }
+        while let Some(key) = self.ready.front().copied() {
+            // It may have been stopped or handed back while it waited.
+            let Some(Attempt::Ready(prepared)) = self.attempts.get(&key) else {
+                self.ready.pop_front();
+                continue;
+            };
+            if !self.slots.has_room(prepared.need) {
+                return;
+            }
+            self.ready.pop_front();
+            let running = Attempt::Running {
+                context: prepared.context.clone(),
+                need: prepared.need,
+                stopped: false,
+            };
+            if let Some(Attempt::Ready(prepared)) = self.attempts.insert(key, running) {
+                self.slots.run(Work { key, prepared });
+            }
+        }
+    }
+
+    pub(crate) fn finish(&mut self, finished: Finished) {
+        let Finished {
+            key,
+            need,
+            ran,
+            run_time,
+        } = finished;
+        if self.stuck.remove(&key) {
+            // Another thread has its slot by now.
+            self.slots.dismiss_one();
+            return;
+        }
+        self.slots.end(need, run_time);
+        let run_ms = u64::try_from(run_time.as_millis()).unwrap_or(u64::MAX);
         // What was handed back is nobody's.
         let Some(Attempt::Running { stopped, .. }) = self.attempts.get(&key) else {
             return;
@@ -345,10 +392,19 @@ impl Book {
     }
 
     pub(crate) fn stop_attempt(&mut self, key: AttemptKey) {
+        if matches!(self.attempts.get(&key), Some(Attempt::Running { .. })) {
+            // It may wait behind another, where no flag is heeded.
+            self.recall();
+        }
         match self.attempts.get_mut(&key) {
-            Some(Attempt::Running { context, stopped }) => {
+            Some(Attempt::Running {
+                context, stopped, ..
+            }) => {
                 context.stop();
-                *stopped = true;
+                if !*stopped {
+                    *stopped = true;
+                    self.stopping.push_back((Instant::now(), key));
+                }
             }
             Some(Attempt::Preparing(work) | Attempt::Delivering { work, .. }) => {
                 work.abort();
@@ -359,6 +415,44 @@ impl Book {
                 self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
             }
             Some(Attempt::Reported { .. }) | None => {}
+        }
+    }
+
+    /// When the next kernel counts as stuck, if it has not stopped by then.
+    pub(crate) fn stuck_at(&self) -> Option<Instant> {
+        self.stopping.front().map(|(since, _)| *since + STUCK_AFTER)
+    }
+
+    /// Waits no more for kernels that were told to stop long ago: other threads take their slots. Says which.
+    pub(crate) fn give_up_stuck(&mut self) -> Vec<AttemptKey> {
+        let now = Instant::now();
+        let mut given_up = Vec::new();
+        while let Some((since, key)) = self.stopping.front().copied()
+            && since + STUCK_AFTER <= now
+        {
+            self.stopping.pop_front();
+            let Some(Attempt::Running { need, .. }) = self.attempts.get(&key) else {
+                continue;
+            };
+            self.slots.give_up(*need);
+            if let Err(error) = self.slots.replace() {
+                tracing::error!(%error, "a slot is lost: its kernel does not stop, and no other thread can be had");
+            }
+            self.stuck.insert(key);
+            self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
+            given_up.push(key);
+        }
+        given_up
+    }
+
+    /// Takes back what was given to the slots and not begun.
+    fn recall(&mut self) {
+        for Work { key, prepared } in self.slots.recall().into_iter().rev() {
+            // What was handed back meanwhile is nobody's.
+            if let Some(attempt) = self.attempts.get_mut(&key) {
+                *attempt = Attempt::Ready(prepared);
+                self.ready.push_front(key);
+            }
         }
     }
 
@@ -388,24 +482,26 @@ impl Book {
         progress.collect()
     }
 
+    /// Begins nothing new, or does so again.
+    pub(crate) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
     /// Hands back what has not begun.
     pub(crate) fn give_up_waiting(&mut self) {
+        self.recall();
         self.give_up(|attempt| matches!(attempt, Attempt::Preparing(_) | Attempt::Ready(_)));
     }
 
     /// Hands back all that has not come to its end.
     pub(crate) fn give_up_unfinished(&mut self) {
+        self.recall();
         self.give_up(|attempt| {
             matches!(
                 attempt,
                 Attempt::Preparing(_) | Attempt::Ready(_) | Attempt::Running { .. }
             )
         });
-    }
-
-    /// Waits for no kernel any more.
-    pub(crate) fn abandon(&mut self) {
-        self.slots.abandon();
     }
 
     /// Hands back attempts of a kind.

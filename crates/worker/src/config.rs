@@ -1,5 +1,6 @@
 //! What a worker is told at its start.
 
+use crate::LoadLimit;
 use backon::ExponentialBuilder;
 use dewar_proto::Token;
 use std::{path::PathBuf, time::Duration};
@@ -23,10 +24,25 @@ pub struct Config {
     pub cache_bytes_max: u64,
     /// How far kernels stand back for other programs: 0 not at all, 19 the most.
     pub nice: i32,
+    /// Take nothing new while other programs keep the machine busier than this.
+    pub load_limit: Option<LoadLimit>,
+    /// Memory that tasks may use together; 0 if it is not counted.
+    pub memory_bytes: u64,
+    /// What to do about a kernel that does not stop when told.
+    pub stuck: StuckKernel,
     /// Leave after this long without a task.
     pub exit_when_idle: Option<Duration>,
     /// Leave after this long without the broker.
     pub exit_when_unreachable: Option<Duration>,
+}
+
+/// What to do about a kernel that goes on for 5 s after it was told to stop. No thread can be ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StuckKernel {
+    /// Hand back everything else and end with [`crate::RunningError::Stuck`], for the process to be started anew.
+    End,
+    /// Let another thread take its slot, where the process is not the worker's own. The stuck one computes on.
+    Replace,
 }
 
 /// Why a worker did not start.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use v1::fleet_client::FleetClient;
 
-/// Messages that wait for the network. A broker that reads none of so many is stuck, and is better called anew.
+/// Messages that wait for the network; more wait in the session.
 const OUTBOX_MESSAGES_MAX: usize = 1024;
 
 /// How long the broker may take to accept the stream.
@@ -23,20 +23,9 @@ const ATTEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the session says on one connection.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    sender: mpsc::Sender<v1::WorkerMessage>,
-    stuck: CancellationToken,
-}
-
-impl Outbox {
-    /// Puts a message on its way; one too many ends the connection, and the next one says again what matters.
-    pub(crate) fn send(&self, message: v1::worker_message::Message) {
-        let message = v1::WorkerMessage {
-            message: Some(message),
-        };
-        if self.sender.try_send(message).is_err() {
-            self.stuck.cancel();
-        }
-    }
+    pub(crate) sender: mpsc::Sender<v1::WorkerMessage>,
+    /// Ends the connection: the next one says again what matters.
+    pub(crate) stuck: CancellationToken,
 }
 
 /// Connects, listens and connects again until `leave`, or until the broker refuses for good.

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
-use dewar_worker::{Config, RunningError, Worker};
+use dewar_worker::{Config, LoadLimit, RunningError, StuckKernel, Worker};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Computes tasks for a Dewar broker.
@@ -41,6 +41,14 @@ struct Args {
     /// How far to stand back for other programs, 0 to 19.
     #[arg(long, env = "DEWAR_NICE", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
     nice: i32,
+    /// Take nothing new while the load of other programs on this machine is above N [default: no limit].
+    // Most workers have their machine to themselves, or share it by a batch system or control groups, where the load
+    // of the whole machine says nothing about them; only whoever shares a workstation knows how much is too much.
+    #[arg(long, env = "DEWAR_MAX_LOAD", value_name = "N", value_parser = load)]
+    max_load: Option<f64>,
+    /// Memory that tasks may use together [default: that of the machine or its control group, less a reserve].
+    #[arg(long, env = "DEWAR_MEMORY", value_name = "SIZE")]
+    memory: Option<ByteSize>,
     /// Leave after this long without a task, such as 10m.
     #[arg(long, env = "DEWAR_EXIT_WHEN_IDLE", value_name = "TIME", value_parser = humantime::parse_duration)]
     exit_when_idle: Option<Duration>,
@@ -77,11 +85,25 @@ fn run(args: Args) -> anyhow::Result<()> {
         .context("cannot start")?;
     let ended = runtime.block_on(async {
         let mut worker = Worker::start(config, dewar_kernels::registry())?;
-        Ok(worker.serve_until_signalled().await?)
+        let ended = worker.serve_until_signalled().await;
+        if let Err(RunningError::Stuck { .. }) = &ended {
+            let error = dewar_worker::begin_anew(worker.worker_id());
+            return Err(error).context("cannot begin anew");
+        }
+        Ok(ended?)
     });
     // A kernel that heeds no stop flag must not keep the process from ending.
     runtime.shutdown_background();
     ended
+}
+
+fn load(text: &str) -> Result<f64, String> {
+    let load: f64 = text.parse().map_err(|_| "is no number".to_owned())?;
+    if load.is_finite() && load >= 0.0 {
+        Ok(load)
+    } else {
+        Err("a load is 0 or more".to_owned())
+    }
 }
 
 impl Args {
@@ -106,6 +128,11 @@ impl Args {
             cache_dir,
             cache_bytes_max: self.cache_size.0,
             nice: self.nice,
+            load_limit: self.max_load.map(LoadLimit::new),
+            memory_bytes: self
+                .memory
+                .map_or_else(dewar_worker::memory_bytes_default, |size| size.0),
+            stuck: StuckKernel::End,
             exit_when_idle: self.exit_when_idle,
             exit_when_unreachable: self.exit_when_unreachable,
         })

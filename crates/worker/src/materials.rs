@@ -19,6 +19,65 @@ pub(crate) struct Prepared {
     pub(crate) kind: Kind,
     pub(crate) parameters: Bytes,
     pub(crate) context: Context,
+    pub(crate) need: Need,
+}
+
+/// What one try takes of its worker while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) slot_count: usize,
+    /// 0: not said.
+    pub(crate) memory_bytes: u64,
+}
+
+impl Need {
+    fn of(spec: &v1::TaskSpec) -> Self {
+        let said = spec.resources.unwrap_or_default();
+        Self {
+            slot_count: usize::try_from(said.slot_count)
+                .unwrap_or(usize::MAX)
+                .max(1),
+            memory_bytes: said.memory_bytes,
+        }
+    }
+}
+
+/// Whether a task came with all that it needs.
+pub(crate) fn is_complete(spec: &v1::TaskSpec) -> bool {
+    let parameters = spec.parameters.as_ref();
+    let parameters = parameters.and_then(|payload| payload.place.as_ref());
+    !matches!(parameters, Some(v1::payload::Place::Blob(_)))
+        && spec.inputs.iter().all(|input| input.inline.is_some())
+}
+
+/// Makes a task that [`is_complete`] ready to run, without waiting for anything.
+pub(crate) fn unpack(spec: v1::TaskSpec) -> Result<Prepared, v1::Failure> {
+    let need = Need::of(&spec);
+    let parameters = match spec.parameters.and_then(|payload| payload.place) {
+        Some(v1::payload::Place::Inline(bytes)) => bytes,
+        _ => Bytes::new(),
+    };
+    let inputs = spec.inputs.into_iter().filter_map(|input| input.inline);
+    let inputs = inputs.map(InputBytes::whole).collect();
+    prepared(spec.kind, parameters, inputs, need)
+}
+
+fn prepared(
+    kind: Option<v1::Kind>,
+    parameters: Bytes,
+    inputs: Vec<InputBytes>,
+    need: Need,
+) -> Result<Prepared, v1::Failure> {
+    let kind = kind.ok_or_else(|| bad_input("kind is missing"))?;
+    Ok(Prepared {
+        kind: Kind {
+            name: kind.name,
+            version: kind.version,
+        },
+        parameters,
+        context: Context::with_slots(inputs, need.slot_count),
+        need,
+    })
 }
 
 /// Where materials come from.
@@ -41,7 +100,7 @@ impl Materials {
     /// Fetches what a task needs, for as long as it takes. An error is final: no other try could do better.
     pub(crate) async fn prepare(&self, spec: v1::TaskSpec) -> Result<Prepared, v1::Failure> {
         let _turn = self.turns.acquire().await;
-        let kind = spec.kind.ok_or_else(|| bad_input("kind is missing"))?;
+        let need = Need::of(&spec);
         let parameters = match spec.parameters.and_then(|payload| payload.place) {
             Some(v1::payload::Place::Inline(bytes)) => bytes,
             Some(v1::payload::Place::Blob(blob)) => {
@@ -55,19 +114,15 @@ impl Materials {
         let mut inputs = Vec::with_capacity(spec.inputs.len());
         for (index, input) in spec.inputs.iter().enumerate() {
             let field = format!("inputs[{index}]");
-            inputs.push(
-                self.fetch(&field, input.blob.as_ref(), &input.ranges)
-                    .await?,
-            );
+            inputs.push(match &input.inline {
+                Some(bytes) => InputBytes::whole(bytes.clone()),
+                None => {
+                    self.fetch(&field, input.blob.as_ref(), &input.ranges)
+                        .await?
+                }
+            });
         }
-        Ok(Prepared {
-            kind: Kind {
-                name: kind.name,
-                version: kind.version,
-            },
-            parameters,
-            context: Context::new(inputs),
-        })
+        prepared(spec.kind, parameters, inputs, need)
     }
 
     async fn fetch(

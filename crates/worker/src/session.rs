@@ -4,11 +4,19 @@
 //! acknowledges it, and said again on every new connection.
 
 use crate::{
-    Config, RunningError, attempt::AttemptKey, book::Book, connection::Outbox,
-    delivery::DeliveryError, hello::hello, materials::Prepared, slots::Ran,
+    Config, RunningError, StuckKernel,
+    attempt::AttemptKey,
+    book::Book,
+    connection::Outbox,
+    delivery::DeliveryError,
+    hello::hello,
+    load::{LOOK_EVERY, LoadWatch},
+    materials::Prepared,
+    slots::Finished,
+    speech::Speech,
 };
 use dewar_proto::{check_protocol, v1};
-use dewar_task::Kind;
+use dewar_task::KernelInfo;
 use std::time::Duration;
 use tokio::{
     sync::mpsc,
@@ -17,6 +25,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use v1::{broker_message::Message as FromBroker, worker_message::Message as ToBroker};
+
+/// Events heard before anything is said or given to the slots: a burst of small tasks is one round of the session.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// Brokers of this minor version and later know workers that are busy.
+const AVAILABILITY_MINOR: u32 = 1;
 
 /// Heartbeats until the broker says how often it wants them.
 const HEARTBEAT_AT_FIRST: Duration = Duration::from_secs(5);
@@ -42,12 +56,7 @@ pub(crate) enum Event {
         key: AttemptKey,
         prepared: Result<Prepared, v1::Failure>,
     },
-    Ran {
-        key: AttemptKey,
-        slot: usize,
-        ran: Ran,
-        run_ms: u64,
-    },
+    Ran(Finished),
     /// A result that is being delivered is on disk now.
     Kept {
         key: AttemptKey,
@@ -63,19 +72,27 @@ pub(crate) enum Event {
 /// The session's whole state.
 pub(crate) struct Session {
     config: Config,
-    kinds: Vec<Kind>,
+    kernels: Vec<KernelInfo>,
     /// The same on every connection of this process, and of the next that takes over its results.
     worker_id: [u8; 16],
     inbox: mpsc::Receiver<Event>,
     book: Book,
-    outbox: Option<Outbox>,
+    speech: Speech,
     heartbeat: time::Interval,
     /// When to look for reports that were not acknowledged.
     patience: time::Interval,
+    load: Option<LoadWatch>,
+    look: time::Interval,
+    /// Why nothing new is taken for now; empty if it is.
+    busy_reason: String,
+    /// Whether the broker understands that a worker is busy.
+    may_be_busy: bool,
     /// Takes nothing new, and leaves when what it has is done.
     is_draining: bool,
     /// Leaves by then whatever is unfinished.
     stop_by: Option<Instant>,
+    /// A try whose kernel only a new process is rid of.
+    stuck: Option<String>,
     idle_since: Option<Instant>,
     /// Since when there is no session with the broker, and why.
     unreachable: Option<(Instant, String)>,
@@ -85,22 +102,28 @@ impl Session {
     /// A session that has not met its broker yet.
     pub(crate) fn new(
         config: Config,
-        kinds: Vec<Kind>,
+        kernels: Vec<KernelInfo>,
         worker_id: [u8; 16],
         inbox: mpsc::Receiver<Event>,
         book: Book,
     ) -> Self {
+        let load = config.load_limit.clone().map(LoadWatch::new);
         Self {
-            kinds,
+            kernels,
             worker_id,
             config,
             inbox,
             book,
-            outbox: None,
+            speech: Speech::default(),
             heartbeat: every(HEARTBEAT_AT_FIRST),
             patience: every(PATIENCE),
+            load,
+            look: every(LOOK_EVERY),
+            busy_reason: String::new(),
+            may_be_busy: false,
             is_draining: false,
             stop_by: None,
+            stuck: None,
             idle_since: Some(Instant::now()),
             unreachable: Some((Instant::now(), "not tried yet".to_owned())),
         }
@@ -116,18 +139,27 @@ impl Session {
     async fn serve(&mut self, stop: CancellationToken) -> Result<(), RunningError> {
         loop {
             if self.has_left() {
-                return Ok(());
+                return match self.stuck.take() {
+                    Some(attempt) => Err(RunningError::Stuck { attempt }),
+                    None => Ok(()),
+                };
             }
             let deadline = self.deadline();
+            let mut heard = Vec::new();
             tokio::select! {
-                Some(event) = self.inbox.recv() => self.hear(event)?,
+                _ = self.inbox.recv_many(&mut heard, EVENTS_AT_ONCE) => {}
+                () = self.speech.proceed() => {}
                 _ = self.heartbeat.tick() => self.beat(),
                 _ = self.patience.tick() => self.book.keep_overdue(),
                 () = stop.cancelled(), if self.stop_by.is_none() => self.stop(),
+                _ = self.look.tick(), if self.load.is_some() => self.look_at_load(),
                 () = sleep_until(deadline) => self.reach_deadline()?,
             }
+            for event in heard {
+                self.hear(event)?;
+            }
             self.book.fill_slots();
-            self.say_all();
+            self.speech.say_all(self.book.take_said());
             self.note_idleness();
         }
     }
@@ -144,12 +176,7 @@ impl Session {
                 });
             }
             Event::Prepared { key, prepared } => self.book.take_up(key, prepared),
-            Event::Ran {
-                key,
-                slot,
-                ran,
-                run_ms,
-            } => self.book.finish(key, slot, ran, run_ms),
+            Event::Ran(finished) => self.book.finish(finished),
             Event::Kept { key } => self.book.note_kept(key),
             Event::Delivered { key, report } => self.book.finish_delivery(key, report),
             Event::Drain => self.drain(),
@@ -185,15 +212,13 @@ impl Session {
     /// Hello, with all that is held, and then every report that was not acknowledged.
     fn greet(&mut self, outbox: Outbox) {
         let held = self.book.held();
-        let hello = hello(&self.config, self.worker_id, &self.kinds, held);
-        outbox.send(ToBroker::Hello(hello));
+        let hello = hello(&self.config, self.worker_id, &self.kernels, held);
+        self.speech.begin(outbox, hello);
         if self.is_draining {
-            outbox.send(ToBroker::Draining(v1::Draining {}));
+            self.speech.say(ToBroker::Draining(v1::Draining {}));
         }
-        for report in self.book.reports() {
-            outbox.send(ToBroker::Report(report.clone()));
-        }
-        self.outbox = Some(outbox);
+        let reports = self.book.reports().cloned().map(ToBroker::Report);
+        self.speech.say_all(reports);
     }
 
     fn settle(&mut self, welcome: &v1::Welcome) -> Result<(), RunningError> {
@@ -206,6 +231,8 @@ impl Session {
         if welcome.heartbeat_ms > 0 {
             self.heartbeat = every(Duration::from_millis(welcome.heartbeat_ms.into()));
         }
+        self.may_be_busy = minor(welcome) >= AVAILABILITY_MINOR;
+        self.say_availability();
         self.unreachable = None;
         self.book.note_broker(false);
         tracing::info!(
@@ -220,7 +247,7 @@ impl Session {
     }
 
     fn lose(&mut self, reason: String) {
-        self.outbox = None;
+        self.speech.end();
         self.book.note_broker(true);
         match &mut self.unreachable {
             // Said once for each absence, and not for every try.
@@ -237,7 +264,7 @@ impl Session {
 
     fn beat(&mut self) {
         let progress = self.book.progress();
-        self.say(ToBroker::Heartbeat(v1::Heartbeat { progress }));
+        self.speech.beat(v1::Heartbeat { progress });
     }
 
     fn drain(&mut self) {
@@ -246,30 +273,69 @@ impl Session {
         }
         tracing::info!("draining");
         self.is_draining = true;
-        self.say(ToBroker::Draining(v1::Draining {}));
+        self.speech.say(ToBroker::Draining(v1::Draining {}));
         self.book.give_up_waiting();
     }
 
     fn stop(&mut self) {
         self.is_draining = true;
         self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
-        self.say(ToBroker::Draining(v1::Draining {}));
+        self.speech.say(ToBroker::Draining(v1::Draining {}));
         self.book.give_up_unfinished();
         self.book.hurry();
     }
 
-    /// Says what the book has put down.
-    fn say_all(&mut self) {
-        for message in self.book.take_said() {
-            self.say(message);
+    fn look_at_load(&mut self) {
+        if let Some(load) = &mut self.load
+            && let Some(reason) = load.look(self.book.busy_count())
+        {
+            tracing::info!(
+                reason,
+                "{}",
+                if reason.is_empty() {
+                    "the machine is free again"
+                } else {
+                    "other programs need the machine"
+                }
+            );
+            self.busy_reason = reason;
+            self.say_availability();
+        }
+        // Also what was on its way when the broker was told. Not at once, but from look to look: a broker that does
+        // not know what busy means would send it again as fast as it comes.
+        if !self.busy_reason.is_empty() && self.may_be_busy {
+            self.book.give_up_waiting();
         }
     }
 
-    /// What is said while there is no connection is lost; what must not be is said again by [`Session::greet`].
-    fn say(&self, message: ToBroker) {
-        if let Some(outbox) = &self.outbox {
-            outbox.send(message);
+    /// Towards a broker that does not understand it, what waits stays here and waits on.
+    fn say_availability(&mut self) {
+        self.book.pause(!self.busy_reason.is_empty());
+        if self.may_be_busy && self.load.is_some() {
+            let busy_reason = self.busy_reason.clone();
+            let availability = v1::Availability { busy_reason };
+            self.speech.say(ToBroker::Availability(availability));
         }
+    }
+
+    /// A kernel was told to stop and did not.
+    fn note_stuck(&mut self, key: AttemptKey) {
+        match self.config.stuck {
+            StuckKernel::Replace => {
+                tracing::error!(attempt = %key, "the kernel does not stop; another thread takes its slot");
+            }
+            StuckKernel::End if self.stop_by.is_some() => {}
+            StuckKernel::End => {
+                tracing::error!(attempt = %key, "the kernel does not stop; the worker begins anew");
+                self.stuck = Some(key.to_string());
+                self.stop();
+            }
+        }
+    }
+
+    fn is_idle_for_long(&self) -> bool {
+        let idle = self.idle_since.zip(self.config.exit_when_idle);
+        idle.is_some_and(|(since, wait)| since + wait <= Instant::now())
     }
 
     fn has_left(&self) -> bool {
@@ -280,8 +346,8 @@ impl Session {
             Some(_) if self.unreachable.is_some() => {
                 self.book.all_idle() && self.book.is_all_kept()
             }
-            Some(_) => is_done,
-            None => self.is_draining && is_done,
+            Some(_) => is_done && self.speech.is_over(),
+            None => self.is_draining && is_done && self.speech.is_over(),
         }
     }
 
@@ -302,6 +368,7 @@ impl Session {
         waits
             .map(|(since, wait)| since + wait)
             .chain(self.stop_by)
+            .chain(self.book.stuck_at())
             .min()
     }
 
@@ -309,7 +376,6 @@ impl Session {
         let now = Instant::now();
         if self.stop_by.is_some_and(|at| at <= now) {
             tracing::warn!(unfinished_count = self.book.len(), "leaving in haste");
-            self.book.abandon();
             return Ok(());
         }
         if let (Some((since, reason)), Some(after)) =
@@ -322,10 +388,20 @@ impl Session {
                 reason: reason.clone(),
             });
         }
+        for key in self.book.give_up_stuck() {
+            self.note_stuck(key);
+        }
+        if !self.is_idle_for_long() {
+            return Ok(());
+        }
         tracing::info!("idle for long enough");
         self.drain();
         Ok(())
     }
+}
+
+fn minor(welcome: &v1::Welcome) -> u32 {
+    welcome.protocol.map_or(0, |protocol| protocol.minor)
 }
 
 fn every(period: Duration) -> time::Interval {

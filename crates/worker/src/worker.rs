@@ -2,10 +2,11 @@
 
 use crate::{
     Config, StartError,
-    book::Book,
+    book::{Book, STUCK_AFTER},
     connection,
     delivery::Delivery,
     materials::Materials,
+    restart,
     results::{Identity, Keeper},
     session::{Event, Session},
     slots::Slots,
@@ -16,6 +17,7 @@ use dewar_task::Registry;
 use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 /// Events that wait for the session. Those who send them wait when it is full.
 const EVENTS_MAX: usize = 1024;
@@ -30,6 +32,7 @@ pub struct Worker;
 /// A worker at work. Dropping it stops the worker.
 #[derive(Debug)]
 pub struct Running {
+    worker_id: Uuid,
     events: mpsc::Sender<Event>,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
@@ -57,6 +60,12 @@ pub enum RunningError {
         after: Duration,
         /// What the last try met.
         reason: String,
+    },
+    /// A kernel does not stop when told, and only a new process is rid of it. What else it ran is handed back.
+    #[error("the kernel of {attempt} did not stop within {} s of being told", STUCK_AFTER.as_secs())]
+    Stuck {
+        /// Which try.
+        attempt: String,
     },
     /// It was told to end a second time, and left things as they were.
     #[error("interrupted")]
@@ -93,13 +102,19 @@ impl Worker {
         let cache =
             ChunkCache::open(&config.cache_dir, config.cache_bytes_max).map_err(unusable)?;
         let results_dir = config.cache_dir.join("results");
-        let identity = Identity::take(&results_dir, None).map_err(unusable)?;
-        let worker_id = identity.worker_id.into_bytes();
+        let identity = Identity::take(&results_dir, restart::identity()).map_err(unusable)?;
+        let worker_id = identity.worker_id;
         let (keeper, left) = Keeper::start(identity).map_err(unusable)?;
 
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let slots = Slots::start(config.slot_count, config.nice, &registry, &events)
-            .map_err(StartError::Thread)?;
+        let slots = Slots::start(
+            config.slot_count,
+            config.memory_bytes,
+            config.nice,
+            &registry,
+            &events,
+        )
+        .map_err(StartError::Thread)?;
         let blobs = BlobClient::new(channel.clone());
         let leave = CancellationToken::new();
         let connection = tokio::spawn(connection::keep_connected(
@@ -112,8 +127,8 @@ impl Worker {
         let delivery = Delivery::new(blobs, keeper.clone());
         let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
         book.resume(left);
-        let kinds = registry.kinds().cloned().collect();
-        let session = Session::new(config, kinds, worker_id, inbox, book);
+        let kernels = registry.kernels().collect();
+        let session = Session::new(config, kernels, worker_id.into_bytes(), inbox, book);
         let ends = stop.clone();
         let session = tokio::spawn(async move {
             let ended = session.run(ends).await;
@@ -129,6 +144,7 @@ impl Worker {
             ended
         });
         Ok(Running {
+            worker_id,
             events,
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
@@ -138,6 +154,11 @@ impl Worker {
 }
 
 impl Running {
+    /// By which the broker knows it.
+    pub fn worker_id(&self) -> Uuid {
+        self.worker_id
+    }
+
     /// Lets the worker finish what runs, and leave.
     pub async fn drain(&self) {
         // A session that has ended has nothing to finish.

@@ -142,10 +142,67 @@ impl Kernel for AwaitLarge {
 /// What [`AwaitLarge`] gives.
 pub const LARGE_BYTES: usize = 3_000_000;
 
+/// Makes the file `FOLDER/deaf`, and heeds no stop flag until `FOLDER/go-deaf` is there.
+pub struct Deaf;
+
+impl TaskKind for Deaf {
+    const NAME: &'static str = "test.deaf";
+    const VERSION: u32 = 1;
+    /// The folder.
+    type Parameters = Trouble;
+    type Output = Trouble;
+}
+
+impl Kernel for Deaf {
+    fn run(&self, parameters: Trouble, _: &Context) -> Result<Product<Trouble>, RunError> {
+        let folder = Path::new(&parameters.message);
+        fs::write(folder.join("deaf"), "").map_err(|error| RunError::Kernel(error.to_string()))?;
+        while !folder.join("go-deaf").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(parameters.into())
+    }
+}
+
+/// Tells of the thread it runs on.
+pub struct Where;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WhereOutput {
+    #[prost(int32, tag = "1")]
+    pub niceness: i32,
+    #[prost(uint64, tag = "2")]
+    pub slot_count: u64,
+}
+
+impl TaskKind for Where {
+    const NAME: &'static str = "test.where";
+    const VERSION: u32 = 1;
+    type Parameters = ();
+    type Output = WhereOutput;
+}
+
+impl Kernel for Where {
+    fn run(&self, (): (), context: &Context) -> Result<Product<WhereOutput>, RunError> {
+        let failed = |error: std::io::Error| RunError::Kernel(error.to_string());
+        let stat = fs::read_to_string("/proc/thread-self/stat").map_err(failed)?;
+        // The 19th field; the second is a name in brackets, which may hold anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let niceness = fields.split_whitespace().nth(16);
+        let output = WhereOutput {
+            niceness: niceness.and_then(|field| field.parse().ok()).unwrap_or(-99),
+            slot_count: context.slot_count() as u64,
+        };
+        Ok(output.into())
+    }
+}
+
 pub fn registry() -> Registry {
     Registry::default()
         .with(Echo)
         .with(Panic)
         .with(Await)
         .with(AwaitLarge)
+        .with(Deaf)
+        .with(Where)
 }

@@ -95,6 +95,9 @@ pub fn worker_config(
         cache_dir,
         cache_bytes_max: 1 << 30,
         nice: 0,
+        load_limit: None,
+        memory_bytes: 1 << 30,
+        stuck: dewar_worker::StuckKernel::Replace,
         exit_when_idle: None,
         exit_when_unreachable: None,
     }

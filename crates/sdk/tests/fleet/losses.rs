@@ -5,7 +5,7 @@ use crate::{
     lab::{Lab, start_broker, until, within, worker_config},
 };
 use dewar_sdk::{Client, ConnectError, ConnectOptions, Link, NewTask};
-use dewar_worker::Worker;
+use dewar_worker::{RunningError, StuckKernel, Worker};
 use std::{
     env,
     process::{Child, Command, ExitStatus, Stdio},
@@ -176,12 +176,12 @@ fn names_in_results(lab: &Lab) -> Vec<String> {
     names.collect()
 }
 
-fn terminate(worker: &Child) {
+pub fn terminate(worker: &Child) {
     let pid = rustix::process::Pid::from_child(worker);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
-async fn ended(worker: &mut Child) -> ExitStatus {
+pub async fn ended(worker: &mut Child) -> ExitStatus {
     let mut status = None;
     until("the worker ends", || {
         status = worker.try_wait().unwrap();
@@ -227,7 +227,7 @@ async fn a_broker_that_never_answers_is_not_waited_for() {
     assert!(reason.contains("refused"), "{reason}");
 }
 
-fn spawn_worker(lab: &Lab, slot_count: u16) -> Child {
+pub fn spawn_worker(lab: &Lab, slot_count: u16) -> Child {
     let broker = lab.broker.address().to_string();
     Command::new(env::current_exe().unwrap())
         .args(["losses::worker_process", "--exact", "--nocapture"])
@@ -252,8 +252,16 @@ fn worker_process() {
     let slot_count = slot_count.parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let config = worker_config(&broker, &token, cache.into(), slot_count);
+        let config = dewar_worker::Config {
+            stuck: StuckKernel::End,
+            ..worker_config(&broker, &token, cache.into(), slot_count)
+        };
         let mut worker = Worker::start(config, kinds::registry()).unwrap();
-        worker.serve_until_signalled().await.unwrap();
+        match worker.serve_until_signalled().await {
+            Err(RunningError::Stuck { .. }) => {
+                panic!("{}", dewar_worker::begin_anew(worker.worker_id()))
+            }
+            ended => ended.unwrap(),
+        }
     });
 }

@@ -3,4 +3,6 @@
 mod kinds;
 mod lab;
 mod losses;
+mod slots;
+mod stuck;
 mod tasks;

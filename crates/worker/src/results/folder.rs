@@ -51,12 +51,12 @@ impl Identity {
         }
         match taken {
             Some(identity) => Ok(identity),
-            None => Self::new(results_dir),
+            None => Self::new(results_dir, wanted).or_else(|_| Self::new(results_dir, None)),
         }
     }
 
-    fn new(results_dir: &Path) -> io::Result<Self> {
-        let worker_id = Uuid::new_v4();
+    fn new(results_dir: &Path, wanted: Option<Uuid>) -> io::Result<Self> {
+        let worker_id = wanted.unwrap_or_else(Uuid::new_v4);
         // Locked before it has its name, so that nobody takes it for one that was left.
         let nameless = results_dir.join(format!("new-{worker_id}"));
         fs::create_dir(&nameless)?;
@@ -142,7 +142,9 @@ mod tests {
         drop(again);
 
         let third = Identity::take(results.path(), Some(first_id)).unwrap();
-        assert!(![first_id, second_id].contains(&third.worker_id));
+        assert_eq!(third.worker_id, first_id, "an id outlives its folder");
+        let fourth = Identity::take(results.path(), Some(first_id)).unwrap();
+        assert_ne!(fourth.worker_id, first_id, "but has one owner");
     }
 
     #[test]
