@@ -7,14 +7,16 @@ mod align;
 mod images;
 mod insert;
 mod kinds;
+mod self_test;
 mod sum;
 
 pub use kinds::{Align, Insert, Sum};
 
-/// The kernels every worker of this release offers.
+/// The kernels every worker of this release offers, with a check that this machine computes right.
 pub fn registry() -> dewar_task::Registry {
     dewar_task::Registry::default()
         .with(Align)
         .with(Insert)
         .with(Sum)
+        .with_self_test(self_test::self_test)
 }

@@ -86,6 +86,7 @@ pub struct KernelInfo {
 #[derive(Clone, Default)]
 pub struct Registry {
     kernels: BTreeMap<Kind, Arc<dyn RunEncoded>>,
+    self_tests: Vec<fn() -> Result<(), String>>,
 }
 
 impl Registry {
@@ -94,6 +95,22 @@ impl Registry {
     pub fn with<K: Kernel>(mut self, kernel: K) -> Self {
         self.kernels.insert(K::kind(), Arc::new(kernel));
         self
+    }
+
+    /// Adds a check of this machine, with known answers. An error says what came out wrong. A worker makes it at its
+    /// start, within 100 ms, and does not join if it fails.
+    #[must_use]
+    pub fn with_self_test(mut self, check: fn() -> Result<(), String>) -> Self {
+        self.self_tests.push(check);
+        self
+    }
+
+    /// Makes all checks of this machine.
+    ///
+    /// # Errors
+    /// What the first that failed says.
+    pub fn self_test(&self) -> Result<(), String> {
+        self.self_tests.iter().try_for_each(|check| check())
     }
 
     /// The kinds on offer, in order.

@@ -51,6 +51,9 @@ pub enum StartError {
     /// A worker without slots would wait for ever.
     #[error("a worker needs at least one slot")]
     NoSlots,
+    /// What this machine computes cannot be trusted.
+    #[error("this machine computes wrong and does not join: {0}")]
+    SelfTest(String),
     /// The address is none.
     #[error("broker address {address:?} is not HOST:PORT")]
     Address {

@@ -17,6 +17,7 @@ mod memory;
 mod panics;
 mod restart;
 mod results;
+mod self_test;
 mod session;
 mod signals;
 mod slots;

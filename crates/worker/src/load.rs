@@ -6,7 +6,7 @@
 use std::{fs, io, path::PathBuf, time::Duration};
 
 /// How often the system itself looks.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The share of an old average that is left after [`LOOK_EVERY`]: e^(-5 s / 60 s).
 const KEPT: f64 = 0.920_044;
@@ -22,6 +22,8 @@ pub struct LoadLimit {
     pub max: f64,
     /// Where the load is read: the first number of the file is the average of the last minute.
     pub file: PathBuf,
+    /// How often it is read: as often as the system itself does.
+    pub every: Duration,
 }
 
 /// Watches the load.
@@ -39,6 +41,7 @@ impl LoadLimit {
         Self {
             max,
             file: "/proc/loadavg".into(),
+            every: LOOK_EVERY,
         }
     }
 }
@@ -52,7 +55,7 @@ impl LoadWatch {
         }
     }
 
-    /// Reads the load. Called every [`LOOK_EVERY`]. Gives the reason not to take tasks, or an empty text, when that
+    /// Reads the load. Called as often as the limit says. Gives the reason not to take tasks, or an empty text, when that
     /// changes.
     pub(crate) fn look(&mut self, busy_slot_count: usize) -> Option<String> {
         match self.read() {

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
-use dewar_worker::{Config, LoadLimit, RunningError, StuckKernel, Worker};
+use dewar_worker::{Config, LoadLimit, RunningError, StartError, StuckKernel, Worker};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Computes tasks for a Dewar broker.
@@ -65,12 +65,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            match error.downcast_ref::<RunningError>() {
-                Some(RunningError::Unreachable { .. }) => ExitCode::from(3),
-                Some(_) => ExitCode::FAILURE,
-                None => ExitCode::from(2),
-            }
+            exit_code(&error)
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(StartError::SelfTest(_)) = error.downcast_ref() {
+        return ExitCode::FAILURE;
+    }
+    match error.downcast_ref::<RunningError>() {
+        Some(RunningError::Unreachable { .. }) => ExitCode::from(3),
+        Some(_) => ExitCode::FAILURE,
+        None => ExitCode::from(2),
     }
 }
 

@@ -4,15 +4,8 @@
 //! acknowledges it, and said again on every new connection.
 
 use crate::{
-    Config, RunningError, StuckKernel,
-    attempt::AttemptKey,
-    book::Book,
-    connection::Outbox,
-    delivery::DeliveryError,
-    hello::hello,
-    load::{LOOK_EVERY, LoadWatch},
-    materials::Prepared,
-    slots::Finished,
+    Config, RunningError, StuckKernel, attempt::AttemptKey, book::Book, connection::Outbox,
+    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, slots::Finished,
     speech::Speech,
 };
 use dewar_proto::{check_protocol, v1};
@@ -107,7 +100,10 @@ impl Session {
         inbox: mpsc::Receiver<Event>,
         book: Book,
     ) -> Self {
-        let load = config.load_limit.clone().map(LoadWatch::new);
+        let limit = config.load_limit.clone();
+        // Unused without a limit.
+        let look = every(limit.as_ref().map_or(PATIENCE, |limit| limit.every));
+        let load = limit.map(LoadWatch::new);
         Self {
             kernels,
             worker_id,
@@ -118,7 +114,7 @@ impl Session {
             heartbeat: every(HEARTBEAT_AT_FIRST),
             patience: every(PATIENCE),
             load,
-            look: every(LOOK_EVERY),
+            look,
             busy_reason: String::new(),
             may_be_busy: false,
             is_draining: false,

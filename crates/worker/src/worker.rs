@@ -8,6 +8,7 @@ use crate::{
     materials::Materials,
     restart,
     results::{Identity, Keeper},
+    self_test::self_test,
     session::{Event, Session},
     slots::Slots,
 };
@@ -83,11 +84,12 @@ impl Worker {
     /// long as it takes.
     ///
     /// # Errors
-    /// If the settings make no sense, or the cache folder or threads cannot be had.
+    /// If the settings make no sense, this machine fails its self-test, or the cache folder or threads cannot be had.
     pub fn start(config: Config, registry: Registry) -> Result<Running, StartError> {
         if config.slot_count == 0 {
             return Err(StartError::NoSlots);
         }
+        self_test(&registry)?;
         let channel =
             transport::channel(&config.broker, config.token.clone()).map_err(|source| {
                 StartError::Address {

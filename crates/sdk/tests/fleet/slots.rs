@@ -1,10 +1,11 @@
 //! What kernels find on their slots.
 
 use crate::{
-    kinds::{self, Where},
-    lab::{Lab, within},
+    kinds::{self, Await, Echo, EchoParameters, Trouble, Where},
+    lab::{Lab, until, within},
 };
-use dewar_worker::{Config, Worker};
+use dewar_worker::{Config, LoadLimit, StartError, Worker};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kernels_stand_back_by_as_much_as_was_said() {
@@ -23,4 +24,55 @@ async fn kernels_stand_back_by_as_much_as_was_said() {
     let own: i32 = own.unwrap().parse().unwrap();
     assert_eq!(output.message.niceness, (own + 7).min(19));
     assert_eq!(output.message.slot_count, 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_computes_wrong_does_not_join() {
+    let lab = Lab::open().await;
+    let kernels = kinds::registry().with_self_test(|| Err("two and two is five".to_owned()));
+    let refused = Worker::start(lab.worker_config(1), kernels);
+    let Err(StartError::SelfTest(what)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(what, "two and two is five");
+    let workers = lab.client().await.workers().await.unwrap();
+    assert_eq!(workers.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_machine_finishes_what_runs_and_begins_nothing() {
+    let lab = Lab::open().await;
+    let load = lab.path("loadavg");
+    std::fs::write(&load, "0.50 0.10 0.10 1/100 1234\n").unwrap();
+    let config = Config {
+        load_limit: Some(LoadLimit {
+            max: 4.0,
+            file: load.clone(),
+            every: Duration::from_millis(20),
+        }),
+        ..lab.worker_config(1)
+    };
+    let _worker = Worker::start(config, kinds::registry()).unwrap();
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    job.submit::<Await>(&Trouble { message }, vec![])
+        .await
+        .unwrap();
+    until("the kernel runs", || lab.path("begun").exists()).await;
+    std::fs::write(&load, "9.50 0.10 0.10 1/100 1234\n").unwrap();
+    job.submit::<Echo>(&EchoParameters::default(), vec![])
+        .await
+        .unwrap();
+    // Many looks at the load later, what ran has ended, and the other has not begun.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    std::fs::write(lab.path("go"), "").unwrap();
+    let mut outcomes = job.outcomes();
+    let first = within("the first outcome", outcomes.next()).await;
+    first.unwrap().unwrap().output::<Await>().unwrap();
+    let next = tokio::time::timeout(Duration::from_millis(300), outcomes.next()).await;
+    assert!(next.is_err(), "it began: {next:?}");
+
+    std::fs::write(&load, "1.00 0.10 0.10 1/100 1234\n").unwrap();
+    let next = within("the next outcome", outcomes.next()).await;
+    next.unwrap().unwrap().output::<Echo>().unwrap();
 }
