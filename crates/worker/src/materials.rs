@@ -165,3 +165,59 @@ fn bounds(range: &v1::ByteRange) -> Option<Range<u64>> {
 fn bad_input(message: &str) -> v1::Failure {
     failure(v1::FailureClass::BadInput, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(inputs: Vec<v1::Input>) -> v1::TaskSpec {
+        v1::TaskSpec {
+            kind: Some(v1::Kind {
+                name: "test".to_owned(),
+                version: 3,
+            }),
+            inputs,
+            resources: Some(v1::Resources {
+                slot_count: 4,
+                memory_bytes: 1000,
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn inline(bytes: &'static [u8]) -> v1::Input {
+        v1::Input {
+            inline: Some(Bytes::from_static(bytes)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_came_with_the_task_needs_no_fetching() {
+        let spec = spec(vec![inline(b"earlier output"), inline(b"")]);
+        assert!(is_complete(&spec));
+        let Ok(prepared) = unpack(spec) else {
+            panic!("it has a kind");
+        };
+        let input = prepared.context.input(0).unwrap();
+        assert_eq!(input.read_all().unwrap(), "earlier output");
+        assert_eq!(prepared.context.input(1).unwrap().size_bytes(), 0);
+        assert_eq!(prepared.context.slot_count(), 4);
+        assert_eq!(prepared.need.memory_bytes, 1000);
+        assert!(unpack(v1::TaskSpec::default()).is_err(), "it has no kind");
+    }
+
+    #[test]
+    fn blobs_are_fetched() {
+        let blob = Some(v1::BlobRef::default());
+        let input = v1::Input {
+            blob: blob.clone(),
+            ..Default::default()
+        };
+        assert!(!is_complete(&spec(vec![inline(b""), input])));
+        let place = blob.map(v1::payload::Place::Blob);
+        let mut large = spec(vec![]);
+        large.parameters = Some(v1::Payload { place });
+        assert!(!is_complete(&large));
+    }
+}

@@ -40,6 +40,24 @@ async fn a_process_rids_itself_of_a_deaf_kernel_and_hands_back_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_told_twice_waits_for_nobody() {
+    let lab = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    let folder = Trouble { message };
+    job.submit::<Deaf>(&folder, vec![]).await.unwrap();
+    job.submit::<Await>(&folder, vec![]).await.unwrap();
+    let mut worker = spawn_worker(&lab, 2);
+    let have_begun = || ["begun", "deaf"].map(|name| lab.path(name).exists());
+    until("both run", || have_begun() == [true; 2]).await;
+    terminate(&worker);
+    until("it stops", || lab.path("stopped").exists()).await;
+    terminate(&worker);
+    // Told once, it would wait for the deaf one, give up and still end well.
+    assert!(!ended(&mut worker).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_in_another_process_gives_the_slot_to_another_thread() {
     let lab = Lab::open().await;
     let _worker = lab.worker(1);
