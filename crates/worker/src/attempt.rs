@@ -1,6 +1,9 @@
 //! One try at a task, and how far it is on this worker.
 
-use crate::materials::{Need, Prepared};
+use crate::{
+    materials::{Need, Prepared},
+    results::Piece,
+};
 use dewar_proto::v1;
 use dewar_task::Context;
 use std::fmt;
@@ -37,6 +40,9 @@ pub(crate) enum Attempt {
     /// Said, perhaps more than once, and not yet acknowledged.
     Reported {
         report: v1::Report,
+        /// What the report names. Until it is acknowledged nobody holds them on the broker's side, and a broker that
+        /// starts anew forgets what nobody holds.
+        pieces: Vec<Piece>,
         durability: Durability,
     },
 }

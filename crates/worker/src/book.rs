@@ -83,12 +83,36 @@ impl Book {
         self.attempts.keys().map(AttemptKey::held).collect()
     }
 
-    /// Every report that was not acknowledged.
-    pub(crate) fn reports(&self) -> impl Iterator<Item = &v1::Report> {
-        self.attempts.values().filter_map(|attempt| match attempt {
-            Attempt::Reported { report, .. } => Some(report),
-            _ => None,
-        })
+    /// Says again what was not acknowledged, with what it names: another broker may have started meanwhile.
+    pub(crate) fn say_again(&mut self) {
+        let mut named = Vec::new();
+        for (key, attempt) in &mut self.attempts {
+            let Attempt::Reported {
+                report,
+                pieces,
+                durability,
+            } = attempt
+            else {
+                continue;
+            };
+            if pieces.is_empty() {
+                self.said.push(ToBroker::Report(report.clone()));
+                continue;
+            }
+            let waiting = match durability {
+                Durability::Kept => Waiting::OnDisk,
+                Durability::Recent | Durability::Overdue => Waiting::InMemory,
+            };
+            let result = Kept {
+                key: *key,
+                report: report.clone(),
+                pieces: std::mem::take(pieces),
+            };
+            named.push((result, waiting));
+        }
+        for (result, waiting) in named {
+            self.deliver(result.key, waiting, async move { result });
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -254,12 +278,8 @@ impl Book {
         let (delivery, events) = (self.delivery.clone(), self.events.clone());
         let work = tokio::spawn(async move {
             let result = result.await;
-            let report = result.report.clone();
-            let delivered = delivery.deliver(result, waiting, &events).await;
-            let event = Event::Delivered {
-                key,
-                report: delivered.map(|()| report),
-            };
+            let result = delivery.deliver(result, waiting, &events).await;
+            let event = Event::Delivered { key, result };
             // The session may have left meanwhile.
             let _ = events.send(event).await;
         });
@@ -277,6 +297,7 @@ impl Book {
             if kept.pieces.is_empty() {
                 let reported = Attempt::Reported {
                     report: kept.report,
+                    pieces: Vec::new(),
                     durability: Durability::Kept,
                 };
                 self.attempts.insert(kept.key, reported);
@@ -292,11 +313,7 @@ impl Book {
         }
     }
 
-    pub(crate) fn finish_delivery(
-        &mut self,
-        key: AttemptKey,
-        report: Result<v1::Report, DeliveryError>,
-    ) {
+    pub(crate) fn finish_delivery(&mut self, key: AttemptKey, result: Result<Kept, DeliveryError>) {
         let Some(Attempt::Delivering { is_kept, .. }) = self.attempts.get(&key) else {
             return;
         };
@@ -305,8 +322,8 @@ impl Book {
         } else {
             Durability::Recent
         };
-        match report {
-            Ok(report) => self.say_report(key, report, durability),
+        match result {
+            Ok(kept) => self.say_result(kept, durability),
             Err(DeliveryError::Refused(failure)) => {
                 let report = key.report(report::Result::Failed(failure), 0);
                 self.say_report(key, report, durability);
@@ -328,9 +345,30 @@ impl Book {
     }
 
     fn say_report(&mut self, key: AttemptKey, report: v1::Report, durability: Durability) {
+        let pieces = Vec::new();
+        self.say_result(
+            Kept {
+                key,
+                report,
+                pieces,
+            },
+            durability,
+        );
+    }
+
+    fn say_result(&mut self, result: Kept, durability: Durability) {
+        let Kept {
+            key,
+            report,
+            pieces,
+        } = result;
         self.said.push(ToBroker::Report(report.clone()));
         let must_keep = self.is_away || report.run_ms >= EXPENSIVE_MS;
-        let mut reported = Attempt::Reported { report, durability };
+        let mut reported = Attempt::Reported {
+            report,
+            pieces,
+            durability,
+        };
         if must_keep {
             keep(&self.keeper, key, &mut reported);
         }
@@ -531,7 +569,12 @@ impl Book {
 
 /// Orders a copy on disk of a report that has none. A cancelled try is not worth one: nobody waits for it.
 fn keep(keeper: &Keeper, key: AttemptKey, attempt: &mut Attempt) {
-    let Attempt::Reported { report, durability } = attempt else {
+    let Attempt::Reported {
+        report,
+        pieces,
+        durability,
+    } = attempt
+    else {
         return;
     };
     let is_cancelled = matches!(report.result, Some(report::Result::Cancelled(_)));
@@ -539,7 +582,7 @@ fn keep(keeper: &Keeper, key: AttemptKey, attempt: &mut Attempt) {
         keeper.keep(Kept {
             key,
             report: report.clone(),
-            pieces: Vec::new(),
+            pieces: pieces.clone(),
         });
     }
     *durability = Durability::Kept;

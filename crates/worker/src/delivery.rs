@@ -94,14 +94,14 @@ impl Delivery {
         self.haste.cancel();
     }
 
-    /// Writes the pieces of a result to the broker, waiting for it if need be. The session hears when it is on
+    /// Writes the pieces of a result to the broker, waiting for it if need be, and gives the result back. The session hears when it is on
     /// disk, where it goes as soon as it has to wait.
     pub(crate) async fn deliver(
         &self,
         mut result: Kept,
         mut waiting: Waiting,
         events: &mpsc::Sender<Event>,
-    ) -> Result<(), DeliveryError> {
+    ) -> Result<Kept, DeliveryError> {
         let mut index = 0;
         let mut waits = backoff();
         while let Some(Piece { blob, bytes }) = result.pieces.get(index).cloned() {
@@ -138,6 +138,6 @@ impl Delivery {
                 }
             }
         }
-        Ok(())
+        Ok(result)
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::{
     Config, RunningError, StuckKernel, attempt::AttemptKey, book::Book, connection::Outbox,
-    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, slots::Finished,
-    speech::Speech,
+    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, results::Kept,
+    slots::Finished, speech::Speech,
 };
 use dewar_proto::{check_protocol, v1};
 use dewar_task::KernelInfo;
@@ -56,7 +56,7 @@ pub(crate) enum Event {
     },
     Delivered {
         key: AttemptKey,
-        report: Result<v1::Report, DeliveryError>,
+        result: Result<Kept, DeliveryError>,
     },
     /// The people who run this worker want it to leave when it is done.
     Drain,
@@ -174,7 +174,7 @@ impl Session {
             Event::Prepared { key, prepared } => self.book.take_up(key, prepared),
             Event::Ran(finished) => self.book.finish(finished),
             Event::Kept { key } => self.book.note_kept(key),
-            Event::Delivered { key, report } => self.book.finish_delivery(key, report),
+            Event::Delivered { key, result } => self.book.finish_delivery(key, result),
             Event::Drain => self.drain(),
         }
         Ok(())
@@ -213,8 +213,7 @@ impl Session {
         if self.is_draining {
             self.speech.say(ToBroker::Draining(v1::Draining {}));
         }
-        let reports = self.book.reports().cloned().map(ToBroker::Report);
-        self.speech.say_all(reports);
+        self.book.say_again();
     }
 
     fn settle(&mut self, welcome: &v1::Welcome) -> Result<(), RunningError> {
