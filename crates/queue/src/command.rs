@@ -29,8 +29,6 @@ pub enum Command {
         priority: i32,
         /// What else it is to be like.
         terms: JobTerms,
-        /// Wall clock.
-        created_unix_ms: u64,
     },
     /// Add tasks. Those already there, by position or by key, are skipped; a gap is refused.
     Submit {

@@ -102,8 +102,7 @@ impl Queue {
                 name,
                 priority,
                 terms,
-                created_unix_ms,
-            } => self.create_job(id, owner, name, priority, terms, created_unix_ms, now),
+            } => self.create_job(id, owner, name, priority, terms, now),
             Command::Submit {
                 job,
                 first_index,

@@ -248,7 +248,7 @@ impl Worker {
         let slots = self.slot_count();
         let on_trial = matches!(self.trust, Trust::Trial { .. });
         // Alone means alone; and a suspect is given only to a worker that holds nothing else.
-        if self.book.alone_count > 0 || (on_trial && self.book.len() > 0) {
+        if self.book.alone_count > 0 || (on_trial && !self.book.is_empty()) {
             return Room::default();
         }
         let little_to_do = self.book.expected_us < slots.saturating_mul(config.ahead_ms * 1000);

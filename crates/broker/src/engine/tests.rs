@@ -36,7 +36,6 @@ fn create() -> Command {
         name: "".into(),
         priority: 0,
         terms: Default::default(),
-        created_unix_ms: 0,
     }
 }
 

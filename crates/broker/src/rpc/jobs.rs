@@ -1,7 +1,7 @@
 //! The service Jobs: what customers say.
 
 use super::{auth, convert};
-use crate::engine::{Effect, EngineHandle, View, unix_ms};
+use crate::engine::{Effect, EngineHandle, View};
 use dewar_proto::{check_protocol, limits::SUBMIT_TASKS_MAX, v1};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, Outcome, TaskSelection, TaskState};
 use futures::Stream;
@@ -127,7 +127,6 @@ impl v1::jobs_server::Jobs for JobsService {
                 absence_ms_max: (request.absence_ms_max > 0).then_some(request.absence_ms_max),
                 reuse: request.reuse,
             },
-            created_unix_ms: unix_ms(),
         })
         .await?;
         self.job(id).await

@@ -106,7 +106,6 @@ impl Scene {
             name: "job".into(),
             priority,
             terms: JobTerms::default(),
-            created_unix_ms: 0,
         });
     }
 
@@ -311,7 +310,6 @@ fn absurd_requests_are_refused() {
         name: "".into(),
         priority: 0,
         terms: JobTerms::default(),
-        created_unix_ms: 0,
     };
     assert_eq!(scene.ask(taken), Err(Refusal::OtherOwner("ann".into())));
 }

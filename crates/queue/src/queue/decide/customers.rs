@@ -17,7 +17,6 @@ impl Queue {
         name: Arc<str>,
         priority: i32,
         terms: JobTerms,
-        created_unix_ms: u64,
         now: Now,
     ) -> Result<Vec<Event>, Refusal> {
         if let Some(job) = self.job_by_id(id) {
@@ -35,7 +34,7 @@ impl Queue {
             name,
             priority,
             terms,
-            created_unix_ms,
+            created_unix_ms: now.unix_ms,
         };
         // Its customer is here: absence counts from now.
         let seen = terms

@@ -144,7 +144,6 @@ impl History {
                         absence_ms_max: (job == 2).then_some(50_000),
                         reuse: job >= 2,
                     },
-                    created_unix_ms: self.scene.now.unix_ms,
                 });
             }
             Step::Submit {
@@ -188,7 +187,7 @@ impl History {
                 self.tell(Command::Submit {
                     job: id,
                     first_index: first_index.saturating_sub(1),
-                    specs: vec![Arc::new(spec); count.into()],
+                    specs: (0..count).map(|_| Arc::new(spec.clone())).collect(),
                 });
             }
             Step::CancelSome { job, index } => {

@@ -91,7 +91,6 @@ fn create_with(scene: &mut Scene, terms: JobTerms) {
         name: "".into(),
         priority: 0,
         terms,
-        created_unix_ms: 0,
     });
 }
 

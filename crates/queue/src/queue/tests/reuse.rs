@@ -38,7 +38,6 @@ fn create(scene: &mut Scene, id: JobId, reuse: bool) {
             reuse,
             ..JobTerms::default()
         },
-        created_unix_ms: 0,
     });
 }
 
