@@ -1,22 +1,165 @@
 //! What every backend must do, said once.
 
-use super::{Store, mem::without_monotonic_time};
+use super::{MemStore, Store, mem::without_monotonic_time};
 use dewar_queue::{
     AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, InputSource, JobId, JobNumber,
     JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
     TaskSpec, Timestamp, WorkerId,
 };
+use proptest::{prelude::*, test_runner::TestRunner};
 use std::sync::Arc;
 
 /// A backend under test: how to open it again after its process ended.
 pub(super) trait Backend: Store + Sized {
     /// Closes and opens.
     fn restart(self) -> Self;
+
+    /// Lets so many writes reach the disk from now on, and no more, as if the process died then.
+    fn stop_after(&mut self, writes: u64);
+
+    /// Whether it has died since. Nothing changes on disk any more.
+    fn has_stopped(&self) -> bool;
+
+    /// Opens what is on the disk.
+    fn recover(self) -> Self;
+
+    /// Does now what it does at times to keep its files small.
+    fn tidy(&mut self);
 }
 
-impl Backend for super::MemStore {
+impl Backend for MemStore {
     fn restart(self) -> Self {
         self.reopen()
+    }
+
+    // An append is one step to it, so there is nothing to stop between.
+    fn stop_after(&mut self, _writes: u64) {}
+
+    fn has_stopped(&self) -> bool {
+        false
+    }
+
+    fn recover(self) -> Self {
+        self.reopen()
+    }
+
+    fn tidy(&mut self) {}
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Events of one of few jobs each, by their place in [`every_durable_event`].
+    Append(Vec<(u8, u8)>),
+    Forget(u8),
+    Tidy,
+    Restart,
+    /// A crash after so many writes from now.
+    StopAfter(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop::collection::vec((0..4_u8, any::<u8>()), 1..6).prop_map(Step::Append),
+        2 => (0..4_u8).prop_map(Step::Forget),
+        1 => Just(Step::Tidy),
+        1 => Just(Step::Restart),
+        4 => (0..12_u64).prop_map(Step::StopAfter),
+    ]
+}
+
+/// Random appends, forgettings, restarts and crashes, against a store that cannot fail.
+pub(super) fn check_crashes<B: Backend>(case_count: u32, fresh: impl Fn() -> B) {
+    let config = ProptestConfig {
+        cases: case_count,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let steps = prop::collection::vec(step(), 1..24);
+    TestRunner::new(config)
+        .run(&steps, |steps| {
+            History::new(fresh()).live(steps);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A store's life, and what it has promised.
+struct History<B> {
+    // None while it restarts.
+    store: Option<B>,
+    promised: MemStore,
+    /// How often each of the few jobs was forgotten: the next one in its place has another number.
+    forgotten: [u64; 4],
+}
+
+impl<B: Backend> History<B> {
+    fn new(store: B) -> Self {
+        Self {
+            store: Some(store),
+            promised: MemStore::default(),
+            forgotten: [0; 4],
+        }
+    }
+
+    fn live(mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Append(events) => {
+                    let events = events.into_iter().map(|(job, kind)| self.event(job, kind));
+                    let batch: Vec<_> = events.collect();
+                    self.append(&batch);
+                }
+                Step::Forget(job) => {
+                    let job = self.job(job);
+                    self.append(&[Event::JobForgotten { job }]);
+                    self.forgotten[job.0 as usize % 4] += 1;
+                }
+                Step::Tidy => self.store().tidy(),
+                Step::Restart => self.reopen(B::restart),
+                Step::StopAfter(writes) => self.store().stop_after(writes),
+            }
+            if self.store().has_stopped() {
+                self.reopen(B::recover);
+            }
+            let promised = replayed(&mut self.promised);
+            assert_eq!(replayed(self.store()), promised);
+        }
+    }
+
+    fn store(&mut self) -> &mut B {
+        self.store.as_mut().expect("no restart is going on")
+    }
+
+    fn reopen(&mut self, open: impl FnOnce(B) -> B) {
+        self.store = self.store.take().map(open);
+    }
+
+    /// Appends; what a crash left in doubt is there whole, or not at all.
+    fn append(&mut self, batch: &[Event]) {
+        if self.store().append(batch).is_ok() {
+            self.promised.append(batch).unwrap();
+            return;
+        }
+        assert!(
+            self.store().has_stopped(),
+            "nothing but a crash makes it fail"
+        );
+        self.reopen(B::recover);
+        let found = replayed(self.store());
+        if found != replayed(&mut self.promised) {
+            self.promised.append(batch).unwrap();
+        }
+    }
+
+    fn job(&self, place: u8) -> JobNumber {
+        let place = usize::from(place);
+        JobNumber(place as u64 + 4 * (self.forgotten[place] + 1))
+    }
+
+    fn event(&self, place: u8, kind: u8) -> Event {
+        let mut events = every_durable_event(self.job(place).0);
+        let kind = usize::from(kind) % events.len();
+        events.swap_remove(kind)
     }
 }
 
@@ -338,5 +481,6 @@ fn digest(seed: u32) -> Digest {
 
 #[test]
 fn mem_conforms() {
-    check(super::MemStore::default);
+    check(MemStore::default);
+    check_crashes(64, MemStore::default);
 }

@@ -1,62 +1,57 @@
 //! The store on disk: sled 0.34, with the guards without which it loses what was acknowledged.
 //!
-//! sled's `flush` is no fsync, its leftover snapshots keep it from opening, and large values are never synced; see
-//! `docs/decisions/store.md`. So every append ends with our own `fdatasync`, the folder is put in order before it is
-//! opened, and no value exceeds 4 KiB. One tree, keys in writing order; what events mean is nobody's business here.
+//! sled's `flush` is no fsync, its leftover snapshots keep it from opening, large values are never synced, and its files
+//! never shrink; see `docs/decisions/store.md`. So every append ends with our own `fdatasync`, the folder is put in order
+//! before it is opened, no value exceeds 4 KiB, and what lives moves to a new database when the old one has become too
+//! large for it. One tree, keys in writing order; what events mean is nobody's business here.
 
+mod compaction;
+mod database;
 mod folder;
+mod fuse;
 mod keys;
 
 use super::{
     Store, StoreError, job_of,
-    records::{self, EncodedRecord, Frame},
+    records::{self, EncodedRecord},
 };
+use compaction::Thrift;
+use database::{BATCH_KEYS_MAX, Database, Writes, entry_bytes};
 use dewar_proto::store::v1::Header;
 use dewar_queue::{Event, JobNumber};
-use folder::Folder;
+use folder::{Folder, Generation, Unnamed};
+use fuse::Fuse;
 use prost::Message as _;
-use sled::Batch;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    thread,
-    time::{Duration, Instant},
 };
 
 /// Raised when an older release would misread what is written.
 const FORMAT_VERSION: u32 = 2;
 
-/// Keys written at once: beyond it sled's memory explodes.
-const BATCH_KEYS_MAX: usize = 1000;
-
-/// The queue is in the broker's own memory; this is for reading at start.
-const CACHE_BYTES: u64 = 64 << 20;
-
-/// sled collects its garbage when it flushes by itself.
-const FLUSH_EVERY_MS: u64 = 500;
-
-/// Many times what sled's threads take to end on a busy machine.
-const SLED_LOCK_WAIT: Duration = Duration::from_secs(10);
-
 /// Events in a sled database.
 pub struct SledStore {
-    db: sled::Db,
-    /// Declared after `db`, since it holds the lock until sled has closed its files.
+    database: Database,
+    generation: Generation,
+    /// Declared after `database`, since it holds the lock until sled has closed its files.
     folder: Folder,
+    fuse: Fuse,
     broker_start: u64,
     next_sequence: u64,
     /// Where each job's records are, to delete them.
-    sequences: BTreeMap<JobNumber, Vec<u64>>,
+    records: BTreeMap<JobNumber, Records>,
     highest_forgotten: Option<JobNumber>,
+    /// None once a compaction did not succeed: the next start will try again.
+    thrift: Option<Thrift>,
     failed: bool,
 }
 
-/// Puts and removals, cut into batches that sled applies whole.
+/// The records of a job.
 #[derive(Default)]
-struct Writes {
-    batch: Batch,
-    key_count: usize,
+struct Records {
+    sequences: Vec<u64>,
+    bytes: u64,
 }
 
 impl SledStore {
@@ -65,37 +60,50 @@ impl SledStore {
     /// # Errors
     /// If another process has it open, it is on a network file system, a later release wrote it, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let folder = Folder::prepare(path)?;
-        let db = open_db(path)?;
+        Self::open_with(path, Thrift::default(), Fuse::default())
+    }
+
+    fn open_with(path: &Path, thrift: Thrift, fuse: Fuse) -> Result<Self, StoreError> {
+        let folder = Folder::prepare(path, fuse.clone())?;
+        let (generation, named) = folder.current()?;
+        folder.sweep(generation)?;
+        let database = Database::open(&folder.path_of(generation), fuse.clone())?;
         let mut store = Self {
-            db,
+            database,
+            generation,
             folder,
+            fuse,
             broker_start: 0,
             next_sequence: 0,
-            sequences: BTreeMap::new(),
+            records: BTreeMap::new(),
             highest_forgotten: None,
+            thrift: Some(thrift),
             failed: false,
         };
         store.check_format()?;
-        store.highest_forgotten = store.number(keys::FORGOTTEN)?.map(JobNumber);
-        store.broker_start = store.number(keys::START)?.unwrap_or(0) + 1;
+        store.highest_forgotten = store.database.number(keys::FORGOTTEN)?.map(JobNumber);
+        store.broker_start = store.database.number(keys::START)?.unwrap_or(0) + 1;
         store.finish_forgetting()?;
         store.index()?;
         store.write_start()?;
+        if !named && !generation.is_early() {
+            store.folder.name_current(generation)?;
+        }
+        store.compact_if_worth(u64::MAX)?;
         Ok(store)
     }
 
     /// Refuses what a later release wrote, before anything is read or written that it may have changed.
     fn check_format(&self) -> Result<(), StoreError> {
-        let Some(header) = self.value(keys::HEADER)? else {
-            return if self.db.is_empty() {
+        let Some(header) = self.database.value(keys::HEADER)? else {
+            return if self.database.is_empty() {
                 Ok(())
             } else {
-                Err(damaged(self.folder.path(), "its header is missing"))
+                Err(self.database.damaged("its header is missing"))
             };
         };
         let header = Header::decode(&*header)
-            .map_err(|_| damaged(self.folder.path(), "its header is no header"))?;
+            .map_err(|_| self.database.damaged("its header is no header"))?;
         if header.format_version > FORMAT_VERSION {
             return Err(StoreError::Newer {
                 found: header.format_version,
@@ -108,7 +116,7 @@ impl SledStore {
     /// Deletes the rest of jobs whose forgetting a crash cut short.
     fn finish_forgetting(&mut self) -> Result<(), StoreError> {
         let mut jobs = BTreeSet::new();
-        self.scan(&[keys::TOMBSTONE], |key, _| {
+        self.database.scan(&[keys::TOMBSTONE], |key, _| {
             jobs.extend(keys::tombstone_job(key));
             Ok(())
         })?;
@@ -116,7 +124,7 @@ impl SledStore {
             return Ok(());
         }
         let mut sequences: BTreeMap<JobNumber, Vec<u64>> = BTreeMap::new();
-        self.scan(&[keys::EVENT], |key, _| {
+        self.database.scan(&[keys::EVENT], |key, _| {
             if let Some((sequence, job)) =
                 keys::event_parts(key).filter(|(_, job)| jobs.contains(job))
             {
@@ -132,43 +140,46 @@ impl SledStore {
 
     /// Notes where records are, and drops the beginning of one that a crash cut off: it was never acknowledged.
     fn index(&mut self) -> Result<(), StoreError> {
-        let mut sequences: BTreeMap<JobNumber, Vec<u64>> = BTreeMap::new();
+        let mut records: BTreeMap<JobNumber, Records> = BTreeMap::new();
         let mut next_sequence = 0;
         let mut unfinished = Vec::new();
-        self.scan(&[keys::EVENT], |key, value| {
+        self.database.scan(&[keys::EVENT], |key, value| {
             let corrupt = |reason| StoreError::Corrupt {
                 sequence: next_sequence,
                 reason,
             };
             let (sequence, job) = keys::event_parts(key).ok_or(corrupt("its key is no key"))?;
-            let frame = records::unseal(key, value).ok_or(StoreError::Corrupt {
+            let frame = records::unseal(key, &value).ok_or(StoreError::Corrupt {
                 sequence,
                 reason: "its checksum is wrong",
             })?;
             if frame.continues {
-                unfinished.push((sequence, job));
+                unfinished.push((sequence, job, entry_bytes(key, &value)));
             } else {
                 unfinished.clear();
             }
-            sequences.entry(job).or_default().push(sequence);
+            let records = records.entry(job).or_default();
+            records.sequences.push(sequence);
+            records.bytes += entry_bytes(key, &value);
             next_sequence = sequence + 1;
             Ok(())
         })?;
-        if let Some(&(first, _)) = unfinished.first() {
+        if !unfinished.is_empty() {
             tracing::info!(
                 count = unfinished.len(),
                 "dropping the beginning of a record that a crash cut off"
             );
             let mut writes = Writes::default();
-            for &(sequence, job) in &unfinished {
-                self.remove(&mut writes, &keys::event(sequence, job))?;
+            for &(sequence, job, bytes) in &unfinished {
+                self.database
+                    .remove(&mut writes, &keys::event(sequence, job))?;
+                let records = records.entry(job).or_default();
+                records.sequences.retain(|kept| *kept != sequence);
+                records.bytes -= bytes;
             }
-            self.apply(&mut writes)?;
-            for sequences in sequences.values_mut() {
-                sequences.retain(|sequence| *sequence < first);
-            }
+            self.database.apply(&mut writes)?;
         }
-        self.sequences = sequences;
+        self.records = records;
         self.next_sequence = next_sequence;
         Ok(())
     }
@@ -179,12 +190,13 @@ impl SledStore {
             written_by: env!("CARGO_PKG_VERSION").into(),
         };
         let mut writes = Writes::default();
-        self.put_whole(&mut writes, keys::HEADER, &header.encode_to_vec())?;
-        self.put_whole(&mut writes, keys::START, &self.broker_start.to_be_bytes())?;
-        self.apply(&mut writes)?;
-        self.sync()?;
-        // Names of files that sled has just made; itself it never syncs them.
-        self.folder.sync_names()
+        let start = self.broker_start.to_be_bytes();
+        self.database
+            .put_whole(&mut writes, keys::HEADER, &header.encode_to_vec())?;
+        self.database.put_whole(&mut writes, keys::START, &start)?;
+        self.database.apply(&mut writes)?;
+        self.database.sync()?;
+        self.database.sync_names()
     }
 
     fn try_append(&mut self, batch: &[Event]) -> Result<(), StoreError> {
@@ -197,12 +209,14 @@ impl SledStore {
             .collect();
         let mut writes = Writes::default();
         for job in &forgotten {
-            self.put_whole(&mut writes, &keys::tombstone(*job), &[])?;
+            self.database
+                .put_whole(&mut writes, &keys::tombstone(*job), &[])?;
         }
         if let Some(highest) = forgotten.last().copied()
             && Some(highest) > self.highest_forgotten
         {
-            self.put_whole(&mut writes, keys::FORGOTTEN, &highest.0.to_be_bytes())?;
+            self.database
+                .put_whole(&mut writes, keys::FORGOTTEN, &highest.0.to_be_bytes())?;
             self.highest_forgotten = Some(highest);
         }
         // Nothing follows the forgetting of a job, so whatever else the batch says of it went before.
@@ -212,17 +226,23 @@ impl SledStore {
         for record in records::encode(kept) {
             self.put_record(&mut writes, &record)?;
         }
-        if writes.key_count == 0 {
+        if writes.key_count() == 0 {
             return Ok(());
         }
-        self.apply(&mut writes)?;
-        self.sync()?;
+        self.database.apply(&mut writes)?;
+        self.database.sync()?;
+        if forgotten.is_empty() {
+            return Ok(());
+        }
         // The tombstones are durable: should we not come to the end of this, the next start will.
         for job in forgotten {
-            let sequences = self.sequences.remove(&job).unwrap_or_default();
-            self.remove_records(job, sequences)?;
+            let records = self.records.remove(&job).unwrap_or_default();
+            self.remove_records(job, records.sequences)?;
         }
-        Ok(())
+        match self.thrift {
+            Some(thrift) => self.compact_if_worth(thrift.live_bytes_max_while_running),
+            None => Ok(()),
+        }
     }
 
     fn put_record(
@@ -232,14 +252,16 @@ impl SledStore {
     ) -> Result<(), StoreError> {
         let frames: Vec<_> = records::frames(&record.bytes).collect();
         // A record is cut in two by a crash only if it is larger than a whole batch.
-        if writes.key_count + frames.len() > BATCH_KEYS_MAX {
-            self.apply(writes)?;
+        if writes.key_count() + frames.len() > BATCH_KEYS_MAX {
+            self.database.apply(writes)?;
         }
         for frame in &frames {
             let sequence = self.next_sequence;
             self.next_sequence += 1;
-            self.sequences.entry(record.job).or_default().push(sequence);
-            self.put(writes, &keys::event(sequence, record.job), frame)?;
+            let key = keys::event(sequence, record.job);
+            let records = self.records.entry(record.job).or_default();
+            records.sequences.push(sequence);
+            records.bytes += self.database.put(writes, &key, frame)?;
         }
         Ok(())
     }
@@ -248,87 +270,69 @@ impl SledStore {
     fn remove_records(&self, job: JobNumber, sequences: Vec<u64>) -> Result<(), StoreError> {
         let mut writes = Writes::default();
         for sequence in sequences {
-            self.remove(&mut writes, &keys::event(sequence, job))?;
+            self.database
+                .remove(&mut writes, &keys::event(sequence, job))?;
         }
-        self.remove(&mut writes, &keys::tombstone(job))?;
-        self.apply(&mut writes)
+        self.database.remove(&mut writes, &keys::tombstone(job))?;
+        self.database.apply(&mut writes)
     }
 
-    fn put_whole(&self, writes: &mut Writes, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-        let frame = Frame {
-            continues: false,
-            bytes,
+    /// Makes the files small again if they have become far too large for what lives, and that is not too much to move.
+    fn compact_if_worth(&mut self, live_bytes_max: u64) -> Result<(), StoreError> {
+        let Some(thrift) = self.thrift else {
+            return Ok(());
         };
-        self.put(writes, key, &frame)
-    }
-
-    fn put(&self, writes: &mut Writes, key: &[u8], frame: &Frame<'_>) -> Result<(), StoreError> {
-        let value = records::seal(key, frame);
-        assert!(
-            value.len() <= records::VALUE_BYTES_MAX,
-            "sled would not sync it"
-        );
-        writes.batch.insert(key, value);
-        self.count(writes)
-    }
-
-    fn remove(&self, writes: &mut Writes, key: &[u8]) -> Result<(), StoreError> {
-        writes.batch.remove(key);
-        self.count(writes)
-    }
-
-    fn count(&self, writes: &mut Writes) -> Result<(), StoreError> {
-        writes.key_count += 1;
-        if writes.key_count >= BATCH_KEYS_MAX {
-            self.apply(writes)?;
+        let live_bytes = self.records.values().map(|records| records.bytes).sum();
+        if live_bytes > live_bytes_max || !thrift.is_worth(self.database.disk_bytes()?, live_bytes)
+        {
+            return Ok(());
         }
+        self.compact()
+    }
+
+    /// Moves what lives to a new generation. If that cannot be done, say for want of room, the old one goes on.
+    fn compact(&mut self) -> Result<(), StoreError> {
+        let next = self.generation.next();
+        let before_bytes = self.database.disk_bytes()?;
+        let database = match self.copy_to(next) {
+            Ok(database) => database,
+            Err(Unnamed::Perhaps(error)) => return Err(error),
+            Err(Unnamed::Surely(error)) => {
+                tracing::warn!(%error, "the store's files stay as large as they are");
+                self.thrift = None;
+                self.sweep();
+                return Ok(());
+            }
+        };
+        self.database = database;
+        self.generation = next;
+        self.sweep();
+        let after_bytes = self.database.disk_bytes()?;
+        tracing::info!(before_bytes, after_bytes, "made the store's files smaller");
         Ok(())
     }
 
-    /// Hands sled what was gathered. Not durable before [`Self::sync`].
-    fn apply(&self, writes: &mut Writes) -> Result<(), StoreError> {
-        let Writes { batch, .. } = std::mem::take(writes);
-        self.db.apply_batch(batch).map_err(engine)
+    /// Makes this process stop, as it were, between two writes.
+    #[cfg(test)]
+    fn set_fuse(&mut self, fuse: Fuse) {
+        self.database.set_fuse(fuse.clone());
+        self.folder.set_fuse(fuse.clone());
+        self.fuse = fuse;
     }
 
-    /// Makes everything handed to sled so far durable.
-    fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(engine)?;
-        self.folder.sync_data()
+    fn copy_to(&self, next: Generation) -> Result<Database, Unnamed> {
+        let path = self.folder.path_of(next);
+        let database = Database::open(&path, self.fuse.clone()).map_err(Unnamed::Surely)?;
+        compaction::copy(&self.database, &database).map_err(Unnamed::Surely)?;
+        self.folder.name_current(next)?;
+        Ok(database)
     }
 
-    fn number(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
-        let Some(bytes) = self.value(key)? else {
-            return Ok(None);
-        };
-        let bytes = bytes.try_into();
-        let bytes = bytes.map_err(|_| damaged(self.folder.path(), "a number is no number"))?;
-        Ok(Some(u64::from_be_bytes(bytes)))
-    }
-
-    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = guarded(self.folder.path(), || self.db.get(key))?.map_err(engine)?;
-        let Some(value) = found else {
-            return Ok(None);
-        };
-        match records::unseal(key, &value) {
-            Some(frame) => Ok(Some(frame.bytes.to_vec())),
-            None => Err(damaged(self.folder.path(), "a checksum is wrong")),
+    /// Removes other generations; what resists is removed at the next start.
+    fn sweep(&self) {
+        if let Err(error) = self.folder.sweep(self.generation) {
+            tracing::warn!(%error, "an old generation of the store stays for now");
         }
-    }
-
-    /// Visits keys and values with a prefix, in order.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut entries = self.db.scan_prefix(prefix);
-        while let Some(entry) = guarded(self.folder.path(), || entries.next())? {
-            let (key, value) = entry.map_err(engine)?;
-            visit(&key, &value)?;
-        }
-        Ok(())
     }
 }
 
@@ -338,10 +342,10 @@ impl Store for SledStore {
             apply(Event::JobForgotten { job });
         }
         let mut begun: Option<(JobNumber, u64, Vec<u8>)> = None;
-        self.scan(&[keys::EVENT], |key, value| {
+        self.database.scan(&[keys::EVENT], |key, value| {
             let (sequence, job) = keys::event_parts(key).unwrap_or((0, JobNumber(0)));
             let corrupt = |reason| StoreError::Corrupt { sequence, reason };
-            let frame = records::unseal(key, value).ok_or(corrupt("its checksum is wrong"))?;
+            let frame = records::unseal(key, &value).ok_or(corrupt("its checksum is wrong"))?;
             let bytes = match begun.take() {
                 None => frame.bytes.to_vec(),
                 Some((begun_job, last, mut bytes)) if begun_job == job && last + 1 == sequence => {
@@ -374,56 +378,6 @@ impl Store for SledStore {
     fn broker_start(&self) -> u64 {
         self.broker_start
     }
-}
-
-/// Opens sled itself. The folder is locked by us already, so whoever holds sled's own lock is an earlier store of this
-/// process, dropped, whose threads are just ending: it is waited for.
-fn open_db(path: &Path) -> Result<sled::Db, StoreError> {
-    let ends_at = Instant::now() + SLED_LOCK_WAIT;
-    loop {
-        let opened = guarded(path, || {
-            sled::Config::new()
-                .path(path)
-                .mode(sled::Mode::HighThroughput)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(Some(FLUSH_EVERY_MS))
-                .open()
-        })?;
-        match opened {
-            Ok(db) => return Ok(db),
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock")
-                    && Instant::now() < ends_at =>
-            {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => return Err(damaged(path, &error.to_string())),
-        }
-    }
-}
-
-/// Runs a part of sled that panics on damaged files.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, StoreError> {
-    // What a panic leaves half-done is sled's own, and is not used again: the caller gives the store up.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("it panicked");
-        damaged(path, reason)
-    })
-}
-
-fn damaged(path: &Path, reason: &str) -> StoreError {
-    StoreError::Damaged {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    }
-}
-
-fn engine(error: sled::Error) -> StoreError {
-    StoreError::Engine(error.to_string())
 }
 
 #[cfg(test)]

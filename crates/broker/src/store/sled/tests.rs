@@ -14,6 +14,13 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// Compacts whenever it may.
+const THRIFTY: Thrift = Thrift {
+    disk_bytes_min: 0,
+    disk_to_live_min: 0,
+    live_bytes_max_while_running: u64::MAX,
+};
+
 /// A store in a folder of its own.
 struct Housed {
     // In this order: the store closes before its folder goes.
@@ -23,7 +30,10 @@ struct Housed {
 
 impl Housed {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    fn in_folder(folder: TempDir) -> Self {
         Self {
             store: Some(SledStore::open(folder.path()).unwrap()),
             folder,
@@ -32,6 +42,12 @@ impl Housed {
 
     fn store(&mut self) -> &mut SledStore {
         self.store.as_mut().unwrap()
+    }
+
+    /// Where sled's own files are.
+    fn database(&self) -> PathBuf {
+        let store = self.store.as_ref().unwrap();
+        store.folder.path_of(store.generation)
     }
 }
 
@@ -42,7 +58,7 @@ impl Store for Housed {
 
     fn append(&mut self, batch: &[Event]) -> Result<(), StoreError> {
         self.store().append(batch)?;
-        let blobs = fs::read_dir(self.folder.path().join("blobs")).unwrap();
+        let blobs = fs::read_dir(self.database().join("blobs")).unwrap();
         assert_eq!(blobs.count(), 0, "sled wrote a value it does not sync");
         Ok(())
     }
@@ -58,27 +74,51 @@ impl Backend for Housed {
         self.store = Some(SledStore::open(self.folder.path()).unwrap());
         self
     }
+
+    fn stop_after(&mut self, writes: u64) {
+        self.store().set_fuse(Fuse::after(writes));
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.store.as_ref().unwrap().fuse.has_blown()
+    }
+
+    fn recover(self) -> Self {
+        // A copy, since sled would write what it still has in memory when it is dropped.
+        Self::in_folder(snapshot(self.folder.path()))
+    }
+
+    fn tidy(&mut self) {
+        let stopped = self.store().compact().is_err();
+        assert_eq!(stopped, stopped && self.has_stopped());
+    }
 }
 
 #[test]
 fn sled_conforms() {
     conformance::check(Housed::new);
+    conformance::check_crashes(48, Housed::new);
 }
 
 /// The folder as it is on disk this moment: what a kill leaves.
 fn snapshot(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(folder).unwrap() {
+    copy_folder(folder, copy.path());
+    copy
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        let target = copy.path().join(path.file_name().unwrap());
+        let target = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            fs::create_dir(target).unwrap();
+            fs::create_dir(&target).unwrap();
+            copy_folder(&path, &target);
         } else if let Err(error) = fs::copy(&path, target) {
             // sled renames and removes its snapshots as it goes.
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         }
     }
-    copy
 }
 
 fn forget(job: u64) -> Event {
@@ -123,11 +163,12 @@ fn a_crash_inside_a_write_keeps_the_beginning_and_no_more() {
         let sequence = store.next_sequence;
         store.next_sequence += 1;
         store
+            .database
             .put(&mut writes, &keys::event(sequence, record.job), &frame)
             .unwrap();
     }
-    store.apply(&mut writes).unwrap();
-    store.sync().unwrap();
+    store.database.apply(&mut writes).unwrap();
+    store.database.sync().unwrap();
     let mut live = live.restart();
     assert_eq!(replayed(&mut live), acknowledged);
     live.append(&every_durable_event(2)).unwrap();
@@ -143,13 +184,15 @@ fn forgetting_is_finished_at_the_next_start() {
     let store = live.store();
     let mut writes = Writes::default();
     store
+        .database
         .put_whole(&mut writes, &keys::tombstone(JobNumber(1)), &[])
         .unwrap();
-    let first = store.sequences[&JobNumber(1)][0];
+    let first = store.records[&JobNumber(1)].sequences[0];
     store
+        .database
         .remove(&mut writes, &keys::event(first, JobNumber(1)))
         .unwrap();
-    store.apply(&mut writes).unwrap();
+    store.database.apply(&mut writes).unwrap();
     let mut live = live.restart();
     let expected: Vec<_> = every_durable_event(2)
         .into_iter()
@@ -157,7 +200,7 @@ fn forgetting_is_finished_at_the_next_start() {
         .collect();
     assert_eq!(replayed(&mut live), expected);
     let store = live.store();
-    let tombstones = store.db.scan_prefix([keys::TOMBSTONE]).count();
+    let tombstones = store.database.db.scan_prefix([keys::TOMBSTONE]).count();
     assert_eq!(tombstones, 0);
 }
 
@@ -166,12 +209,9 @@ fn a_snapshot_cut_short_does_not_keep_it_from_opening() {
     let mut live = Housed::new();
     live.append(&every_durable_event(1)).unwrap();
     let count = replayed(&mut live).len();
+    let database = live.database();
     live.store = None;
-    fs::write(
-        live.folder.path().join("snap.0000000000000BAD.generating"),
-        b"half",
-    )
-    .unwrap();
+    fs::write(database.join("snap.0000000000000BAD.generating"), b"half").unwrap();
     let mut store = SledStore::open(live.folder.path()).unwrap();
     assert_eq!(replayed(&mut store).len(), count);
 }
@@ -195,9 +235,10 @@ fn a_later_format_is_refused_with_both_named() {
     let store = live.store();
     let mut writes = Writes::default();
     store
+        .database
         .put_whole(&mut writes, keys::HEADER, &header.encode_to_vec())
         .unwrap();
-    store.apply(&mut writes).unwrap();
+    store.database.apply(&mut writes).unwrap();
     live.store = None;
     let error = SledStore::open(live.folder.path()).err().unwrap();
     assert!(matches!(
@@ -219,10 +260,16 @@ fn a_changed_value_is_noticed() {
     let mut live = Housed::new();
     live.append(&every_durable_event(1)).unwrap();
     let store = live.store();
-    let (key, value) = store.db.scan_prefix([keys::EVENT]).next().unwrap().unwrap();
+    let (key, value) = store
+        .database
+        .db
+        .scan_prefix([keys::EVENT])
+        .next()
+        .unwrap()
+        .unwrap();
     let mut value = value.to_vec();
     value[40] ^= 1;
-    store.db.insert(&key, value).unwrap();
+    store.database.db.insert(&key, value).unwrap();
     assert!(matches!(
         store.replay(&mut |_| ()),
         Err(StoreError::Corrupt { sequence: 0, .. })
@@ -237,8 +284,8 @@ fn damaged_files_are_an_error_and_no_panic() {
     for job in 1..50 {
         live.append(&every_durable_event(job)).unwrap();
     }
+    let db = live.database().join("db");
     live.store = None;
-    let db = live.folder.path().join("db");
     let sound = fs::read(&db).unwrap();
     let expected = replayed(&mut SledStore::open(snapshot(live.folder.path()).path()).unwrap());
     for at in (0..sound.len()).step_by(sound.len() / 12 + 1) {
@@ -268,6 +315,151 @@ fn a_failed_store_takes_nothing_more() {
     ));
 }
 
+/// Large enough to fill some of sled's segments, and forgotten but for the last job.
+fn grown(thrift: Thrift) -> Housed {
+    let mut live = Housed::new();
+    live.store().thrift = Some(thrift);
+    for job in 1..=200 {
+        let mut events = Vec::new();
+        for _ in 0..20 {
+            events.extend(every_durable_event(job));
+        }
+        live.append(&events).unwrap();
+    }
+    live
+}
+
+fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => disk_bytes(&entry.path()),
+            false => entry.metadata().unwrap().len(),
+        })
+        .sum()
+}
+
+#[test]
+fn disk_use_comes_back_down_while_it_runs() {
+    const GROWN_BYTES: u64 = 2 << 20;
+    let mut live = grown(Thrift {
+        disk_bytes_min: GROWN_BYTES,
+        ..Thrift::default()
+    });
+    assert!(disk_bytes(live.folder.path()) > GROWN_BYTES);
+    let last = every_durable_event(201);
+    live.append(&last).unwrap();
+    for job in 1..=200 {
+        live.append(&[forget(job)]).unwrap();
+    }
+    assert!(disk_bytes(live.folder.path()) < GROWN_BYTES);
+    let mut expected = vec![forget(200)];
+    expected.extend(last.into_iter().map(without_monotonic_time));
+    assert_eq!(replayed(&mut live), expected);
+    assert_eq!(live.broker_start(), 1);
+    let mut live = live.restart();
+    assert_eq!(replayed(&mut live), expected);
+    assert_eq!(live.broker_start(), 2);
+}
+
+#[test]
+fn disk_use_comes_back_down_at_a_start() {
+    let mut live = grown(Thrift::default());
+    for job in 1..=199 {
+        live.append(&[forget(job)]).unwrap();
+    }
+    let expected = replayed(&mut live);
+    let grown_bytes = disk_bytes(live.folder.path());
+    live.store = None;
+    let mut store = SledStore::open_with(live.folder.path(), THRIFTY, Fuse::default()).unwrap();
+    assert_eq!(replayed(&mut store), expected);
+    assert!(disk_bytes(live.folder.path()) < grown_bytes / 2);
+}
+
+#[test]
+fn a_crash_anywhere_in_a_compaction_or_a_start_loses_nothing() {
+    for early in [false, true] {
+        let mut live = Housed::new();
+        for job in 1..=3 {
+            live.append(&every_durable_event(job)).unwrap();
+        }
+        live.append(&[forget(2)]).unwrap();
+        let expected = replayed(&mut live);
+        if early {
+            make_early(&mut live);
+        }
+        live.store = None;
+        let mut writes = 0;
+        loop {
+            let folder = snapshot(live.folder.path());
+            let fuse = Fuse::after(writes);
+            let opened = SledStore::open_with(folder.path(), THRIFTY, fuse.clone());
+            let crashed = snapshot(folder.path());
+            let mut store = SledStore::open(crashed.path()).unwrap();
+            assert_eq!(replayed(&mut store), expected, "after {writes} writes");
+            assert!((2..=3).contains(&store.broker_start()));
+            let left = fs::read_dir(crashed.path()).unwrap().count();
+            assert!(left == 3 || early, "leftovers after {writes} writes");
+            if !fuse.has_blown() {
+                assert!(opened.is_ok());
+                break;
+            }
+            writes += 1;
+        }
+        assert!(writes > 5, "it stopped at {writes} places");
+    }
+}
+
+/// Lays the store out as the first releases did: the database in the folder itself.
+fn make_early(live: &mut Housed) {
+    let database = live.database();
+    live.store = None;
+    for entry in fs::read_dir(&database).unwrap() {
+        let path = entry.unwrap().path();
+        fs::rename(&path, live.folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::remove_dir(database).unwrap();
+    fs::remove_file(live.folder.path().join("CURRENT")).unwrap();
+}
+
+#[test]
+fn an_early_store_opens_where_it_is_and_moves_when_it_is_compacted() {
+    let mut live = Housed::new();
+    live.append(&every_durable_event(1)).unwrap();
+    let expected = replayed(&mut live);
+    make_early(&mut live);
+    let mut live = live.restart();
+    assert_eq!(replayed(&mut live), expected);
+    assert_eq!(live.broker_start(), 2);
+    assert_eq!(live.database(), live.folder.path());
+    live.tidy();
+    assert_eq!(replayed(&mut live), expected);
+    assert!(!live.folder.path().join("db").exists());
+    assert_eq!(replayed(&mut live.restart()), expected);
+}
+
+#[test]
+fn a_generation_or_pointer_that_is_missing_is_no_empty_store() {
+    let mut live = Housed::new();
+    live.append(&every_durable_event(1)).unwrap();
+    live.tidy();
+    let database = live.database();
+    live.store = None;
+    let refused = |folder: &Path| {
+        let opened = SledStore::open(folder);
+        assert!(matches!(opened, Err(StoreError::Damaged { .. })));
+    };
+    let pointer = live.folder.path().join("CURRENT");
+    let name = fs::read(&pointer).unwrap();
+    fs::remove_file(&pointer).unwrap();
+    refused(live.folder.path());
+    fs::write(&pointer, "gen-1").unwrap();
+    refused(live.folder.path());
+    fs::write(&pointer, name).unwrap();
+    fs::rename(&database, live.folder.path().join("elsewhere")).unwrap();
+    refused(live.folder.path());
+}
+
 const KILLED_CHILD_FOLDER: &str = "DEWAR_TEST_KILLED_STORE";
 
 /// Not a test by itself: what [`kills_lose_nothing_acknowledged`] kills.
@@ -286,6 +478,9 @@ fn killed_child() {
         };
         store.append(&[first.clone(), second.clone()]).unwrap();
         println!("ack {job}");
+        if job.is_multiple_of(4) {
+            store.compact().unwrap();
+        }
     }
 }
 
