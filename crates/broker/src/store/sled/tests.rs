@@ -1,5 +1,8 @@
 //! The suite, crashes at every step, and damage.
 
+mod flushes;
+mod power;
+
 use super::*;
 use crate::store::{
     conformance::{self, Backend, every_durable_event, replayed},
