@@ -44,6 +44,8 @@ struct Shared {
     folder: PathBuf,
     /// Canonical; files outside are not imported.
     exports: Vec<PathBuf>,
+    /// Left free on the disk: whoever keeps note of the blobs needs room for it, also to give some up.
+    free_bytes_min: u64,
     index: Mutex<Index>,
 }
 
@@ -92,11 +94,11 @@ pub struct Swept {
 
 impl BlobStore {
     /// Opens the folder, making it if need be; what a crash left half-written is removed. One process at a time may
-    /// have it open: the caller holds the data folder's lock.
+    /// have it open: the caller holds the data folder's lock. Blobs leave `free_bytes_min` of the disk alone.
     ///
     /// # Errors
     /// If a folder cannot be made or read, or an exported one is not there; the text names it.
-    pub fn open(folder: &Path, exports: &[PathBuf]) -> io::Result<Self> {
+    pub fn open(folder: &Path, exports: &[PathBuf], free_bytes_min: u64) -> io::Result<Self> {
         let exports = exports
             .iter()
             .map(|export| fs::canonicalize(export).map_err(|error| named(export, &error)))
@@ -114,6 +116,7 @@ impl BlobStore {
             shared: Arc::new(Shared {
                 folder: folder.to_owned(),
                 exports,
+                free_bytes_min,
                 index: Mutex::new(index),
             }),
         })

@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError},
+    disk_space::{DiskSpace, Reserve},
     engine::{Engine, EngineFault, unix_ms},
     roster::Roster,
     rpc::{self, auth::Auth},
@@ -148,6 +149,13 @@ impl Broker {
             folder.path().display()
         );
 
+        let stop = CancellationToken::new();
+        let disk = DiskSpace::watch(folder.path(), config.disk, stop.clone());
+        let disk = disk.map_err(|source| DataDirError::Io {
+            action: "examine the disk of",
+            path: folder.path().to_owned(),
+            source,
+        })?;
         let services = rpc::Services {
             engine: handle,
             blobs: blobs.clone(),
@@ -156,8 +164,8 @@ impl Broker {
             data_dir: folder.path().display().to_string(),
             started_unix_ms,
             blob_bytes: Arc::new(move || blobs.total_bytes()),
+            disk,
         };
-        let stop = CancellationToken::new();
         Ok(Running {
             address,
             token: folder.token().to_owned(),
@@ -235,6 +243,8 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         })?;
     }
     let folder = DataDir::open(&config.data_dir)?;
+    // First of all, since on a full disk the store may need the room to open.
+    let reserve = Reserve::open(folder.path(), config.disk);
     let store = Box::new(SledStore::open(&folder.path().join("store"))?);
     let packs = Packs::open(&folder.path().join("packs"))?;
     let roster = Roster::new(folder.path());
@@ -243,9 +253,11 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         _ => roster.read(),
     };
     let queue = config.queue(store.broker_start(), expected);
-    let blobs = BlobStore::open(&folder.path().join("blobs"), &config.exports)
+    let blobs_dir = folder.path().join("blobs");
+    let blobs = BlobStore::open(&blobs_dir, &config.exports, config.disk.reserve_bytes)
         .map_err(StartError::Blobs)?;
-    let (mut engine, handle) = Engine::open(store, packs, queue, drop_blobs(blobs.clone()))?;
+    let drop_blobs = drop_blobs(blobs.clone());
+    let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
     engine.keep_roster(roster);
     let swept = blobs
         .sweep(|digest| engine.queue().is_held(&dewar_queue::Digest(digest.0)))

@@ -1,6 +1,6 @@
 //! What a broker is told at its start.
 
-use crate::roster::Member;
+use crate::{disk_space::DiskBounds, roster::Member};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of one broker. [`Config::new`] gives all defaults.
@@ -16,6 +16,8 @@ pub struct Config {
     pub insecure: bool,
     /// How long it waits for workers.
     pub patience: Patience,
+    /// How much of the disk is for what.
+    pub disk: DiskBounds,
 }
 
 /// How long the broker waits for workers. Tests are less patient than labs.
@@ -40,6 +42,7 @@ impl Config {
             exports: Vec::new(),
             insecure: false,
             patience: Patience::default(),
+            disk: DiskBounds::default(),
         }
     }
 

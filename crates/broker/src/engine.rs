@@ -15,8 +15,11 @@ pub(crate) use disk::read_payload;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
 pub(crate) use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
-use crate::roster::Roster;
-use crate::store::{PackError, PackReader, Packs, Store, StoreError};
+use crate::{
+    disk_space::Reserve,
+    roster::Roster,
+    store::{PackError, PackReader, Packs, Store, StoreError},
+};
 use attendance::Attendance;
 use clock::Clock;
 use dewar_queue::{
@@ -142,6 +145,7 @@ impl Engine {
     pub(crate) fn open(
         mut store: Box<dyn Store>,
         mut packs: Packs,
+        reserve: Reserve,
         config: Config,
         drop_blobs: DropBlobs,
     ) -> Result<(Self, EngineHandle), StoreError> {
@@ -161,7 +165,7 @@ impl Engine {
         let engine = Self {
             queue,
             fleet: Fleet::default(),
-            disk: Disk::new(store, packs),
+            disk: Disk::new(store, packs, reserve),
             clock: Clock::new(),
             drop_blobs,
             receiver,

@@ -5,6 +5,7 @@
 mod broker;
 mod config;
 mod data_dir;
+mod disk_space;
 mod engine;
 mod roster;
 mod rpc;
@@ -14,5 +15,6 @@ mod tokens;
 pub use broker::{Broker, Fault, Running, StartError};
 pub use config::{Config, Patience};
 pub use data_dir::DataDirError;
+pub use disk_space::DiskBounds;
 pub use engine::{EngineError, EngineFault, EngineHandle};
 pub use tokens::add_owner;

@@ -10,7 +10,7 @@ pub(crate) mod convert;
 mod fleet;
 mod jobs;
 
-use crate::{config::Patience, engine::EngineHandle};
+use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle};
 use auth::Auth;
 use dewar_blobs::BlobStore;
 use dewar_proto::{
@@ -49,6 +49,7 @@ pub(crate) struct Services {
     pub(crate) data_dir: String,
     pub(crate) started_unix_ms: u64,
     pub(crate) blob_bytes: BlobBytes,
+    pub(crate) disk: DiskSpace,
 }
 
 /// Serves until told to stop, and then until every call has ended.
@@ -68,6 +69,7 @@ pub(crate) async fn serve(
         data_dir,
         started_unix_ms,
         blob_bytes,
+        disk,
     } = services;
     let about = admin::About {
         host_name: dewar_settings::host_name(),
@@ -75,16 +77,20 @@ pub(crate) async fn serve(
         data_dir,
     };
 
-    let jobs = JobsServer::new(jobs::JobsService::new(engine.clone()))
+    let jobs = JobsServer::new(jobs::JobsService::new(engine.clone(), disk.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let blobs = BlobsServer::new(blobs::BlobsService::new(blobs, engine.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
-    let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes))
+    let blobs = BlobsServer::new(blobs::BlobsService::new(
+        blobs,
+        engine.clone(),
+        disk.clone(),
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
+    let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes, disk))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     // The empty name stands for the broker as a whole.

@@ -5,48 +5,13 @@ mod common;
 use common::*;
 use dewar_proto::v1::{self, jobs_client::JobsClient};
 use std::{
-    path::Path,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
-
-struct Daemon {
-    process: Child,
-    address: String,
-}
-
-impl Daemon {
-    async fn start(data_dir: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_dewar-broker"))
-            .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
-        let line = line.expect("it starts in time").unwrap().expect("a line");
-        let address = line.strip_prefix("dewar-broker listening on ").unwrap();
-        Self {
-            process,
-            address: address.to_owned(),
-        }
-    }
-
-    fn client(&self, data_dir: &Path) -> JobsClient<dewar_proto::AuthorizedChannel> {
-        let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
-        JobsClient::new(connect_to(&self.address, &token))
-    }
-}
+use tokio::process::Command;
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {

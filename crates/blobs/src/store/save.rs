@@ -8,9 +8,6 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Left free on the disk: the store beside the blobs needs room to note what happens, also that blobs are given up.
-const FREE_BYTES_MIN: u64 = 256 << 20;
-
 /// A blob on its way in. Dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct BlobWriter {
@@ -41,13 +38,15 @@ pub enum SaveError {
     },
     /// There is no room.
     #[error(
-        "the broker's disk is full: a blob of {size_bytes} bytes does not fit into {free_bytes} free bytes, of which {FREE_BYTES_MIN} stay free"
+        "the broker's disk is full: a blob of {size_bytes} bytes does not fit into {free_bytes} free bytes, of which {free_bytes_min} stay free"
     )]
     Full {
         /// Of the blob.
         size_bytes: u64,
         /// On the disk.
         free_bytes: u64,
+        /// Left alone by blobs.
+        free_bytes_min: u64,
     },
     /// The disk does not take it.
     #[error("cannot write blob {blob}")]
@@ -69,11 +68,9 @@ impl BlobStore {
         let shared = Arc::clone(&self.shared);
         let free_bytes = shared.free_bytes();
         // Where the file system does not say, we shall see.
-        if free_bytes.is_some_and(|free| blob.size_bytes > free.saturating_sub(FREE_BYTES_MIN)) {
-            return Err(SaveError::Full {
-                size_bytes: blob.size_bytes,
-                free_bytes: free_bytes.unwrap_or_default(),
-            });
+        let kept = shared.free_bytes_min;
+        if free_bytes.is_some_and(|free| blob.size_bytes > free.saturating_sub(kept)) {
+            return Err(shared.full(&blob));
         }
         let file = NamedTempFile::new_in(shared.temporary_folder())
             .map_err(|source| shared.save_error(&blob, source))?;
@@ -150,12 +147,17 @@ impl Shared {
         Some(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
+    fn full(&self, blob: &BlobRef) -> SaveError {
+        SaveError::Full {
+            size_bytes: blob.size_bytes,
+            free_bytes: self.free_bytes().unwrap_or_default(),
+            free_bytes_min: self.free_bytes_min,
+        }
+    }
+
     fn save_error(&self, blob: &BlobRef, source: io::Error) -> SaveError {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SaveError::Full {
-                size_bytes: blob.size_bytes,
-                free_bytes: self.free_bytes().unwrap_or_default(),
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(blob),
             _ => SaveError::Io {
                 blob: blob.digest,
                 source,

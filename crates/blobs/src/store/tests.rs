@@ -29,7 +29,7 @@ impl House {
     }
 
     fn open(&self) -> BlobStore {
-        BlobStore::open(self.data.path(), &[self.export.path().to_owned()]).unwrap()
+        BlobStore::open(self.data.path(), &[self.export.path().to_owned()], 0).unwrap()
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {

@@ -1,7 +1,10 @@
 //! Writing: payloads into pack files, then the events that name them, on a thread that may block.
 
 use super::EngineFault;
-use crate::store::{PackReader, Packs, Store};
+use crate::{
+    disk_space::Reserve,
+    store::{PackReader, Packs, Store},
+};
 use dewar_queue::{Event, Payload};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -11,13 +14,23 @@ pub(super) const PAYLOAD_IN_EVENT_BYTES_MAX: usize = 4 << 10;
 
 /// The store and the pack files. Lent to a blocking thread while they write, hence the options.
 pub(super) struct Disk {
-    lent: Option<Box<(Box<dyn Store>, Packs)>>,
+    lent: Option<Box<Lent>>,
+}
+
+struct Lent {
+    store: Box<dyn Store>,
+    packs: Packs,
+    reserve: Reserve,
 }
 
 impl Disk {
-    pub(super) fn new(store: Box<dyn Store>, packs: Packs) -> Self {
+    pub(super) fn new(store: Box<dyn Store>, packs: Packs, reserve: Reserve) -> Self {
         Self {
-            lent: Some(Box::new((store, packs))),
+            lent: Some(Box::new(Lent {
+                store,
+                packs,
+                reserve,
+            })),
         }
     }
 
@@ -75,7 +88,8 @@ impl Disk {
     ) -> Result<T, EngineFault> {
         let mut lent = self.lent.take().ok_or(EngineFault::Lost)?;
         let (lent, done) = spawn_blocking(move || {
-            let done = work(&mut *lent.0, &mut lent.1);
+            lent.reserve.adjust();
+            let done = work(&mut *lent.store, &mut lent.packs);
             (lent, done)
         })
         .await

@@ -1,7 +1,7 @@
 //! An answer is a promise: none is given when the disk fails.
 
 use super::*;
-use crate::store::MemStore;
+use crate::{disk_space::DiskBounds, store::MemStore};
 use dewar_queue::JobId;
 
 /// A disk that is full from the first write.
@@ -24,8 +24,9 @@ impl Store for FullDisk {
 fn open(store: Box<dyn Store>) -> (Engine, EngineHandle, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let packs = Packs::open(folder.path()).unwrap();
+    let reserve = Reserve::open(folder.path(), DiskBounds::default());
     let keep: DropBlobs = Box::new(|_| Box::pin(async {}));
-    let (engine, handle) = Engine::open(store, packs, Config::new(1), keep).unwrap();
+    let (engine, handle) = Engine::open(store, packs, reserve, Config::new(1), keep).unwrap();
     (engine, handle, folder)
 }
 

@@ -1,7 +1,10 @@
 //! The service Admin: what the people who run the machines ask.
 
 use super::convert;
-use crate::engine::{EngineHandle, View};
+use crate::{
+    disk_space::DiskSpace,
+    engine::{EngineHandle, View},
+};
 use dewar_proto::{PROTOCOL, v1};
 use dewar_queue::{Command, Worker, WorkerId};
 use tonic::{Request, Response, Status};
@@ -18,14 +21,21 @@ pub(super) struct AdminService {
     engine: EngineHandle,
     about: About,
     blob_bytes: super::BlobBytes,
+    disk: DiskSpace,
 }
 
 impl AdminService {
-    pub(super) fn new(engine: EngineHandle, about: About, blob_bytes: super::BlobBytes) -> Self {
+    pub(super) fn new(
+        engine: EngineHandle,
+        about: About,
+        blob_bytes: super::BlobBytes,
+        disk: DiskSpace,
+    ) -> Self {
         Self {
             engine,
             about,
             blob_bytes,
+            disk,
         }
     }
 
@@ -50,6 +60,9 @@ impl v1::admin_server::Admin for AdminService {
         } = self.about.clone();
         let broker_start = self.engine.broker_start();
         let blob_bytes = (self.blob_bytes)();
+        let free_bytes = self.disk.free_bytes();
+        let refusing = self.disk.admit().err();
+        let refusing_reason = refusing.map_or_else(String::new, |full| full.to_string());
         let status = self.look(move |View { queue, .. }| v1::StatusResponse {
             protocol: Some(PROTOCOL),
             program_version: env!("CARGO_PKG_VERSION").into(),
@@ -66,7 +79,8 @@ impl v1::admin_server::Admin for AdminService {
                 .map(|worker| u64::from(worker.hello().slot_count))
                 .sum(),
             blob_bytes,
-            ..Default::default()
+            free_bytes,
+            refusing_reason,
         });
         status.await.map(Response::new)
     }

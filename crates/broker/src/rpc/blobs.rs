@@ -4,7 +4,7 @@
 //! however slow, keeps a thread to itself, and the engine always finds one to write with.
 
 use super::convert;
-use crate::engine::EngineHandle;
+use crate::{disk_space::DiskSpace, engine::EngineHandle};
 use bytes::{Bytes, BytesMut};
 use dewar_blobs::{
     BlobRef, BlobStore, BlobWriter, Digest, ImportError, LoadError, LoadedBlob, SaveError,
@@ -49,15 +49,17 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) struct BlobsService {
     store: BlobStore,
     engine: EngineHandle,
+    disk: DiskSpace,
     accesses: Arc<Semaphore>,
     imports: Arc<Semaphore>,
 }
 
 impl BlobsService {
-    pub(super) fn new(store: BlobStore, engine: EngineHandle) -> Self {
+    pub(super) fn new(store: BlobStore, engine: EngineHandle, disk: DiskSpace) -> Self {
         Self {
             store,
             engine,
+            disk,
             accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
             imports: Arc::new(Semaphore::new(IMPORTS_MAX)),
         }
@@ -117,16 +119,29 @@ impl BlobsService {
         }
     }
 
+    /// Whether a blob's bytes may come. A worker's output is of a task that runs: the worker keeps it until there is room.
+    fn admit(&self, job: Option<JobId>) -> Result<(), Status> {
+        match job {
+            Some(_) => self.disk.admit().map_err(convert::no_room),
+            None => self
+                .disk
+                .admit_output()
+                .map_err(|full| Status::unavailable(full.to_string())),
+        }
+    }
+
     /// Takes the bytes of a blob from the network to the disk, a chunk at a time.
     async fn save(
         &self,
         blob: BlobRef,
+        job: Option<JobId>,
         messages: &mut Streaming<WriteRequest>,
     ) -> Result<(), Status> {
+        self.admit(job)?;
         let store = self.store.clone();
         let mut writer = on_disk(&self.accesses, move || store.writer(blob))
             .await?
-            .map_err(|error| from_save(&error))?;
+            .map_err(|error| from_save(&error, job))?;
         let mut gathered = BytesMut::new();
         while let Some(message) = messages.message().await? {
             let Some(Part::Data(data)) = message.part else {
@@ -134,21 +149,29 @@ impl BlobsService {
             };
             gathered.extend_from_slice(&data);
             if gathered.len() >= WRITE_BYTES {
-                writer = self.write_on(writer, gathered.split().freeze()).await?;
+                self.admit(job)?;
+                writer = self
+                    .write_on(writer, gathered.split().freeze(), job)
+                    .await?;
             }
         }
-        writer = self.write_on(writer, gathered.freeze()).await?;
+        writer = self.write_on(writer, gathered.freeze(), job).await?;
         on_disk(&self.accesses, move || writer.finish())
             .await?
-            .map_err(|error| from_save(&error))
+            .map_err(|error| from_save(&error, job))
     }
 
-    async fn write_on(&self, mut writer: BlobWriter, bytes: Bytes) -> Result<BlobWriter, Status> {
+    async fn write_on(
+        &self,
+        mut writer: BlobWriter,
+        bytes: Bytes,
+        job: Option<JobId>,
+    ) -> Result<BlobWriter, Status> {
         on_disk(&self.accesses, move || {
             writer.write(&bytes).map(|()| writer)
         })
         .await?
-        .map_err(|error| from_save(&error))
+        .map_err(|error| from_save(&error, job))
     }
 
     async fn import(
@@ -245,7 +268,7 @@ impl Blobs for BlobsService {
                 self.store.note_rewritten(&blob.digest);
             }
         } else {
-            self.save(blob, &mut messages).await?;
+            self.save(blob, job, &mut messages).await?;
         }
         self.hold(job, blob).await?;
         Ok(Response::new(blob.into()))
@@ -260,6 +283,7 @@ impl Blobs for BlobsService {
             let problem = format!("must be a path of 1 to {PATH_BYTES_MAX} bytes");
             return Err(convert::invalid("path", problem));
         }
+        self.disk.admit().map_err(convert::no_room)?;
         let job = self.holder("job_id", &job_id).await?;
         let (steps, receiver) = mpsc::channel(4);
         let service = self.clone();
@@ -336,10 +360,12 @@ fn from_load(error: &LoadError) -> Status {
     }
 }
 
-fn from_save(error: &SaveError) -> Status {
+fn from_save(error: &SaveError, job: Option<JobId>) -> Status {
     let text = with_causes(error);
     match error {
         SaveError::Length { .. } | SaveError::Digest { .. } => Status::invalid_argument(text),
+        // A worker's output waits until there is room.
+        SaveError::Full { .. } if job.is_none() => Status::unavailable(text),
         SaveError::Full { .. } => Status::resource_exhausted(text),
         SaveError::Io { .. } => Status::internal(text),
     }

@@ -1,6 +1,7 @@
 //! From the wire to our types and back. What is wrong with a message is said with the name of its field.
 
 use crate::{
+    disk_space::DiskFull,
     engine::{Address, EngineError, read_payload},
     store::PackReader,
 };
@@ -62,6 +63,12 @@ pub(crate) fn status(error: EngineError) -> Status {
             }
         },
     }
+}
+
+/// What would need room on a full disk.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(super) fn no_room(full: DiskFull) -> Status {
+    Status::resource_exhausted(full.to_string())
 }
 
 fn array<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], Status> {

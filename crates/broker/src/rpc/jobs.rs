@@ -1,7 +1,10 @@
 //! The service Jobs: what customers say.
 
 use super::{auth, convert};
-use crate::engine::{Effect, EngineHandle, View};
+use crate::{
+    disk_space::DiskSpace,
+    engine::{Effect, EngineHandle, View},
+};
 use dewar_proto::{check_protocol, limits::SUBMIT_TASKS_MAX, v1};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, Outcome, TaskSelection, TaskState};
 use futures::Stream;
@@ -36,14 +39,16 @@ const SUBMIT_COUNT_MAX: usize = 32;
 
 pub(super) struct JobsService {
     engine: EngineHandle,
+    disk: DiskSpace,
     watches: Arc<Semaphore>,
     submits: Semaphore,
 }
 
 impl JobsService {
-    pub(super) fn new(engine: EngineHandle) -> Self {
+    pub(super) fn new(engine: EngineHandle, disk: DiskSpace) -> Self {
         Self {
             engine,
+            disk,
             watches: Arc::new(Semaphore::new(WATCH_COUNT_MAX)),
             submits: Semaphore::new(SUBMIT_COUNT_MAX),
         }
@@ -141,6 +146,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let mut job = None;
         let mut keys = Vec::new();
         while let Some(request) = requests.message().await? {
+            self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
                 Some(known) => known,

@@ -11,8 +11,12 @@ use dewar_proto::{
         jobs_client::JobsClient, worker_message,
     },
 };
-use std::{path::Path, time::Duration};
-use tokio::sync::mpsc;
+use std::{path::Path, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -91,6 +95,37 @@ pub fn selector() -> Option<v1::JobSelector> {
     Some(v1::JobSelector {
         by: Some(v1::job_selector::By::Number(1)),
     })
+}
+
+/// The real daemon, in a process of its own.
+pub struct Daemon {
+    pub process: Child,
+    pub address: String,
+}
+
+impl Daemon {
+    pub async fn start(data_dir: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_dewar-broker"))
+            .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
+            .arg(data_dir)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let line = line.expect("it starts in time").unwrap().expect("a line");
+        let address = line.strip_prefix("dewar-broker listening on ").unwrap();
+        Self {
+            process,
+            address: address.to_owned(),
+        }
+    }
+
+    pub fn client(&self, data_dir: &Path) -> JobsClient<AuthorizedChannel> {
+        let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
+        JobsClient::new(connect_to(&self.address, &token))
+    }
 }
 
 /// A worker made of its messages alone.
