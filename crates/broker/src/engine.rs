@@ -11,7 +11,7 @@ mod fleet;
 mod message;
 
 pub(crate) use clock::unix_ms;
-pub(crate) use disk::read_payload;
+pub(crate) use disk::read_payloads;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
 pub(crate) use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
@@ -23,10 +23,10 @@ use crate::{
 use attendance::Attendance;
 use clock::Clock;
 use dewar_queue::{
-    AttemptEnd, Command, Config, Digest, Event, HeldAttempt, JobNumber, Now, Output, Payload,
-    Queue, Refusal, TaskCounts, TaskId, TaskResult, TaskSpec, WorkerHello, WorkerId,
+    AttemptEnd, Command, Config, Digest, Event, HeldAttempt, JobNumber, Now, Output, Queue,
+    Refusal, TaskCounts, TaskId, TaskResult, WorkerHello, WorkerId,
 };
-use disk::Disk;
+use disk::{Disk, Payloads};
 use futures::future::BoxFuture;
 use message::Message;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -224,8 +224,7 @@ impl Engine {
 
     /// One batch: decide, write, tell.
     async fn turn(&mut self, mut messages: Vec<Message>) -> Result<bool, EngineFault> {
-        let payloads = messages.iter_mut().flat_map(payloads_of).collect();
-        self.disk.pack(payloads).await?;
+        self.disk.pack(payloads_of(&mut messages)).await?;
 
         let now = self.clock.now();
         let mut turn = Turn::default();
@@ -676,32 +675,33 @@ fn task_count_of(message: &Message) -> usize {
     }
 }
 
-/// Payloads in a message that its events will carry.
-fn payloads_of(message: &mut Message) -> Vec<&mut Payload> {
-    match message {
-        Message::Command {
-            command: Command::Submit { specs, .. },
-            ..
-        } => {
-            let large = specs.iter_mut().filter(|spec| is_large(&spec.parameters));
-            large
-                .map(|spec: &mut Arc<TaskSpec>| &mut Arc::make_mut(spec).parameters)
-                .collect()
+/// Payloads in messages that their events will carry.
+fn payloads_of(messages: &mut [Message]) -> Payloads<'_> {
+    let mut payloads = Payloads::default();
+    for message in messages {
+        match message {
+            Message::Command {
+                command: Command::Submit { specs, .. },
+                ..
+            } => {
+                // A spec that comes in belongs to its message alone, so nothing is copied here.
+                let specs = specs.iter_mut().map(Arc::make_mut);
+                payloads
+                    .parameters
+                    .extend(specs.map(|spec| &mut spec.parameters));
+            }
+            Message::FromWorker {
+                message:
+                    FromWorker::Report {
+                        result: TaskResult::Succeeded(Output { message, .. }),
+                        ..
+                    },
+                ..
+            } => payloads.outputs.push(message),
+            _ => {}
         }
-        Message::FromWorker {
-            message:
-                FromWorker::Report {
-                    result: TaskResult::Succeeded(Output { message, .. }),
-                    ..
-                },
-            ..
-        } => vec![message],
-        _ => Vec::new(),
     }
-}
-
-fn is_large(payload: &Payload) -> bool {
-    matches!(payload, Payload::Inline(bytes) if bytes.len() > disk::PAYLOAD_IN_EVENT_BYTES_MAX)
+    payloads
 }
 
 fn hex(worker: WorkerId) -> String {

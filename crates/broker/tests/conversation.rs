@@ -137,6 +137,43 @@ async fn a_worker_carries_on_through_a_restart_of_the_broker() {
 }
 
 #[tokio::test]
+async fn small_parameters_in_bulk_come_to_the_worker_after_a_restart() {
+    const TASK_COUNT: u64 = 1000;
+    let parameters = |index: u64| index.to_le_bytes().repeat(12 + index as usize % 3);
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut customer = jobs(&broker);
+    customer.create(create()).await.unwrap();
+    let tasks = (0..TASK_COUNT).map(|index| spec(parameters(index)));
+    let request = submit(0, tasks.collect());
+    customer.submit(tokio_stream::once(request)).await.unwrap();
+    let packs = folder.path().join("packs").read_dir().unwrap();
+    assert_eq!(packs.count(), 1, "they wait on disk and not in memory");
+    broker.shutdown().await.unwrap();
+
+    let broker = start(folder.path()).await;
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let mut outcomes = jobs(&broker).watch(watch(0)).await.unwrap().into_inner();
+    let mut seen = 0;
+    while seen < 40 {
+        if let broker_message::Message::Assignments(given) = worker.hear().await {
+            for assignment in given.assignments {
+                let index = assignment.task.as_ref().unwrap().index;
+                let given = assignment.spec.as_ref().unwrap().parameters.clone();
+                assert_eq!(given, Some(inline(parameters(index))));
+                worker.succeed(&assignment, parameters(index)).await;
+                seen += 1;
+            }
+        }
+    }
+    for _ in 0..seen {
+        let outcome = next(&mut outcomes).await.unwrap();
+        assert_eq!(output_of(&outcome), parameters(outcome.task_index));
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_workers_task_goes_to_another() {
     let folder = tempfile::tempdir().unwrap();
     let broker = start(folder.path()).await;

@@ -3,14 +3,68 @@
 use super::EngineFault;
 use crate::{
     disk_space::Reserve,
-    store::{PackReader, Packs, Store},
+    store::{PackError, PackReader, Packs, Store},
 };
+use bytes::Bytes;
 use dewar_queue::{Event, Payload};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 /// Payloads beyond this are packed rather than written into events: what the store takes well in one value.
-pub(super) const PAYLOAD_IN_EVENT_BYTES_MAX: usize = 4 << 10;
+const PAYLOAD_IN_EVENT_BYTES_MAX: usize = 4 << 10;
+
+/// Parameters of one batch beyond this are packed as well, however small each: a queue of a million tasks is to hold
+/// where they are and not what they are, and a batch of so many can wait for a second sync.
+const PARAMETERS_IN_EVENTS_BYTES_MAX: usize = 64 << 10;
+
+/// Smaller ones are no larger than their address in a pack file.
+const ADDRESS_BYTES: usize = 32;
+
+/// Payloads of one batch that its events will carry.
+#[derive(Default)]
+pub(super) struct Payloads<'a> {
+    /// Of submitted tasks.
+    pub(super) parameters: Vec<&'a mut Payload>,
+    /// Of reports.
+    pub(super) outputs: Vec<&'a mut Payload>,
+}
+
+impl<'a> Payloads<'a> {
+    /// Those to be packed, with their bytes.
+    fn into_packable(self) -> Vec<(&'a mut Payload, Arc<[u8]>)> {
+        let bytes = self.parameters.iter().map(|payload| inline_bytes(payload));
+        let in_bulk = bytes.sum::<usize>() > PARAMETERS_IN_EVENTS_BYTES_MAX;
+        let parameter_bytes_max = match in_bulk {
+            true => ADDRESS_BYTES,
+            false => PAYLOAD_IN_EVENT_BYTES_MAX,
+        };
+        let parameters = larger_than(parameter_bytes_max, self.parameters);
+        let outputs = larger_than(PAYLOAD_IN_EVENT_BYTES_MAX, self.outputs);
+        parameters.chain(outputs).collect()
+    }
+}
+
+fn larger_than(
+    bytes_max: usize,
+    payloads: Vec<&mut Payload>,
+) -> impl Iterator<Item = (&mut Payload, Arc<[u8]>)> {
+    payloads
+        .into_iter()
+        .filter_map(move |payload| match payload {
+            Payload::Inline(bytes) if bytes.len() > bytes_max => {
+                let bytes = bytes.clone();
+                Some((payload, bytes))
+            }
+            Payload::Inline(_) | Payload::Packed { .. } | Payload::Blob(_) => None,
+        })
+}
+
+fn inline_bytes(payload: &Payload) -> usize {
+    match payload {
+        Payload::Inline(bytes) => bytes.len(),
+        Payload::Packed { .. } | Payload::Blob(_) => 0,
+    }
+}
 
 /// The store and the pack files. Lent to a blocking thread while they write, hence the options.
 pub(super) struct Disk {
@@ -34,30 +88,20 @@ impl Disk {
         }
     }
 
-    /// Packs what is large among these payloads; durable when it returns.
-    pub(super) async fn pack(&mut self, payloads: Vec<&mut Payload>) -> Result<(), EngineFault> {
-        let mut large: Vec<(&mut Payload, Arc<[u8]>)> = payloads
-            .into_iter()
-            .filter_map(|payload| match payload {
-                Payload::Inline(bytes) if bytes.len() > PAYLOAD_IN_EVENT_BYTES_MAX => {
-                    let bytes = bytes.clone();
-                    Some((payload, bytes))
-                }
-                Payload::Inline(_) | Payload::Packed { .. } | Payload::Blob(_) => None,
-            })
-            .collect();
-        if large.is_empty() {
+    /// Packs what is large among these payloads, or much together; durable when it returns.
+    pub(super) async fn pack(&mut self, payloads: Payloads<'_>) -> Result<(), EngineFault> {
+        let (places, bytes): (Vec<_>, Vec<_>) = payloads.into_packable().into_iter().unzip();
+        if bytes.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<Arc<[u8]>> = large.iter().map(|(_, bytes)| bytes.clone()).collect();
         let packed = self
             .on_thread(move |_, packs| {
                 let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &**bytes).collect();
                 packs.append(&bytes).map_err(EngineFault::Packs)
             })
             .await?;
-        for ((payload, _), packed) in large.iter_mut().zip(packed) {
-            **payload = packed;
+        for (place, packed) in places.into_iter().zip(packed) {
+            *place = packed;
         }
         Ok(())
     }
@@ -99,29 +143,69 @@ impl Disk {
     }
 }
 
-/// The bytes of a payload that is not a blob.
+/// The bytes of payloads, in order; of a blob, none. What is packed is read in one go, on a thread that may block.
 ///
 /// # Errors
 /// If a pack file cannot be read.
-pub(crate) async fn read_payload(
+pub(crate) async fn read_payloads(
     packs: &PackReader,
-    payload: &Payload,
-) -> Result<Option<bytes::Bytes>, crate::store::PackError> {
-    match payload {
-        Payload::Inline(bytes) => Ok(Some(bytes::Bytes::from_owner(bytes.clone()))),
-        Payload::Blob(_) => Ok(None),
-        Payload::Packed {
-            file,
-            offset,
-            length,
-            checksum,
-        } => {
-            let (packs, file, offset, length, checksum) =
-                (packs.clone(), *file, *offset, *length, *checksum);
-            let read = spawn_blocking(move || packs.read(file, offset, length, checksum)).await;
-            // A read that panicked or was dropped with the runtime has no bytes to give.
-            read.unwrap_or(Err(crate::store::PackError::Failed))
-                .map(Some)
-        }
+    payloads: impl Iterator<Item = &Payload>,
+) -> Result<Vec<Option<Bytes>>, PackError> {
+    let mut packed = Vec::new();
+    let mut found = Vec::new();
+    for payload in payloads {
+        found.push(match payload {
+            Payload::Inline(bytes) => Some(Bytes::from_owner(bytes.clone())),
+            Payload::Blob(_) => None,
+            Payload::Packed { .. } => {
+                packed.push((found.len(), payload.clone()));
+                None
+            }
+        });
+    }
+    if packed.is_empty() {
+        return Ok(found);
+    }
+    let (indices, packed): (Vec<_>, Vec<_>) = packed.into_iter().unzip();
+    let packs = packs.clone();
+    let read = spawn_blocking(move || packs.read_all(&packed)).await;
+    // A read that panicked or was dropped with the runtime has no bytes to give.
+    let read = read.unwrap_or(Err(PackError::Failed))?;
+    for (index, bytes) in indices.into_iter().zip(read) {
+        found[index] = Some(bytes);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed_lengths(parameters: &[usize], outputs: &[usize]) -> Vec<usize> {
+        let of = |lengths: &[usize]| -> Vec<Payload> {
+            let payloads = lengths.iter();
+            payloads
+                .map(|length| Payload::Inline(vec![0; *length].into()))
+                .collect()
+        };
+        let (mut parameters, mut outputs) = (of(parameters), of(outputs));
+        let payloads = Payloads {
+            parameters: parameters.iter_mut().collect(),
+            outputs: outputs.iter_mut().collect(),
+        };
+        let packed = payloads.into_packable().into_iter();
+        packed.map(|(_, bytes)| bytes.len()).collect()
+    }
+
+    #[test]
+    fn large_payloads_are_packed_and_small_parameters_in_bulk() {
+        assert_eq!(
+            packed_lengths(&[100, 4096, 4097], &[4096, 4097]),
+            [4097, 4097]
+        );
+        let many = vec![300; 300];
+        assert_eq!(packed_lengths(&many, &[300]), many);
+        assert_eq!(packed_lengths(&[60_000, 5_537, 32], &[]), [60_000, 5_537]);
+        assert_eq!(packed_lengths(&[], &many), [0; 0]);
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     disk_space::DiskFull,
-    engine::{Address, EngineError, read_payload},
+    engine::{Address, EngineError, read_payloads},
     store::PackReader,
 };
+use bytes::Bytes;
 use dewar_proto::{limits::PAYLOAD_INLINE_BYTES_MAX, v1};
 use dewar_queue::{
     AttemptId, BlobRef, Digest, Failure, FailureClass, Input, InputSource, JobId, Kernel, Kind,
@@ -397,35 +398,60 @@ pub(super) fn state_to_wire(state: TaskState) -> v1::TaskState {
     }
 }
 
-async fn payload_to_wire(packs: &PackReader, payload: &Payload) -> Result<v1::Payload, Status> {
-    let place = match payload {
-        Payload::Blob(blob) => v1::payload::Place::Blob(blob_to_wire(blob)),
-        Payload::Inline(_) | Payload::Packed { .. } => {
-            let bytes = read_payload(packs, payload).await.map_err(|error| {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a payload is lost"
-                );
-                Status::data_loss(error.to_string())
-            })?;
-            v1::payload::Place::Inline(bytes.unwrap_or_default())
-        }
+/// Payloads with their bytes, in order, read in one go.
+pub(super) async fn payloads_to_wire(
+    packs: &PackReader,
+    payloads: impl Iterator<Item = &Payload> + Clone,
+) -> Result<Vec<v1::Payload>, Status> {
+    let read = read_payloads(packs, payloads.clone()).await;
+    let read = read.map_err(|error| {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a payload is lost"
+        );
+        Status::data_loss(error.to_string())
+    })?;
+    let to_wire = |(payload, bytes): (&Payload, Option<Bytes>)| {
+        let place = match payload {
+            Payload::Blob(blob) => v1::payload::Place::Blob(blob_to_wire(blob)),
+            Payload::Inline(_) | Payload::Packed { .. } => {
+                v1::payload::Place::Inline(bytes.unwrap_or_default())
+            }
+        };
+        v1::Payload { place: Some(place) }
     };
-    Ok(v1::Payload { place: Some(place) })
+    Ok(payloads.zip(read).map(to_wire).collect())
 }
 
-pub(super) async fn spec_to_wire(
-    packs: &PackReader,
-    spec: &TaskSpec,
-) -> Result<v1::TaskSpec, Status> {
-    let mut inputs = Vec::with_capacity(spec.inputs.len());
-    for input in &spec.inputs {
-        inputs.push(input_to_wire(packs, input).await?);
+/// The message that an outcome came with, if it succeeded.
+pub(super) fn message_of(outcome: &Outcome) -> Option<&Payload> {
+    match &outcome.result {
+        OutcomeResult::Succeeded(output) => Some(&output.message),
+        OutcomeResult::Failed(_) | OutcomeResult::Cancelled => None,
     }
+}
+
+/// What of a task is to be read before it can be sent.
+pub(super) fn payloads_of(spec: &TaskSpec) -> impl Iterator<Item = &Payload> + Clone {
+    let messages = spec.inputs.iter().filter_map(|input| match &input.source {
+        InputSource::Message(message) => Some(message),
+        InputSource::Blob(_) | InputSource::Output { .. } => None,
+    });
+    std::iter::once(&spec.parameters).chain(messages)
+}
+
+/// A task. Its [`payloads_of`] come next from `payloads`, read already.
+pub(super) fn spec_to_wire(
+    spec: &TaskSpec,
+    payloads: &mut impl Iterator<Item = v1::Payload>,
+) -> Result<v1::TaskSpec, Status> {
+    let parameters = payloads.next();
+    let inputs = spec.inputs.iter();
+    let inputs = inputs.map(|input| input_to_wire(input, payloads));
     Ok(v1::TaskSpec {
         kind: Some(kind_to_wire(&spec.kind)),
-        parameters: Some(payload_to_wire(packs, &spec.parameters).await?),
-        inputs,
+        parameters,
+        inputs: inputs.collect::<Result<_, _>>()?,
         attempts_max: spec.attempts_max,
         time_limit_ms: spec.time_limit_ms,
         resources: Some(v1::Resources {
@@ -437,7 +463,10 @@ pub(super) async fn spec_to_wire(
     })
 }
 
-async fn input_to_wire(packs: &PackReader, input: &Input) -> Result<v1::Input, Status> {
+fn input_to_wire(
+    input: &Input,
+    payloads: &mut impl Iterator<Item = v1::Payload>,
+) -> Result<v1::Input, Status> {
     let ranges = input.ranges.iter();
     let mut wire = v1::Input {
         ranges: ranges
@@ -450,9 +479,9 @@ async fn input_to_wire(packs: &PackReader, input: &Input) -> Result<v1::Input, S
     };
     match &input.source {
         InputSource::Blob(blob) => wire.blob = Some(blob_to_wire(blob)),
-        InputSource::Message(message) => {
-            let message = payload_to_wire(packs, message).await?;
-            if let Some(v1::payload::Place::Inline(bytes)) = message.place {
+        InputSource::Message(_) => {
+            let place = payloads.next().and_then(|message| message.place);
+            if let Some(v1::payload::Place::Inline(bytes)) = place {
                 wire.inline = Some(bytes);
             }
         }
@@ -466,19 +495,17 @@ async fn input_to_wire(packs: &PackReader, input: &Input) -> Result<v1::Input, S
     Ok(wire)
 }
 
-pub(super) async fn outcome_to_wire(
-    packs: &PackReader,
-    outcome: &Outcome,
-) -> Result<v1::Outcome, Status> {
+/// An outcome, its message read already.
+pub(super) fn outcome_to_wire(outcome: &Outcome, message: Option<v1::Payload>) -> v1::Outcome {
     let result = match &outcome.result {
         OutcomeResult::Succeeded(output) => v1::outcome::Result::Succeeded(v1::Output {
-            message: Some(payload_to_wire(packs, &output.message).await?),
+            message,
             blobs: output.blobs.iter().map(blob_to_wire).collect(),
         }),
         OutcomeResult::Failed(failure) => v1::outcome::Result::Failed(failure_to_wire(failure)),
         OutcomeResult::Cancelled => v1::outcome::Result::Cancelled(v1::Cancelled {}),
     };
-    Ok(v1::Outcome {
+    v1::Outcome {
         task_index: outcome.task.index,
         sequence: outcome.sequence,
         result: Some(result),
@@ -486,7 +513,7 @@ pub(super) async fn outcome_to_wire(
         run_ms: outcome.run_ms,
         generation: outcome.generation,
         reused: outcome.reused,
-    })
+    }
 }
 
 #[cfg(test)]

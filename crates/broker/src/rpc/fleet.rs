@@ -115,6 +115,13 @@ async fn speak(
     use v1::broker_message::Message;
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, ASSIGNMENT_COUNT_MAX).await > 0 {
+        let specs = waiting.iter().filter_map(|message| match message {
+            ToWorker::Assign { spec, .. } => Some(spec),
+            _ => None,
+        });
+        let payloads = specs.flat_map(|spec| convert::payloads_of(spec));
+        let payloads = convert::payloads_to_wire(engine.packs(), payloads).await?;
+        let mut payloads = payloads.into_iter();
         let mut assignments = Vec::new();
         let mut messages = Vec::new();
         for message in waiting.drain(..) {
@@ -123,12 +130,14 @@ async fn speak(
                 flush(&mut assignments, &mut messages);
             }
             match message {
-                ToWorker::Assign { address, job, spec } => assignments.push(v1::Assignment {
-                    task: Some(convert::task_ref(address)),
-                    attempt: Some(convert::attempt_id(address)),
-                    spec: Some(convert::spec_to_wire(engine.packs(), &spec).await?),
-                    display_name: format!("{job}.{}", address.index),
-                }),
+                ToWorker::Assign { address, job, spec } => {
+                    assignments.push(v1::Assignment {
+                        task: Some(convert::task_ref(address)),
+                        attempt: Some(convert::attempt_id(address)),
+                        spec: Some(convert::spec_to_wire(&spec, &mut payloads)?),
+                        display_name: format!("{job}.{}", address.index),
+                    });
+                }
                 ToWorker::Received(address) => {
                     messages.push(Message::ReportReceived(v1::ReportReceived {
                         task: Some(convert::task_ref(address)),

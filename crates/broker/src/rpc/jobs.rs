@@ -370,11 +370,19 @@ async fn watch(
             }
             continue;
         }
-        for outcome in outcomes {
-            sequence = outcome.sequence;
-            let outcome = convert::outcome_to_wire(engine.packs(), &outcome).await?;
-            if sender.send(Ok(outcome)).await.is_err() {
-                return Ok(());
+        for outcomes in outcomes.chunks(WATCH_BUFFER_COUNT) {
+            let messages = outcomes
+                .iter()
+                .filter_map(|outcome| convert::message_of(outcome));
+            let messages = convert::payloads_to_wire(engine.packs(), messages).await?;
+            let mut messages = messages.into_iter();
+            for outcome in outcomes {
+                sequence = outcome.sequence;
+                let message = convert::message_of(outcome).and_then(|_| messages.next());
+                let outcome = convert::outcome_to_wire(outcome, message);
+                if sender.send(Ok(outcome)).await.is_err() {
+                    return Ok(());
+                }
             }
         }
     }

@@ -1,21 +1,29 @@
-//! Pack files: payloads of 4 to 64 KiB, appended to numbered files beside the store.
+//! Pack files: payloads of up to 64 KiB, appended to numbered files beside the store.
 //!
-//! They are too large to be values of the store and too many to be files of their own. A batch of them is durable
+//! Those beyond 4 KiB are too large to be values of the store and too many to be files of their own; smaller ones are
+//! here when they come in bulk, since memory holds what the store holds. A batch of them is durable
 //! before the event that names them is written. A payload lives as long as its job; a file goes when the last job
 //! with a payload in it is forgotten, so the folder holds little more than what the kept jobs use.
 
 use bytes::Bytes;
 use dewar_queue::{Event, JobNumber, OutcomeResult, Payload};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// A file this large is closed and another begun: small enough to be freed soon, large enough to be few.
 const PACK_BYTES_MAX: u64 = 64 << 20;
+
+/// Files that stay open for reading. Tasks that wait for dispatch are in few, and so are outcomes that are watched.
+const OPEN_FILE_COUNT_MAX: usize = 32;
+
+/// Bytes of neighbours that are read at once.
+const RUN_BYTES_MAX: u64 = 1 << 20;
 
 /// The pack files of one data folder, and who uses them.
 #[derive(Debug)]
@@ -31,7 +39,21 @@ pub struct Packs {
 /// Reads payloads; cheap to clone, and independent of the writer.
 #[derive(Debug, Clone)]
 pub struct PackReader {
-    folder: PathBuf,
+    folder: Arc<Path>,
+    /// Held only to look one up.
+    open: Arc<Mutex<OpenFiles>>,
+}
+
+/// Files by number, the one used last at the end.
+type OpenFiles = VecDeque<(u64, Arc<File>)>;
+
+/// Where a payload is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    file: u64,
+    offset: u64,
+    length: u32,
+    checksum: u32,
 }
 
 /// A fault of the pack files.
@@ -92,7 +114,8 @@ impl Packs {
         }
         Ok(Self {
             reader: PackReader {
-                folder: folder.to_owned(),
+                folder: folder.into(),
+                open: Arc::default(),
             },
             current: None,
             users,
@@ -147,7 +170,10 @@ impl Packs {
         self.users.retain(|number, users| {
             let used = !users.is_empty() || Some(*number) == current;
             used || match fs::remove_file(reader.path(*number)) {
-                Ok(()) => false,
+                Ok(()) => {
+                    reader.close(*number);
+                    false
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => false,
                 Err(error) => {
                     tracing::warn!(number, %error, "cannot delete a pack file");
@@ -217,27 +243,66 @@ impl Packs {
 }
 
 impl PackReader {
-    /// The bytes of a payload that is in a pack file. Blocks for as long as a disk takes for 64 KiB.
+    /// The bytes of payloads that are in pack files, in order; any others are passed over. Blocks for as long as a
+    /// disk takes.
     ///
     /// # Errors
     /// If they cannot be read, or are not what was written.
-    pub fn read(
-        &self,
-        file: u64,
-        offset: u64,
-        length: u32,
-        checksum: u32,
-    ) -> Result<Bytes, PackError> {
-        let mut bytes = vec![0; length as usize];
-        File::open(self.path(file))
+    pub fn read_all(&self, payloads: &[Payload]) -> Result<Vec<Bytes>, PackError> {
+        let places: Vec<_> = payloads.iter().filter_map(Place::of).collect();
+        let mut read = Vec::with_capacity(places.len());
+        let mut rest = &places[..];
+        while !rest.is_empty() {
+            let (run, behind) = rest.split_at(run_length(rest));
+            self.read_run(run, &mut read)?;
+            rest = behind;
+        }
+        Ok(read)
+    }
+
+    /// Reads payloads that lie side by side.
+    fn read_run(&self, run: &[Place], read: &mut Vec<Bytes>) -> Result<(), PackError> {
+        let [Place { file, offset, .. }, ..] = *run else {
+            return Ok(());
+        };
+        let length: usize = run.iter().map(|place| place.length as usize).sum();
+        let mut bytes = vec![0; length];
+        self.file(file)
             .and_then(|pack| pack.read_exact_at(&mut bytes, offset))
             .map_err(self.failed("read", file))?;
-        if crc32c::crc32c(&bytes) == checksum {
-            Ok(bytes.into())
-        } else {
-            let path = self.path(file);
-            Err(PackError::Corrupt { path, offset })
+        let mut bytes = Bytes::from(bytes);
+        for place in run {
+            let payload = bytes.split_to(place.length as usize);
+            if crc32c::crc32c(&payload) != place.checksum {
+                return Err(PackError::Corrupt {
+                    path: self.path(file),
+                    offset: place.offset,
+                });
+            }
+            read.push(payload);
         }
+        Ok(())
+    }
+
+    fn file(&self, number: u64) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.iter().position(|(known, _)| *known == number);
+        let entry = match found.and_then(|index| open.remove(index)) {
+            Some(entry) => entry,
+            None => (number, Arc::new(File::open(self.path(number))?)),
+        };
+        let file = entry.1.clone();
+        open.push_back(entry);
+        if open.len() > OPEN_FILE_COUNT_MAX {
+            open.pop_front();
+        }
+        Ok(file)
+    }
+
+    /// Lets go of a file that was deleted, so that its room is free.
+    fn close(&self, number: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(known, _)| *known != number);
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -252,6 +317,39 @@ impl PackReader {
             source,
         }
     }
+}
+
+impl Place {
+    fn of(payload: &Payload) -> Option<Self> {
+        match *payload {
+            Payload::Packed {
+                file,
+                offset,
+                length,
+                checksum,
+            } => Some(Self {
+                file,
+                offset,
+                length,
+                checksum,
+            }),
+            Payload::Inline(_) | Payload::Blob(_) => None,
+        }
+    }
+
+    fn end(self) -> u64 {
+        self.offset.saturating_add(self.length.into())
+    }
+}
+
+/// How many of these lie side by side from the first on, and are worth one read.
+fn run_length(places: &[Place]) -> usize {
+    let follows = |pair: &&[Place]| {
+        pair[0].file == pair[1].file
+            && pair[0].end() == pair[1].offset
+            && pair[1].end() - places[0].offset <= RUN_BYTES_MAX
+    };
+    1 + places.windows(2).take_while(follows).count()
 }
 
 fn number_of(name: &str) -> Option<u64> {

@@ -19,16 +19,8 @@ fn submitted(job: u64, parameters: &Payload) -> Event {
 }
 
 fn read(reader: &PackReader, payload: &Payload) -> Result<Bytes, PackError> {
-    let &Payload::Packed {
-        file,
-        offset,
-        length,
-        checksum,
-    } = payload
-    else {
-        panic!("{payload:?} is not packed");
-    };
-    reader.read(file, offset, length, checksum)
+    let read = reader.read_all(std::slice::from_ref(payload))?;
+    Ok(read.into_iter().next().expect("it is packed"))
 }
 
 fn files(folder: &Path) -> usize {
@@ -115,4 +107,39 @@ fn a_file_nobody_named_goes_at_the_next_start() {
     let mut packs = Packs::open(folder.path()).unwrap();
     packs.sweep();
     assert_eq!(files(folder.path()), 0);
+}
+
+#[test]
+fn many_are_read_in_the_order_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut packs = Packs::open(folder.path()).unwrap();
+    let content = |n: u32| n.to_le_bytes().repeat(n as usize % 50 + 1);
+    let bytes: Vec<_> = (0..2000).map(content).collect();
+    let slices: Vec<_> = bytes.iter().map(|bytes| &bytes[..]).collect();
+    let mut places = packs.append(&slices[..1500]).unwrap();
+    // Another file for the rest.
+    packs.current = None;
+    places.extend(packs.append(&slices[1500..]).unwrap());
+    let reader = packs.reader();
+    assert_eq!(reader.read_all(&places).unwrap(), bytes);
+    let (every_third, expected): (Vec<_>, Vec<_>) =
+        places.iter().cloned().zip(bytes).rev().step_by(3).unzip();
+    assert_eq!(reader.read_all(&every_third).unwrap(), expected);
+    assert_eq!(reader.open.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn few_files_stay_open_and_none_that_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut packs = Packs::open(folder.path()).unwrap();
+    let reader = packs.reader();
+    for n in 0..=OPEN_FILE_COUNT_MAX as u8 {
+        packs.current = None;
+        let place = packs.append(&[&[n; 40]]).unwrap().remove(0);
+        assert_eq!(read(&reader, &place).unwrap(), vec![n; 40]);
+    }
+    assert_eq!(reader.open.lock().unwrap().len(), OPEN_FILE_COUNT_MAX);
+    packs.current = None;
+    packs.sweep();
+    assert!(reader.open.lock().unwrap().is_empty());
 }

@@ -70,17 +70,8 @@ fn look(folder: &Path) {
             panic!("a batch was torn: {pair:?}");
         };
         assert_eq!(job, same);
-        let Payload::Packed {
-            file,
-            offset,
-            length,
-            checksum,
-        } = specs[0].parameters
-        else {
-            panic!("it was packed");
-        };
-        let bytes = packs.read(file, offset, length, checksum).unwrap();
-        assert_eq!(bytes, payload(job.0));
+        let bytes = packs.read_all(&[specs[0].parameters.clone()]).unwrap();
+        assert_eq!(bytes, [payload(job.0)]);
         println!("job {}", job.0);
     }
 }
