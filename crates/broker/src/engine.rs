@@ -570,9 +570,21 @@ impl EngineHandle {
     /// # Errors
     /// If the rules say no, or the broker is shutting down.
     pub async fn command(&self, command: Command) -> Result<Effect, EngineError> {
+        self.begin(command).await?.await
+    }
+
+    /// Gives a command to the queue, and returns what waits until that is durable. Commands begun one after another are
+    /// decided in that order, and share a batch if they can.
+    ///
+    /// # Errors
+    /// If the broker is shutting down.
+    pub(crate) async fn begin(
+        &self,
+        command: Command,
+    ) -> Result<impl Future<Output = Result<Effect, EngineError>> + use<>, EngineError> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Command { command, reply }).await?;
-        answer.await.map_err(|_| EngineError::Gone)?
+        Ok(async { answer.await.map_err(|_| EngineError::Gone)? })
     }
 
     /// Looks at the queue. The engine waits meanwhile, so the look must be short.

@@ -3,12 +3,16 @@
 use super::{auth, convert};
 use crate::{
     disk_space::DiskSpace,
-    engine::{Effect, EngineHandle, View},
+    engine::{Effect, EngineError, EngineHandle, View},
 };
-use dewar_proto::{check_protocol, limits::SUBMIT_TASKS_MAX, v1};
+use dewar_proto::{
+    check_protocol,
+    limits::{MESSAGE_BYTES_MAX, SUBMIT_TASKS_MAX},
+    v1,
+};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, Outcome, TaskSelection, TaskState};
 use futures::Stream;
-use std::{pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,13 +32,21 @@ const OUTCOME_COUNT_MAX: usize = 256;
 /// Outcomes that wait for a customer's socket.
 const WATCH_BUFFER_COUNT: usize = 64;
 
+/// Messages of one submit that wait for the disk. Together they make a full batch of the engine, and its next one comes in
+/// while it is written.
+const SUBMIT_MESSAGES_AHEAD_MAX: usize = 16;
+
+/// Bytes of parameters in them: one message of the largest.
+const SUBMIT_BYTES_AHEAD_MAX: usize = MESSAGE_BYTES_MAX;
+
 /// Blobs in one release.
 const RELEASE_COUNT_MAX: usize = 65_536;
 
 /// Customers that may watch at a time, over all connections: each has a task and a buffer of outcomes.
 const WATCH_COUNT_MAX: usize = 4096;
 
-/// Submits that are read at a time: each may hold a message of 8 MiB. Others wait for their turn.
+/// Submits that are read at a time: each may hold a message of 8 MiB, and as much that waits for the disk. Others wait for
+/// their turn.
 const SUBMIT_COUNT_MAX: usize = 32;
 
 pub(super) struct JobsService {
@@ -145,6 +157,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let mut requests = request.into_inner();
         let mut job = None;
         let mut keys = Vec::new();
+        let mut ahead = Ahead::new();
         while let Some(request) = requests.message().await? {
             self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
@@ -162,6 +175,7 @@ impl v1::jobs_server::Jobs for JobsService {
                 );
                 return Err(convert::invalid("tasks", problem));
             }
+            let bytes = request.tasks.iter().map(parameter_bytes).sum::<usize>();
             let specs = request.tasks.into_iter().enumerate();
             let specs = specs.map(|(index, spec)| {
                 let mut spec = convert::spec(&format!("tasks[{index}]"), spec)?;
@@ -172,13 +186,15 @@ impl v1::jobs_server::Jobs for JobsService {
             });
             let specs: Vec<_> = specs.collect::<Result<_, Status>>()?;
             keys.extend(specs.iter().filter_map(|spec| spec.key.clone()));
-            self.command(Command::Submit {
+            let command = Command::Submit {
                 job: id,
                 first_index: request.first_index,
                 specs,
-            })
-            .await?;
+            };
+            let begun = self.engine.begin(command).await.map_err(convert::status)?;
+            ahead.push(begun, bytes).await.map_err(convert::status)?;
         }
+        ahead.finish().await.map_err(convert::status)?;
         let (id, _) = job.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
         let answer = self.look(move |view| {
             let job = view.queue.job_by_id(id)?;
@@ -385,6 +401,54 @@ async fn watch(
                 }
             }
         }
+    }
+}
+
+/// Messages of one submit that wait for the disk, the oldest first.
+struct Ahead<F> {
+    begun: VecDeque<(F, usize)>,
+    bytes: usize,
+}
+
+impl<F: Future<Output = Result<Effect, EngineError>>> Ahead<F> {
+    fn new() -> Self {
+        Self {
+            begun: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds one, and waits for the oldest as long as they are too many.
+    async fn push(&mut self, begun: F, bytes: usize) -> Result<(), EngineError> {
+        self.begun.push_back((begun, bytes));
+        self.bytes += bytes;
+        while self.begun.len() >= SUBMIT_MESSAGES_AHEAD_MAX || self.bytes > SUBMIT_BYTES_AHEAD_MAX {
+            let Some((oldest, bytes)) = self.begun.pop_front() else {
+                break;
+            };
+            oldest.await?;
+            self.bytes -= bytes;
+        }
+        Ok(())
+    }
+
+    /// Waits for all.
+    async fn finish(self) -> Result<(), EngineError> {
+        for (begun, _) in self.begun {
+            begun.await?;
+        }
+        Ok(())
+    }
+}
+
+fn parameter_bytes(spec: &v1::TaskSpec) -> usize {
+    let place = spec
+        .parameters
+        .as_ref()
+        .and_then(|parameters| parameters.place.as_ref());
+    match place {
+        Some(v1::payload::Place::Inline(bytes)) => bytes.len(),
+        Some(v1::payload::Place::Blob(_)) | None => 0,
     }
 }
 
