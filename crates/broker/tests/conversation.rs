@@ -174,6 +174,40 @@ async fn small_parameters_in_bulk_come_to_the_worker_after_a_restart() {
 }
 
 #[tokio::test]
+async fn messages_of_one_submit_are_taken_in_order_up_to_the_one_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let message = |first_index: u64| {
+        let tasks = (first_index..first_index + 5).map(|index| {
+            let name = format!("test{index}");
+            let kind = Some(v1::Kind { name, version: 1 });
+            v1::TaskSpec {
+                kind,
+                ..spec(Vec::new())
+            }
+        });
+        submit(first_index, tasks.collect())
+    };
+    let messages: Vec<_> = (0..50).map(|n| message(5 * n)).collect();
+    let count = jobs.submit(tokio_stream::iter(messages)).await.unwrap();
+    assert_eq!(count.into_inner().task_count, 250);
+    // The second leaves a gap, and so does all that follows it.
+    let messages = [250, 256, 261].map(message);
+    let refused = jobs.submit(tokio_stream::iter(messages)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    let page = v1::ListTasksRequest {
+        job: selector(),
+        ..Default::default()
+    };
+    let tasks = jobs.list_tasks(page).await.unwrap().into_inner().tasks;
+    let names = tasks.into_iter().map(|task| task.kind.unwrap().name);
+    assert!(names.eq((0..255).map(|index| format!("test{index}"))));
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_workers_task_goes_to_another() {
     let folder = tempfile::tempdir().unwrap();
     let broker = start(folder.path()).await;

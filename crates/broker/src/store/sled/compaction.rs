@@ -13,7 +13,8 @@ pub(super) struct Thrift {
     pub(super) disk_bytes_min: u64,
     /// What lives takes, at most, one part in so many of the disk. sled itself needs three to four times its data.
     pub(super) disk_to_live_min: u64,
-    /// What is written while the broker waits: at most this much, half a second of a slow disk.
+    /// What is written while the broker waits: at most this much, a pause of about a second. A million waiting tasks
+    /// are half of it.
     pub(super) live_bytes_max_while_running: u64,
 }
 
@@ -22,7 +23,7 @@ impl Default for Thrift {
         Self {
             disk_bytes_min: 64 << 20,
             disk_to_live_min: 4,
-            live_bytes_max_while_running: 16 << 20,
+            live_bytes_max_while_running: 64 << 20,
         }
     }
 }

@@ -23,8 +23,9 @@ use std::{
 /// Keys written at once: beyond it sled's memory explodes.
 pub(super) const BATCH_KEYS_MAX: usize = 1000;
 
-/// The queue is in the broker's own memory; this is for reading at start.
-const CACHE_BYTES: u64 = 64 << 20;
+/// The queue is in the broker's own memory, and the store is read at start, once and in order. More would only add to
+/// what a deep queue takes.
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// sled collects its garbage when it flushes by itself.
 const FLUSH_EVERY_MS: u64 = 500;
