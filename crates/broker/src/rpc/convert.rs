@@ -44,6 +44,12 @@ pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Status {
     Status::invalid_argument(format!("{field}: {problem}"))
 }
 
+/// The same problem, of a field inside another. Names of fields are put together only when there is something to say
+/// about them: a million tasks are mostly right.
+pub(super) fn within(field: &str, status: &Status) -> Status {
+    Status::new(status.code(), format!("{field}.{}", status.message()))
+}
+
 /// The one place that chooses codes for what the queue refuses.
 pub(crate) fn status(error: EngineError) -> Status {
     let text = error.to_string();
@@ -109,10 +115,9 @@ pub(super) fn kind(field: &str, kind: Option<v1::Kind>) -> Result<Kind, Status> 
         name: text,
         version,
     } = kind.ok_or_else(|| invalid(field, "is missing"))?;
-    let field = format!("{field}.name");
-    let name = name(&field, &text)?;
+    let name = name("name", &text).map_err(|status| within(field, &status))?;
     if name.is_empty() {
-        return Err(invalid(&field, "is empty"));
+        return Err(invalid(&format!("{field}.name"), "is empty"));
     }
     Ok(Kind { name, version })
 }
@@ -225,8 +230,10 @@ fn key(field: &str, text: &str) -> Result<Option<Arc<str>>, Status> {
         let problem = format!("has {} bytes, at most {KEY_BYTES_MAX}", text.len());
         return Err(invalid(field, problem));
     }
-    let key = name(field, text)?;
-    Ok((!key.is_empty()).then_some(key))
+    if text.is_empty() {
+        return Ok(None);
+    }
+    name(field, text).map(Some)
 }
 
 /// What a worker says of the code behind a kind.
@@ -238,33 +245,34 @@ pub(super) fn kernel(field: &str, kernel: v1::Kernel) -> Result<Kernel, Status> 
     })
 }
 
-pub(super) fn spec(field: &str, spec: v1::TaskSpec) -> Result<TaskSpec, Status> {
+/// A task; its fields are named from here.
+pub(super) fn spec(spec: v1::TaskSpec) -> Result<TaskSpec, Status> {
     if spec.inputs.len() > BLOB_COUNT_MAX {
         let problem = format!("has {} blobs, at most {BLOB_COUNT_MAX}", spec.inputs.len());
-        return Err(invalid(&format!("{field}.inputs"), problem));
+        return Err(invalid("inputs", problem));
     }
     if spec.attempts_max > ATTEMPT_COUNT_MAX {
         let problem = format!("is {}, at most {ATTEMPT_COUNT_MAX}", spec.attempts_max);
-        return Err(invalid(&format!("{field}.attempts_max"), problem));
+        return Err(invalid("attempts_max", problem));
     }
     if spec.after.len() > BLOB_COUNT_MAX {
         let problem = format!("has {} tasks, at most {BLOB_COUNT_MAX}", spec.after.len());
-        return Err(invalid(&format!("{field}.after"), problem));
+        return Err(invalid("after", problem));
     }
     let inputs = spec.inputs.into_iter().enumerate();
     Ok(TaskSpec {
-        kind: kind(&format!("{field}.kind"), spec.kind)?,
-        parameters: payload(&format!("{field}.parameters"), spec.parameters)?,
+        kind: kind("kind", spec.kind)?,
+        parameters: payload("parameters", spec.parameters)?,
         inputs: inputs
-            .map(|(index, entry)| input(&format!("{field}.inputs[{index}]"), entry))
+            .map(|(index, entry)| input(&format!("inputs[{index}]"), entry))
             .collect::<Result<_, _>>()?,
         attempts_max: match spec.attempts_max {
             0 => ATTEMPT_COUNT_DEFAULT,
             count => count,
         },
         time_limit_ms: spec.time_limit_ms,
-        resources: resources(&format!("{field}.resources"), spec.resources)?,
-        key: key(&format!("{field}.key"), &spec.key)?,
+        resources: resources("resources", spec.resources)?,
+        key: key("key", &spec.key)?,
         after: spec.after,
         // Only asked for where its job wants to reuse outcomes.
         parameters_digest: None,

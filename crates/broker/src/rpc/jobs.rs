@@ -178,7 +178,8 @@ impl v1::jobs_server::Jobs for JobsService {
             let bytes = request.tasks.iter().map(parameter_bytes).sum::<usize>();
             let specs = request.tasks.into_iter().enumerate();
             let specs = specs.map(|(index, spec)| {
-                let mut spec = convert::spec(&format!("tasks[{index}]"), spec)?;
+                let mut spec = convert::spec(spec)
+                    .map_err(|status| convert::within(&format!("tasks[{index}]"), &status))?;
                 if reuse {
                     convert::digest_parameters(&mut spec);
                 }

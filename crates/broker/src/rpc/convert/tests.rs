@@ -30,7 +30,9 @@ fn range(offset_bytes: u64, length_bytes: u64) -> v1::ByteRange {
 fn check(spoil: impl FnOnce(&mut v1::TaskSpec), expected: &str) {
     let mut wire = good();
     spoil(&mut wire);
-    let status = spec("tasks[7]", wire).expect_err(expected);
+    let status = spec(wire)
+        .map_err(|status| within("tasks[7]", &status))
+        .expect_err(expected);
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     assert!(
         status.message().starts_with(expected),
@@ -41,7 +43,7 @@ fn check(spoil: impl FnOnce(&mut v1::TaskSpec), expected: &str) {
 
 #[test]
 fn a_good_task_passes() {
-    let spec = spec("tasks[7]", good()).unwrap();
+    let spec = spec(good()).unwrap();
     assert_eq!(spec.attempts_max, 3);
     assert_eq!(spec.inputs[0].ranges, [(0, 10), (10, 90)]);
 }
