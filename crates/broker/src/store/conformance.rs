@@ -6,7 +6,10 @@ use dewar_queue::{
     JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
     TaskSpec, Timestamp, WorkerId,
 };
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{
+    prelude::*,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
+};
 use std::sync::Arc;
 
 /// A backend under test: how to open it again after its process ended.
@@ -74,13 +77,27 @@ pub(super) fn check_crashes<B: Backend>(case_count: u32, fresh: impl Fn() -> B) 
         failure_persistence: None,
         ..ProptestConfig::default()
     };
+    let given = std::env::var(SEED).ok();
+    let any_seed = || uuid::Uuid::new_v4().as_u64_pair().0;
+    let seed = given.map_or_else(any_seed, |seed| seed.parse().unwrap());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes(seed));
     let steps = prop::collection::vec(step(), 1..24);
-    TestRunner::new(config)
-        .run(&steps, |steps| {
-            History::new(fresh()).live(steps);
-            Ok(())
-        })
-        .unwrap();
+    let lived = TestRunner::new_with_rng(config, rng).run(&steps, |steps| {
+        History::new(fresh()).live(steps);
+        Ok(())
+    });
+    if let Err(error) = lived {
+        panic!("{error}\nthe same again: {SEED}={seed}");
+    }
+}
+
+/// Replays a failure.
+const SEED: &str = "DEWAR_TEST_SEED";
+
+fn seed_bytes(seed: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes
 }
 
 /// A store's life, and what it has promised.
