@@ -9,7 +9,6 @@ mod clock;
 mod disk;
 mod fleet;
 mod message;
-mod sharing;
 
 pub(crate) use clock::unix_ms;
 pub(crate) use disk::read_payloads;
@@ -152,8 +151,7 @@ impl Engine {
     ) -> Result<(Self, EngineHandle), StoreError> {
         let broker_start = config.broker_start;
         let mut queue = Queue::new(config);
-        store.replay(&mut |mut event| {
-            sharing::share_kinds_of(&mut event);
+        store.replay(&mut |event| {
             packs.observe(&event);
             queue.apply(&event);
         })?;
@@ -698,7 +696,6 @@ fn payloads_of(messages: &mut [Message]) -> Payloads<'_> {
                 command: Command::Submit { specs, .. },
                 ..
             } => {
-                sharing::share_kinds(specs);
                 // A spec that comes in belongs to its message alone, so nothing is copied here.
                 let specs = specs.iter_mut().map(Arc::make_mut);
                 payloads
