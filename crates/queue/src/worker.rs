@@ -1,9 +1,13 @@
-//! Workers, and what each holds.
+//! Workers: what they are, what they have room for, and how far they are trusted.
+
+mod book;
+
+pub(crate) use book::{Book, Held};
 
 use crate::{
-    AttemptId, Kernel, Kind, Resources, TaskId, Timestamp, WorkerHello, config::Config, ready::Need,
+    AttemptId, Kernel, Kind, Resources, Timestamp, WorkerHello, config::Config, ready::Need,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// One worker that said hello and was not given up since.
 #[derive(Debug)]
@@ -35,32 +39,6 @@ pub(crate) enum Trust {
     Probation { until: Timestamp, pause_ms: u64 },
     /// It is given one task, to see whether it is well again.
     Trial { pause_ms: u64 },
-}
-
-/// The tries on a worker, and their sums.
-#[derive(Debug, Default)]
-pub(crate) struct Book {
-    /// In the order in which the worker takes them up: the first for which it has slots run, the others wait there.
-    held: BTreeMap<AttemptId, Held>,
-    slot_count: u64,
-    memory_bytes: u64,
-    expected_us: u64,
-    alone_count: usize,
-}
-
-/// A try on a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) task: TaskId,
-    pub(crate) resources: Resources,
-    /// What tasks of its kind took when it was given out.
-    pub(crate) expected_us: u64,
-    /// The task is under suspicion: nothing may run beside it.
-    pub(crate) alone: bool,
-    /// Since when it runs. None while it waits behind others.
-    pub(crate) running_since: Option<Timestamp>,
-    /// When it runs out of time, if it has a limit and runs.
-    pub(crate) deadline: Option<Timestamp>,
 }
 
 /// A worker's places in the indices.
@@ -176,7 +154,7 @@ impl Worker {
         })
     }
 
-    /// The first try that waits there behind others.
+    /// The last try to be taken up, if it waits there behind others.
     pub(crate) fn last_queued(&self) -> Option<(AttemptId, &Held)> {
         let last = self.book.last()?;
         (!self.is_running(last.0)).then_some(last)
@@ -304,83 +282,5 @@ impl Default for Trust {
             failures_in_row: 0,
             since: Timestamp::default(),
         }
-    }
-}
-
-impl Book {
-    pub(crate) fn insert(&mut self, attempt: AttemptId, held: Held) {
-        self.slot_count += held.slot_count();
-        self.memory_bytes = self
-            .memory_bytes
-            .saturating_add(held.resources.memory_bytes);
-        self.expected_us = self.expected_us.saturating_add(held.expected_us);
-        self.alone_count += usize::from(held.alone);
-        self.held.insert(attempt, held);
-    }
-
-    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Held> {
-        let held = self.held.remove(&attempt)?;
-        self.slot_count -= held.slot_count();
-        self.memory_bytes = self
-            .memory_bytes
-            .saturating_sub(held.resources.memory_bytes);
-        self.expected_us = self.expected_us.saturating_sub(held.expected_us);
-        self.alone_count -= usize::from(held.alone);
-        Some(held)
-    }
-
-    pub(crate) fn get(&self, attempt: AttemptId) -> Option<&Held> {
-        self.held.get(&attempt)
-    }
-
-    /// Notes that a try runs since then, and until when it may.
-    pub(crate) fn start(
-        &mut self,
-        attempt: AttemptId,
-        since: Timestamp,
-        deadline: Option<Timestamp>,
-    ) {
-        if let Some(held) = self.held.get_mut(&attempt) {
-            held.running_since = Some(since);
-            held.deadline = deadline;
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
-        self.held.iter().map(|(attempt, held)| (*attempt, held))
-    }
-
-    pub(crate) fn last(&self) -> Option<(AttemptId, &Held)> {
-        let last = self.held.last_key_value();
-        last.map(|(attempt, held)| (*attempt, held))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.held.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
-        self.held.contains_key(&attempt)
-    }
-
-    /// Whether the sums are those of what is held. For checks.
-    pub(crate) fn adds_up(&self) -> bool {
-        let mut sums = Self::default();
-        for (attempt, held) in &self.held {
-            sums.insert(*attempt, *held);
-        }
-        (sums.slot_count, sums.expected_us, sums.alone_count)
-            == (self.slot_count, self.expected_us, self.alone_count)
-            && sums.memory_bytes == self.memory_bytes
-    }
-}
-
-impl Held {
-    pub(crate) fn slot_count(&self) -> u64 {
-        u64::from(self.resources.slot_count)
     }
 }

@@ -1,0 +1,108 @@
+//! The tries on one worker, and their sums, so that nothing has to be counted when a task is given out.
+
+use crate::{AttemptId, Resources, TaskId, Timestamp};
+use std::collections::BTreeMap;
+
+/// The tries on a worker, and their sums.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    /// In the order in which the worker takes them up: the first for which it has slots run, the others wait there.
+    held: BTreeMap<AttemptId, Held>,
+    pub(super) slot_count: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) expected_us: u64,
+    pub(super) alone_count: usize,
+}
+
+/// A try on a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) task: TaskId,
+    pub(crate) resources: Resources,
+    /// What tasks of its kind took when it was given out.
+    pub(crate) expected_us: u64,
+    /// The task is under suspicion: nothing may run beside it.
+    pub(crate) alone: bool,
+    /// Since when it runs. None while it waits behind others.
+    pub(crate) running_since: Option<Timestamp>,
+    /// When it runs out of time, if it has a limit and runs.
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+impl Book {
+    pub(crate) fn insert(&mut self, attempt: AttemptId, held: Held) {
+        self.slot_count += held.slot_count();
+        self.memory_bytes = self
+            .memory_bytes
+            .saturating_add(held.resources.memory_bytes);
+        self.expected_us = self.expected_us.saturating_add(held.expected_us);
+        self.alone_count += usize::from(held.alone);
+        self.held.insert(attempt, held);
+    }
+
+    pub(crate) fn remove(&mut self, attempt: AttemptId) -> Option<Held> {
+        let held = self.held.remove(&attempt)?;
+        self.slot_count -= held.slot_count();
+        self.memory_bytes = self
+            .memory_bytes
+            .saturating_sub(held.resources.memory_bytes);
+        self.expected_us = self.expected_us.saturating_sub(held.expected_us);
+        self.alone_count -= usize::from(held.alone);
+        Some(held)
+    }
+
+    pub(crate) fn get(&self, attempt: AttemptId) -> Option<&Held> {
+        self.held.get(&attempt)
+    }
+
+    /// Notes that a try runs since then, and until when it may.
+    pub(crate) fn start(
+        &mut self,
+        attempt: AttemptId,
+        since: Timestamp,
+        deadline: Option<Timestamp>,
+    ) {
+        if let Some(held) = self.held.get_mut(&attempt) {
+            held.running_since = Some(since);
+            held.deadline = deadline;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
+        self.held.iter().map(|(attempt, held)| (*attempt, held))
+    }
+
+    pub(crate) fn last(&self) -> Option<(AttemptId, &Held)> {
+        let last = self.held.last_key_value();
+        last.map(|(attempt, held)| (*attempt, held))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(crate) fn contains(&self, attempt: AttemptId) -> bool {
+        self.held.contains_key(&attempt)
+    }
+
+    /// Whether the sums are those of what is held. For checks.
+    pub(crate) fn adds_up(&self) -> bool {
+        let mut sums = Self::default();
+        for (attempt, held) in &self.held {
+            sums.insert(*attempt, *held);
+        }
+        (sums.slot_count, sums.expected_us, sums.alone_count)
+            == (self.slot_count, self.expected_us, self.alone_count)
+            && sums.memory_bytes == self.memory_bytes
+    }
+}
+
+impl Held {
+    pub(crate) fn slot_count(&self) -> u64 {
+        u64::from(self.resources.slot_count)
+    }
+}
