@@ -66,6 +66,8 @@ pub enum Event {
         job: JobNumber,
         /// Which, ascending.
         indices: Vec<u64>,
+        /// The latest try there had been: this one and those before it are of an earlier generation.
+        fence: AttemptId,
     },
     /// Durable. The job holds a blob that was uploaded or imported for it.
     BlobHeld {

@@ -6,7 +6,8 @@ pub use task::Task;
 pub(crate) use task::{Needed, Phase};
 
 use crate::{
-    Digest, JobId, JobNumber, JobTerms, Outcome, TaskState, Timestamp, config::Config, ready::Need,
+    AttemptId, Digest, JobId, JobNumber, JobTerms, Outcome, TaskState, Timestamp, config::Config,
+    ready::Need,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -35,6 +36,8 @@ pub struct Job {
     pub(crate) keys: HashMap<Arc<str>, u64>,
     /// Tasks that wait, or waited, for another one.
     pub(crate) dependents: HashMap<u64, Vec<u64>>,
+    /// For tasks that were rerun, the latest try of an earlier generation.
+    pub(crate) fences: HashMap<u64, AttemptId>,
     /// Tasks that run.
     pub(crate) running: BTreeSet<u64>,
     /// What its waiting tasks demand, and how many demand that: mostly one or two needs.

@@ -437,6 +437,10 @@ fn events_with_every_field(job: JobNumber) -> Vec<Event> {
         Event::TasksRerun {
             job,
             indices: vec![1],
+            fence: AttemptId {
+                broker_start: 3,
+                n: 42,
+            },
         },
         Event::TaskEnded {
             outcome: Outcome {

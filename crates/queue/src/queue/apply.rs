@@ -40,6 +40,7 @@ impl Queue {
                 counts: TaskCounts::default(),
                 keys: Default::default(),
                 dependents: Default::default(),
+                fences: Default::default(),
                 running: Default::default(),
                 needs: Default::default(),
                 run_ms_sum: 0,
@@ -62,7 +63,11 @@ impl Queue {
                 indices,
                 at_unix_ms,
             } => self.cancel_some(*job, indices, *at_unix_ms),
-            Event::TasksRerun { job, indices } => self.rerun_tasks(*job, indices),
+            Event::TasksRerun {
+                job,
+                indices,
+                fence,
+            } => self.rerun_tasks(*job, indices, *fence),
             Event::BlobHeld { job, blob } => self.add_upload(*job, blob),
             Event::BlobsReleased { job, digests } => self.release(*job, digests),
             Event::AttemptFailed {

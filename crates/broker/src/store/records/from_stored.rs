@@ -45,6 +45,10 @@ pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
         What::TasksRerun(rerun) => Event::TasksRerun {
             job,
             indices: rerun.indices,
+            fence: AttemptId {
+                broker_start: rerun.fence_broker_start,
+                n: rerun.fence_attempt_n,
+            },
         },
         What::BlobHeld(blob) => Event::BlobHeld {
             job,

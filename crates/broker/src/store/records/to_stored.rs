@@ -60,9 +60,17 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
             };
             (*job, What::TasksCancelled(cancelled))
         }
-        Event::TasksRerun { job, indices } => {
-            let indices = indices.clone();
-            (*job, What::TasksRerun(stored::TasksRerun { indices }))
+        Event::TasksRerun {
+            job,
+            indices,
+            fence,
+        } => {
+            let rerun = stored::TasksRerun {
+                indices: indices.clone(),
+                fence_broker_start: fence.broker_start,
+                fence_attempt_n: fence.n,
+            };
+            (*job, What::TasksRerun(rerun))
         }
         Event::BlobHeld { job, blob } => (*job, What::BlobHeld(blob_ref(blob))),
         Event::BlobsReleased { job, digests } => {

@@ -2,8 +2,8 @@
 
 use super::super::Queue;
 use crate::{
-    Failure, FailureClass, InputSource, JobNumber, Outcome, OutcomeResult, Output, OutputPart,
-    Payload, TaskId, TaskState, holds,
+    AttemptId, Failure, FailureClass, InputSource, JobNumber, Outcome, OutcomeResult, Output,
+    OutputPart, Payload, TaskId, TaskState, holds,
     job::{Needed, Phase},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -202,9 +202,11 @@ impl Queue {
     }
 
     /// Tasks that have ended wait again, in a new generation.
-    pub(super) fn rerun_tasks(&mut self, number: JobNumber, indices: &[u64]) {
+    pub(super) fn rerun_tasks(&mut self, number: JobNumber, indices: &[u64], fence: AttemptId) {
         if let Some(job) = self.jobs.get_mut(&number) {
             job.cancelled = false;
+            job.fences
+                .extend(indices.iter().map(|index| (*index, fence)));
         }
         for index in indices {
             self.begin_generation(TaskId {

@@ -7,7 +7,7 @@
 use super::super::Queue;
 use crate::{
     AttemptEnd, AttemptId, Event, HeldAttempt, KIND_COUNT_MAX, Now, Refusal, SLOT_COUNT_MAX,
-    TaskId, WorkerHello, WorkerId,
+    TaskId, WorkerHello, WorkerId, job::Phase,
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -58,11 +58,18 @@ impl Queue {
             .is_some_and(|worker| worker.book.contains(attempt));
         was_given
             && !held
+            && !self.is_of_earlier_generation(id, attempt)
             && self.task(id).is_some_and(|task| {
                 task.outcome().is_none()
+                    && !matches!(task.phase, Phase::Blocked)
                     && !task.has_failed(attempt)
                     && !task.live().iter().any(|(live, _)| *live == attempt)
             })
+    }
+
+    fn is_of_earlier_generation(&self, id: TaskId, attempt: AttemptId) -> bool {
+        let fence = self.job(id.job).and_then(|job| job.fences.get(&id.index));
+        fence.is_some_and(|fence| attempt <= *fence)
     }
 
     pub(in crate::queue) fn heartbeat(

@@ -1,7 +1,7 @@
 //! What time alone brings: pauses that end, workers that are lost, tries out of time, jobs to forget.
 
 use super::super::Queue;
-use crate::{AttemptEnd, AttemptId, Event, Failure, FailureClass, Now, WorkerId};
+use crate::{AttemptEnd, AttemptId, Event, Failure, FailureClass, Now, WorkerId, worker::Held};
 
 impl Queue {
     /// The events of one thing that is overdue; none if nothing is.
@@ -48,10 +48,12 @@ impl Queue {
         let Some(worker) = self.worker(id) else {
             return vec![gone];
         };
-        let company_count = worker.running_count().saturating_sub(1);
+        let runs = |held: &Held| held.running_since.is_some();
+        let running_count = worker.book.iter().filter(|(_, held)| runs(held)).count();
+        let company_count = running_count.saturating_sub(1);
         let mut events = Vec::new();
         for (attempt, held) in worker.book.iter() {
-            if held.running_since.is_some()
+            if runs(held)
                 && let Some(task) = self.task(held.task)
             {
                 let name = &worker.hello.name;

@@ -2,7 +2,8 @@
 
 use super::super::Queue;
 use crate::{
-    AttemptEnd, Event, Job, JobId, Now, Refusal, Task, TaskId, TaskSelection, TaskState, holds,
+    AttemptEnd, AttemptId, Event, Job, JobId, Now, Refusal, Task, TaskId, TaskSelection, TaskState,
+    holds,
 };
 
 impl Queue {
@@ -123,8 +124,16 @@ impl Queue {
                 });
             }
         }
+        let fence = AttemptId {
+            broker_start: self.config.broker_start,
+            n: self.last_attempt,
+        };
         let job = job.number;
-        Ok((!indices.is_empty()).then_some(Event::TasksRerun { job, indices }))
+        Ok((!indices.is_empty()).then_some(Event::TasksRerun {
+            job,
+            indices,
+            fence,
+        }))
     }
 
     fn selected(&self, selection: &TaskSelection) -> Result<Vec<&Job>, Refusal> {

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::{Kernel, Outcome, OutputPart, Resources, TaskSelection};
-use proptest::prelude::*;
-use std::collections::{HashMap, HashSet};
+use proptest::{prelude::*, test_runner::RngSeed};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -398,11 +401,28 @@ impl History {
     }
 }
 
+/// Replays a history that failed.
+const SEED: &str = "DEWAR_TEST_SEED";
+
+fn config() -> ProptestConfig {
+    let any_seed = || RandomState::new().build_hasher().finish();
+    let given = std::env::var(SEED).ok();
+    let seed = given.map_or_else(any_seed, |seed| seed.parse().unwrap());
+    // Seen where a test fails.
+    eprintln!("the same again: {SEED}={seed}");
+    ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
-    fn invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 1..200)) {
+    fn invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 1..2000)) {
         let mut history = History::new();
         for step in steps {
             history.take(step);

@@ -151,3 +151,27 @@ fn a_cancelled_job_may_be_rerun_while_its_uploads_are_kept() {
     });
     assert!(matches!(scene.ask(rerun), Err(Refusal::InputsGone { .. })));
 }
+
+#[test]
+fn a_try_of_an_earlier_generation_is_not_taken_up() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let old = scene.dispatch()[0];
+    scene.tell(Command::CancelTasks { tasks: some(&[0]) });
+    scene.tell(Command::Rerun {
+        tasks: some(&[0]),
+        succeeded: false,
+    });
+    for restarts in [false, true] {
+        if restarts {
+            scene.restart();
+        }
+        let mut again = hello(1, 1);
+        again.held = vec![HeldAttempt {
+            task: old.0,
+            attempt: old.1,
+        }];
+        assert_eq!(stopped(&scene.join(again)), [old.1]);
+        assert_eq!(scene.state(0), TaskState::Waiting);
+    }
+}
