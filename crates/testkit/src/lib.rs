@@ -9,6 +9,7 @@ pub mod refinement;
 
 pub use process::{Guarded, output, run, wait_until};
 pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};
+pub use rustix::process::Signal;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! Child processes that do not outlive the command that started them.
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     process::{Child, Command},
     time::{Duration, Instant},
@@ -29,6 +30,11 @@ impl Guarded {
         &mut self.child
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it still runs; an error if it has failed.
     pub fn is_running(&mut self) -> Result<bool> {
         match self.child.try_wait()? {
@@ -36,6 +42,15 @@ impl Guarded {
             Some(status) if status.success() => Ok(false),
             Some(status) => bail!("{} ended with {status}", self.name),
         }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a child has an id")?;
+        kill_process(pid, signal).with_context(|| format!("could not signal {}", self.name))
     }
 
     /// Kills it with SIGKILL, as a power cut would.
@@ -47,10 +62,8 @@ impl Guarded {
 
     /// Asks it to stop, and kills it only if it has not within ten seconds.
     pub fn stop(mut self) -> Result<()> {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            // It may have ended by itself already.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        // It may have ended by itself already.
+        let _ = self.signal(Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

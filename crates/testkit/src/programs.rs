@@ -2,7 +2,9 @@
 
 use crate::process::Guarded;
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,6 +14,8 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Programs {
     folder: PathBuf,
+    /// Where what each program prints goes; none for the caller's own.
+    logs: Option<PathBuf>,
 }
 
 /// How to start a broker.
@@ -53,6 +57,7 @@ impl Programs {
     pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self> {
         let programs = Self {
             folder: folder.into(),
+            logs: None,
         };
         for name in ["dewar", "dewar-broker", "dewar-worker"] {
             let path = programs.folder.join(name);
@@ -77,6 +82,15 @@ impl Programs {
             .and_then(Path::parent)
             .context("tests lie in target/PROFILE/deps")?;
         Self::in_folder(folder)
+    }
+
+    /// The same programs, each of which adds what it prints to a file in this folder.
+    #[must_use]
+    pub fn with_logs_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            logs: Some(folder.into()),
+            ..self
+        }
     }
 
     /// The command `dewar`, with nothing of the caller's own settings.
@@ -122,12 +136,26 @@ impl Programs {
     /// # Errors
     /// If the program cannot be started.
     pub fn start_worker(&self, broker: &Broker, options: &WorkerOptions) -> Result<Guarded> {
-        let mut command = self.command("dewar-worker");
+        self.start_worker_program("dewar-worker", &broker.address, &broker.token_file, options)
+    }
+
+    /// Starts a program with the flags of `dewar-worker`, for the broker at `address`.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_worker_program(
+        &self,
+        program: &str,
+        address: &str,
+        token_file: &Path,
+        options: &WorkerOptions,
+    ) -> Result<Guarded> {
+        let mut command = self.command(program);
         command
-            .args(["--broker", &broker.address, "--name", &options.name])
+            .args(["--broker", address, "--name", &options.name])
             .args(["--slots", &options.slot_count.to_string()])
             .arg("--token-file")
-            .arg(&broker.token_file)
+            .arg(token_file)
             .arg("--cache-dir")
             .arg(&options.cache_dir);
         Guarded::start(&options.name, &mut command)
@@ -144,6 +172,16 @@ impl Programs {
             }
         }
         command.env("RUST_LOG", "warn");
+        if let Some(logs) = &self.logs {
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(logs.join(format!("{name}.log")));
+            // A folder that takes no logs is no reason to run without the programs.
+            if let Ok((log, same)) = log.and_then(|log| Ok((log.try_clone()?, log))) {
+                command.stdout(log).stderr(same);
+            }
+        }
         command
     }
 }
@@ -157,6 +195,27 @@ impl Broker {
             "--token-file".as_ref(),
             self.token_file.as_ref(),
         ]
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Whether it still runs; an error if it has failed.
+    ///
+    /// # Errors
+    /// If it has failed.
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.process.is_running()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Kills it with SIGKILL.

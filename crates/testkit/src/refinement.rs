@@ -73,12 +73,26 @@ impl Case {
         broker: &Broker,
         out: &Path,
     ) -> Result<Guarded> {
+        self.start_refine_at(programs, &broker.address, &broker.token_file, out)
+    }
+
+    /// Starts it on the workers of the broker at `address`, whether or not that is up.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start_refine_at(
+        &self,
+        programs: &Programs,
+        address: &str,
+        token_file: &Path,
+        out: &Path,
+    ) -> Result<Guarded> {
         Guarded::start(
             "dewar refine",
             self.command(programs, out)
-                .args(["--parallel", &format!("dc:{}", broker.address)])
+                .args(["--parallel", &format!("dc:{address}")])
                 .arg("--token-file")
-                .arg(&broker.token_file),
+                .arg(token_file),
         )
     }
 
