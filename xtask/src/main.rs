@@ -1,6 +1,7 @@
 //! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
 
 mod demo;
+mod proof;
 mod test;
 mod test_tools;
 
@@ -22,12 +23,20 @@ enum Verb {
     Demo(demo::Options),
     /// Formatting, clippy, all tests, documentation.
     Test,
+    /// Measures the queue and prints a table with targets: `bench queue`.
+    #[command(disable_help_flag = true)]
+    Bench(proof::Words),
+    /// Kills, stops and cuts off real programs at random under load, and looks for what was promised.
+    #[command(disable_help_flag = true)]
+    Chaos(proof::Words),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test => test::run(),
+        Verb::Bench(words) => proof::run("bench", &words),
+        Verb::Chaos(words) => proof::run("chaos", &words),
     }
 }
 

@@ -81,7 +81,8 @@ fn trespasses(manifests: &BTreeMap<String, Manifest>) -> Vec<String> {
                 ["queue", "compute", "formats", "task", "settings"].contains(&name.as_str());
             must(!is_island, format!("{name} knows {other}"));
             must(
-                !["cli", "testkit"].contains(&other.as_str()),
+                !["cli", "testkit", "proof"].contains(&other.as_str())
+                    || (name == "proof" && other == "testkit"),
                 format!("{name} knows {other}"),
             );
             let is_foreign = [
@@ -93,12 +94,12 @@ fn trespasses(manifests: &BTreeMap<String, Manifest>) -> Vec<String> {
                 format!("broker knows {other}"),
             );
             must(
-                other != "queue" || name == "broker",
+                other != "queue" || ["broker", "proof"].contains(&name.as_str()),
                 format!("{name} knows queue"),
             );
         }
         must(
-            !(knows("broker") && knows("worker")) || name == "embedded",
+            !(knows("broker") && knows("worker")) || ["embedded", "proof"].contains(&name.as_str()),
             format!("{name} knows both daemons"),
         );
         must(
@@ -184,6 +185,7 @@ fn trespasses_are_noticed() {
         ("sdk", "dewar-broker", "sdk knows broker"),
         ("refine", "dewar-cli", "refine knows cli"),
         ("worker", "dewar-testkit", "worker knows testkit"),
+        ("cli", "dewar-proof", "cli knows proof"),
         ("cli", "dewar-embedded", "cli knows embedded"),
         ("worker", "sled", "worker knows sled"),
         ("compute", "tokio", "compute uses tokio"),

@@ -1,0 +1,89 @@
+//! A million waiting tasks: memory, restart, and whether dispatch gets slower with depth.
+
+use super::{Bench, machine::resident_mb, report::Target, throughput::SMALL_BYTES};
+use crate::lab::{Lab, noops};
+use anyhow::Result;
+use dewar_sdk::Job;
+use std::time::Instant;
+
+/// Tasks whose dispatch is timed, and all that wait in the shallow queue.
+const TIMED_COUNT: u64 = 10_000;
+
+/// Dispatch is timed so often, and the median counts.
+const TRIES: usize = 3;
+
+impl Bench {
+    pub(super) async fn depth(&mut self) -> Result<()> {
+        let shallow = {
+            let lab = Lab::open(&self.dir)?;
+            let job = lab.job().await?;
+            dispatch_rate(&lab, &job, true).await?
+        };
+        let lab = Lab::open(&self.dir)?;
+        let count = self.count(1_000_000).max(TIMED_COUNT * 4 * TRIES as u64);
+        let job = lab.job().await?;
+        job.submit_all(noops(count, SMALL_BYTES)).await?;
+        let name = |what: &str| format!("{count} waiting: {what}");
+        self.report.add(
+            name("broker's resident memory"),
+            resident_mb(lab.broker.pid())?,
+            "MB",
+            Some(Target::AtMost(400.0)),
+        );
+        let (lab, taken) = lab.restart()?;
+        self.report.add(
+            name("restart to serving"),
+            taken.as_secs_f64(),
+            "s",
+            Some(Target::AtMost(5.0)),
+        );
+        self.report.add(
+            name("resident memory after the restart"),
+            resident_mb(lab.broker.pid())?,
+            "MB",
+            Some(Target::AtMost(400.0)),
+        );
+        // The broker's port may be another one now.
+        let client = lab.client().await?;
+        let options = dewar_sdk::JobOptions {
+            id: Some(job.id()),
+            ..Default::default()
+        };
+        let job = client.open_job(options).await?;
+        let deep = dispatch_rate(&lab, &job, false).await?;
+        self.report
+            .add("10000 waiting: dispatch", shallow, "tasks/s", None);
+        self.report.add(
+            name("dispatch (within 20 %)"),
+            deep,
+            "tasks/s",
+            Some(Target::AtLeast(shallow * 0.8)),
+        );
+        Ok(())
+    }
+}
+
+/// Tasks that end in a second, from the first outcome on: a worker's start is not dispatch. Each try has a new
+/// worker, which begins to take tasks only when as many wait as should.
+async fn dispatch_rate(lab: &Lab, job: &Job, refill: bool) -> Result<f64> {
+    let mut rates = Vec::new();
+    let mut sequence = 0;
+    for _ in 0..TRIES {
+        if refill {
+            job.submit_all(noops(TIMED_COUNT, SMALL_BYTES)).await?;
+        }
+        let worker = lab.worker(2)?;
+        let mut outcomes = job.outcomes_after(sequence);
+        outcomes.next().await?;
+        let started = Instant::now();
+        for _ in 1..TIMED_COUNT {
+            outcomes.next().await?;
+        }
+        rates.push((TIMED_COUNT - 1) as f64 / started.elapsed().as_secs_f64());
+        worker.stop()?;
+        // What ended meanwhile is not counted, now or in the next try.
+        sequence = job.status().await?.outcome_count();
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(rates[TRIES / 2])
+}

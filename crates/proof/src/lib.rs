@@ -1,0 +1,10 @@
+//! What measures Dewar and tries to break it; never shipped.
+//!
+//! `bench` gives figures with targets beside them; `chaos` kills, stops and cuts off real programs, and looks for what
+//! should have come out. Both run the programs that lie beside the running one.
+
+pub mod bench;
+pub mod chaos;
+mod kills;
+pub mod kinds;
+mod lab;

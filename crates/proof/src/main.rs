@@ -1,0 +1,35 @@
+//! `cargo xtask bench` and `chaos`, as a program of its own: it must be as optimised as what it drives.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use dewar_proof::{bench, chaos};
+
+/// Measures Dewar, and tries to break it.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Measures, and prints a table with targets.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Kills, stops and cuts off real programs at random under load; exits with 1 if a promise was broken.
+    Chaos(chaos::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The queue: submits, no-op tasks, latency, large parameters, depth, idle workers.
+    Queue(bench::Options),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Bench(Bench::Queue(options)) => bench::run(&options),
+        Verb::Chaos(options) => chaos::run(&options),
+    }
+}
