@@ -13,7 +13,7 @@ mod message;
 pub(crate) use clock::unix_ms;
 pub(crate) use disk::read_payloads;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
-pub(crate) use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
+pub use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
 use crate::{
     disk_space::Reserve,
@@ -29,7 +29,7 @@ use dewar_queue::{
 use disk::{Disk, Payloads};
 use futures::future::BoxFuture;
 use message::Message;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep_until,
@@ -102,7 +102,8 @@ pub(crate) struct Engine {
     clock: Clock,
     drop_blobs: DropBlobs,
     receiver: mpsc::Receiver<Message>,
-    watchers: HashMap<JobNumber, watch::Sender<()>>,
+    /// In order, for the sake of simulations, as in [`Fleet`].
+    watchers: BTreeMap<JobNumber, watch::Sender<()>>,
     attendance: Attendance,
 }
 
@@ -169,7 +170,7 @@ impl Engine {
             clock: Clock::new(),
             drop_blobs,
             receiver,
-            watchers: HashMap::new(),
+            watchers: BTreeMap::new(),
             attendance: Attendance::default(),
         };
         Ok((engine, handle))
@@ -178,6 +179,12 @@ impl Engine {
     /// Has it written down who attends, for the next start.
     pub(crate) fn keep_roster(&mut self, roster: Roster) {
         self.attendance = Attendance::kept_in(roster);
+    }
+
+    /// Tells the time of day by another clock, so that a simulation repeats to the bit.
+    pub(crate) fn with_wall_clock(mut self, unix_ms: impl Fn() -> u64 + Send + 'static) -> Self {
+        self.clock.set_wall(unix_ms);
+        self
     }
 
     /// The queue as the store remembered it.

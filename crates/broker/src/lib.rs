@@ -9,6 +9,8 @@ mod disk_space;
 mod engine;
 mod roster;
 mod rpc;
+#[doc(hidden)]
+pub mod simulation;
 pub mod store;
 mod tokens;
 

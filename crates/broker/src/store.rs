@@ -39,6 +39,11 @@ pub trait Store: Send + 'static {
 
     /// How often the store was opened, this time included: the first part of every attempt's number.
     fn broker_start(&self) -> u64;
+
+    /// Whether writing waits for a disk, and so needs a thread of its own.
+    fn may_block(&self) -> bool {
+        true
+    }
 }
 
 /// The job a durable event belongs to.

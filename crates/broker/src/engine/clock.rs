@@ -9,10 +9,10 @@ use tokio::time::Instant;
 /// The engine reads the clock twice a second at least. Time of absence is not counted, so that it costs no worker its lease.
 const ABSENCE: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
 pub(super) struct Clock {
     read_at: Instant,
     present: Duration,
+    wall: Box<dyn Fn() -> u64 + Send>,
 }
 
 impl Clock {
@@ -21,7 +21,12 @@ impl Clock {
             read_at: Instant::now(),
             // Zero means the past to the queue.
             present: Duration::from_millis(1),
+            wall: Box::new(unix_ms),
         }
+    }
+
+    pub(super) fn set_wall(&mut self, unix_ms: impl Fn() -> u64 + Send + 'static) {
+        self.wall = Box::new(unix_ms);
     }
 
     pub(super) fn now(&mut self) -> Now {
@@ -38,7 +43,7 @@ impl Clock {
         }
         Now {
             at: Timestamp(self.present.as_millis().try_into().unwrap_or(u64::MAX)),
-            unix_ms: unix_ms(),
+            unix_ms: (self.wall)(),
         }
     }
 

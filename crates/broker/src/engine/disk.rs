@@ -1,4 +1,4 @@
-//! Writing: payloads into pack files, then the events that name them, on a thread that may block.
+//! Writing: payloads into pack files, then the events that name them, on a thread that may block if the store does.
 
 use super::EngineFault;
 use crate::{
@@ -131,6 +131,11 @@ impl Disk {
         work: impl FnOnce(&mut dyn Store, &mut Packs) -> Result<T, EngineFault> + Send + 'static,
     ) -> Result<T, EngineFault> {
         let mut lent = self.lent.take().ok_or(EngineFault::Lost)?;
+        if !lent.0.may_block() {
+            let done = work(&mut *lent.0, &mut lent.1);
+            self.lent = Some(lent);
+            return done;
+        }
         let (lent, done) = spawn_blocking(move || {
             lent.reserve.adjust();
             let done = work(&mut *lent.store, &mut lent.packs);

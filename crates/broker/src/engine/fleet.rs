@@ -2,7 +2,7 @@
 
 use crate::engine::message::{ToWorker, WorkerInfo};
 use dewar_queue::{AttemptId, WorkerId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tokio::sync::mpsc;
 
 /// Messages that may wait for a worker's socket: twice what the largest worker may be sent ahead. One that reads none of
@@ -12,7 +12,8 @@ pub(crate) const OUTBOX_MESSAGE_COUNT_MAX: usize = 16_384;
 /// All workers that the queue knows, connected or not.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    members: HashMap<WorkerId, Member>,
+    /// In order, so that they hear of the end in the same order every time: simulations repeat to the bit.
+    members: BTreeMap<WorkerId, Member>,
     progress: HashMap<AttemptId, f32>,
     last_session: u64,
 }

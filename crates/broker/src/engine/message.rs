@@ -37,66 +37,100 @@ pub(super) enum Message {
 
 /// A try, in the words of the wire: workers name jobs by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) job: JobId,
-    pub(crate) index: u64,
-    pub(crate) attempt: AttemptId,
+pub struct Address {
+    /// The job.
+    pub job: JobId,
+    /// The task's position in it.
+    pub index: u64,
+    /// The try.
+    pub attempt: AttemptId,
 }
 
 /// A worker, as it introduces itself.
 #[derive(Debug)]
-pub(crate) struct Hello {
-    pub(crate) id: WorkerId,
-    pub(crate) name: Arc<str>,
-    pub(crate) slot_count: u32,
-    pub(crate) memory_bytes: u64,
-    pub(crate) kinds: Vec<Kind>,
-    pub(crate) kernels: Vec<Kernel>,
-    pub(crate) instruction_class: Arc<str>,
-    pub(crate) held: Vec<Address>,
-    pub(crate) info: WorkerInfo,
+pub struct Hello {
+    /// Its own name for itself.
+    pub id: WorkerId,
+    /// For people.
+    pub name: Arc<str>,
+    /// How many tasks it runs at a time.
+    pub slot_count: u32,
+    /// Memory its tasks may use together; 0 if it did not say.
+    pub memory_bytes: u64,
+    /// What it can compute.
+    pub kinds: Vec<Kind>,
+    /// What more there is to know of some of them.
+    pub kernels: Vec<Kernel>,
+    /// What its results belong to.
+    pub instruction_class: Arc<str>,
+    /// Tries it still works on, or has the results of.
+    pub held: Vec<Address>,
+    /// For people.
+    pub info: WorkerInfo,
 }
 
 /// What people want to know of a worker.
 #[derive(Debug, Clone)]
-pub(crate) struct WorkerInfo {
-    pub(crate) host_name: String,
-    pub(crate) site: String,
-    pub(crate) program_version: String,
+pub struct WorkerInfo {
+    /// Where it runs.
+    pub host_name: String,
+    /// Which machines are near it.
+    pub site: String,
+    /// Of which release it is.
+    pub program_version: String,
 }
 
 /// What a worker says after hello.
-#[derive(Debug)]
-pub(crate) enum FromWorker {
+#[derive(Debug, Clone)]
+pub enum FromWorker {
+    /// It lives.
     Heartbeat {
+        /// How far its tries are, 0 to 1.
         progress: Vec<(Address, f32)>,
     },
+    /// A try has ended.
     Report {
+        /// Which.
         address: Address,
+        /// How.
         result: TaskResult,
+        /// How long it ran.
         run_ms: u64,
     },
+    /// It gives tries back.
     HandBack {
+        /// Which.
         attempts: Vec<Address>,
     },
+    /// It wants nothing new.
     Draining,
     /// It wants nothing new for now, and why, or does again.
     Availability {
+        /// Why not; none if it does.
         busy_reason: Option<Arc<str>>,
     },
+    /// Its connection closed.
     Disconnected,
 }
 
 /// What a worker is told.
-#[derive(Debug)]
-pub(crate) enum ToWorker {
+#[derive(Debug, Clone)]
+pub enum ToWorker {
+    /// A task to run.
     Assign {
+        /// The try.
         address: Address,
+        /// The job's short name.
         job: JobNumber,
+        /// The task.
         spec: Arc<TaskSpec>,
     },
+    /// A report is durable, or was not wanted.
     Received(Address),
+    /// Stop a try.
     Stop(Address),
+    /// Finish what runs, and leave.
     Drain,
+    /// The broker stops, and will be back.
     BackSoon,
 }

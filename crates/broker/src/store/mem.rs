@@ -54,6 +54,10 @@ impl Store for MemStore {
     fn broker_start(&self) -> u64 {
         self.broker_start
     }
+
+    fn may_block(&self) -> bool {
+        false
+    }
 }
 
 /// A monotonic clock begins anew with every start, so its readings are not worth keeping.
