@@ -29,6 +29,9 @@ enum Verb {
     /// Kills, stops and cuts off real programs at random under load, and looks for what was promised.
     #[command(disable_help_flag = true)]
     Chaos(proof::Words),
+    /// Simulates hours of faults around the real queue and engine, in virtual time.
+    #[command(disable_help_flag = true)]
+    Sim(proof::Words),
 }
 
 fn main() -> Result<()> {
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
         Verb::Test => test::run(),
         Verb::Bench(words) => proof::run("bench", &words),
         Verb::Chaos(words) => proof::run("chaos", &words),
+        Verb::Sim(words) => proof::run("sim", &words),
     }
 }
 

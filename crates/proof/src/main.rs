@@ -1,8 +1,8 @@
-//! `cargo xtask bench` and `chaos`, as a program of its own: it must be as optimised as what it drives.
+//! `cargo xtask bench`, `chaos` and `sim`, as a program of its own: it must be as optimised as what it drives.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use dewar_proof::{bench, chaos};
+use dewar_proof::{bench, chaos, sim};
 
 /// Measures Dewar, and tries to break it.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Verb {
     Bench(Bench),
     /// Kills, stops and cuts off real programs at random under load; exits with 1 if a promise was broken.
     Chaos(chaos::Options),
+    /// Hours of faults around the real queue and engine, in virtual time.
+    Sim(sim::Options),
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,5 +33,6 @@ fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Bench(Bench::Queue(options)) => bench::run(&options),
         Verb::Chaos(options) => chaos::run(&options),
+        Verb::Sim(options) => sim::run(&options),
     }
 }
