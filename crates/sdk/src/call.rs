@@ -6,7 +6,7 @@
 use crate::link::LinkSender;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use dewar_blobs::is_transient;
-use dewar_proto::AuthorizedChannel;
+use dewar_proto::{AuthorizedChannel, v1::ProtocolVersion};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -93,6 +93,19 @@ pub enum CallError {
         code: Code,
         /// What the broker said.
         message: String,
+    },
+    /// The broker's release is too old for it.
+    #[error(
+        "{what} needs a broker of protocol {}.{} or later, and this one speaks {}.{}; install this release there too",
+        needed.major, needed.minor, spoken.major, spoken.minor
+    )]
+    BrokerTooOld {
+        /// What was asked.
+        what: &'static str,
+        /// The protocol that has it.
+        needed: ProtocolVersion,
+        /// The broker's.
+        spoken: ProtocolVersion,
     },
     /// The broker inside this process failed.
     #[error(

@@ -27,6 +27,8 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) address: String,
     pub(crate) caller: Caller,
+    /// What the broker spoke when it was reached.
+    pub(crate) protocol: v1::ProtocolVersion,
     /// The broker is in this process, and so reads the same files.
     pub(crate) same_process: bool,
     #[cfg(feature = "embedded")]
@@ -123,14 +125,11 @@ impl Client {
     /// What the broker refuses.
     pub async fn open_job(&self, options: JobOptions) -> Result<Job, CallError> {
         const CALL: &str = "opening a job";
+        if let Some(what) = options.needs_minor_1() {
+            self.shared.require_minor(1, what)?;
+        }
         let id = options.id.unwrap_or_default();
-        let request = v1::CreateJobRequest {
-            job_id: id.to_wire(),
-            name: options.name,
-            priority: options.priority,
-            protocol: Some(dewar_proto::PROTOCOL),
-            ..Default::default()
-        };
+        let request = options.into_wire(id);
         let answer = self
             .shared
             .caller
@@ -245,7 +244,7 @@ impl Shared {
             .ok_or_else(|| ConnectError::Address {
                 address: address.to_owned(),
             })?;
-        let shared = Self {
+        let mut shared = Self {
             address: address.to_owned(),
             caller: Caller {
                 channel,
@@ -253,13 +252,31 @@ impl Shared {
                 retry: options.retry,
                 gone: Arc::default(),
             },
+            protocol: dewar_proto::PROTOCOL,
             same_process,
             #[cfg(feature = "embedded")]
             embedded: crate::embedded::Slot::default(),
         };
         let status = shared.first_status(options.reach_within).await?;
         check_protocol(Some(status.protocol), "the broker", "customer")?;
+        shared.protocol = status.protocol;
         Ok(shared)
+    }
+
+    /// Nobody sends what the peer's minor version lacks.
+    pub(crate) fn require_minor(&self, minor: u32, what: &'static str) -> Result<(), CallError> {
+        let spoken = self.protocol;
+        if spoken.minor >= minor {
+            return Ok(());
+        }
+        Err(CallError::BrokerTooOld {
+            what,
+            needed: v1::ProtocolVersion {
+                minor,
+                ..dewar_proto::PROTOCOL
+            },
+            spoken,
+        })
     }
 
     /// The first answer of all: here, and only here, an absent broker is an error.
@@ -305,5 +322,40 @@ fn root_cause(status: &tonic::Status) -> String {
         status.message().to_owned()
     } else {
         cause.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_sent_that_the_brokers_minor_version_lacks() {
+        let shared = |minor| Shared {
+            address: String::new(),
+            caller: Caller {
+                channel: transport::channel("127.0.0.1:1", "me.0123".parse().unwrap()).unwrap(),
+                link: LinkSender::new(),
+                retry: Retry::default(),
+                gone: Arc::default(),
+            },
+            protocol: v1::ProtocolVersion { major: 1, minor },
+            same_process: false,
+            #[cfg(feature = "embedded")]
+            embedded: crate::embedded::Slot::default(),
+        };
+        let old = Client {
+            shared: Arc::new(shared(0)),
+        };
+        let options = JobOptions {
+            reuse: true,
+            ..JobOptions::named("modern")
+        };
+        let refused = old.open_job(options).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("reuse") && refused.contains("1.1") && refused.contains("1.0"),
+            "{refused}"
+        );
+        assert!(shared(1).require_minor(1, "a rerun").is_ok());
     }
 }

@@ -32,6 +32,10 @@ pub struct BrokerStatus {
     pub slot_count: u64,
     /// Bytes of blobs in the data folder; imported files stay where they are and do not count.
     pub blob_bytes: u64,
+    /// Room on the disk of the data folder; none if the broker does not say.
+    pub free_bytes: Option<u64>,
+    /// Why submits and uploads are refused now.
+    pub refusing_reason: Option<String>,
 }
 
 /// How a worker stands.
@@ -63,6 +67,12 @@ pub struct WorkerStatus {
     pub failed_count: u64,
     /// When it joined.
     pub joined_unix_ms: u64,
+    /// Tries it was sent ahead, behind those that run.
+    pub waiting_count: u32,
+    /// Memory its tasks may use together; none if it does not say.
+    pub memory_bytes: Option<u64>,
+    /// Why it is given nothing or little now.
+    pub held_back_reason: Option<String>,
 }
 
 impl Client {
@@ -149,6 +159,8 @@ impl BrokerStatus {
             worker_count: status.worker_count,
             slot_count: status.slot_count,
             blob_bytes: status.blob_bytes,
+            free_bytes: Some(status.free_bytes).filter(|bytes| *bytes > 0),
+            refusing_reason: said(status.refusing_reason),
         })
     }
 }
@@ -179,6 +191,14 @@ impl From<v1::Worker> for WorkerStatus {
             succeeded_count: worker.succeeded_count,
             failed_count: worker.failed_count,
             joined_unix_ms: worker.joined_unix_ms,
+            waiting_count: worker.waiting_count,
+            memory_bytes: Some(worker.memory_bytes).filter(|bytes| *bytes > 0),
+            held_back_reason: said(worker.held_back_reason),
         }
     }
+}
+
+/// On the wire, nothing said is an empty text.
+fn said(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
 }

@@ -73,8 +73,14 @@ pub enum JobSelector {
 
 /// Text that names no job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no job; jobs look like j7, or like a UUID")]
+#[error("{0:?} names no job; jobs look like j7, or like a UUID, and their tasks like j7.42")]
 pub struct MalformedJob(String);
+
+impl MalformedJob {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 impl From<JobId> for JobSelector {
     fn from(id: JobId) -> Self {

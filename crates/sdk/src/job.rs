@@ -3,7 +3,7 @@
 use crate::{CallError, Client, JobId, Outcomes};
 use dewar_blobs::Digest;
 use dewar_proto::v1;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 use v1::jobs_client::JobsClient;
 
@@ -16,6 +16,12 @@ pub struct JobOptions {
     pub priority: i32,
     /// A name of the customer's own, to take the job up again after a crash; without it, a new one is made.
     pub id: Option<JobId>,
+    /// How long the job, its outcomes and its blobs are kept once it is finished; without it, as the broker does.
+    pub keep: Option<Duration>,
+    /// The job is cancelled when nobody has watched its outcomes for so long; without it, it runs on.
+    pub absence_max: Option<Duration>,
+    /// Tasks that were computed before, by a kernel that gives the same again, are answered from the earlier outcome.
+    pub reuse: bool,
 }
 
 impl JobOptions {
@@ -27,6 +33,34 @@ impl JobOptions {
             ..Self::default()
         }
     }
+
+    /// What of it the first brokers did not know.
+    pub(crate) fn needs_minor_1(&self) -> Option<&'static str> {
+        [
+            (self.keep.is_some(), "a keep time"),
+            (self.absence_max.is_some(), "a limit on absence"),
+            (self.reuse, "reuse of earlier outcomes"),
+        ]
+        .into_iter()
+        .find_map(|(is_set, what)| is_set.then_some(what))
+    }
+
+    pub(crate) fn into_wire(self, id: JobId) -> v1::CreateJobRequest {
+        v1::CreateJobRequest {
+            job_id: id.to_wire(),
+            name: self.name,
+            priority: self.priority,
+            protocol: Some(dewar_proto::PROTOCOL),
+            keep_ms: self.keep.map_or(0, whole_ms),
+            absence_ms_max: self.absence_max.map_or(0, whole_ms),
+            reuse: self.reuse,
+        }
+    }
+}
+
+/// A time under a millisecond is a time still, and not the wire's 0 for none.
+pub(crate) fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// An open job. Clones are the same job.
@@ -73,6 +107,14 @@ pub struct JobStatus {
     pub cancelled_count: u64,
     /// Why waiting tasks cannot run now.
     pub blocked_reason: Option<String>,
+    /// How long it is kept once it is finished; 0 if the broker does not say.
+    pub keep_ms: u64,
+    /// It is cancelled when nobody has watched it for so long.
+    pub absence_ms_max: Option<u64>,
+    /// Tasks that were computed before are answered from the earlier outcome.
+    pub reuse: bool,
+    /// Sequence number of its last outcome: more than its ended tasks, once some were rerun.
+    pub last_sequence: u64,
 }
 
 impl JobStatus {
@@ -99,7 +141,7 @@ impl JobStatus {
             call,
             problem: format!("job_id has {} bytes", job.job_id.len()),
         })?;
-        Ok(Self {
+        let mut status = Self {
             id,
             number: job.number,
             name: job.name,
@@ -113,7 +155,14 @@ impl JobStatus {
             failed_count: job.failed_count,
             cancelled_count: job.cancelled_count,
             blocked_reason: Some(job.blocked_reason).filter(|reason| !reason.is_empty()),
-        })
+            keep_ms: job.keep_ms,
+            absence_ms_max: Some(job.absence_ms_max).filter(|ms| *ms > 0),
+            reuse: job.reuse,
+            last_sequence: job.last_sequence,
+        };
+        // Brokers that do not say know no reruns either.
+        status.last_sequence = status.last_sequence.max(status.outcome_count());
+        Ok(status)
     }
 }
 

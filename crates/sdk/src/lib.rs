@@ -28,9 +28,12 @@ mod client;
 mod embedded;
 mod fleet;
 mod id;
+mod input;
 mod job;
 mod link;
+mod new_task;
 mod outcome;
+mod selection;
 mod submit;
 mod task;
 
@@ -43,10 +46,12 @@ pub use dewar_proto::Token;
 pub use embedded::{EmbeddedError, EmbeddedOptions};
 pub use fleet::{BrokerStatus, WorkerStatus};
 pub use id::{JobId, JobSelector, MalformedJob, TaskIndex};
+pub use input::Input;
 pub use job::{Job, JobOptions, JobStatus};
 pub use link::Link;
+pub use new_task::NewTask;
 pub use outcome::{
     Failure, FailureClass, Outcome, Outcomes, TaskFailed, TaskOutput, TaskResult, TypedOutput,
 };
-pub use submit::{Input, NewTask};
+pub use selection::{Selected, TaskSelection};
 pub use task::{TaskFilter, TaskPage, TaskState, TaskStatus};

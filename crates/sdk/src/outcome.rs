@@ -26,6 +26,10 @@ pub struct Outcome {
     pub worker_name: String,
     /// How long the successful try ran.
     pub run_ms: u64,
+    /// How often the task had been rerun: it has an outcome for each time.
+    pub generation: u32,
+    /// An equal task had been computed before, and this is its output.
+    pub reused: bool,
 }
 
 /// The three ends of a task.
@@ -178,6 +182,8 @@ impl Outcome {
             result,
             worker_name: outcome.worker_name,
             run_ms: outcome.run_ms,
+            generation: outcome.generation,
+            reused: outcome.reused,
         })
     }
 }
@@ -243,7 +249,8 @@ impl fmt::Display for FailureClass {
     }
 }
 
-/// A job's outcomes in sequence. Connections come and go underneath; nothing is left out or given twice.
+/// A job's outcomes in sequence. Connections come and go underneath; nothing is left out or given twice. A task that is
+/// rerun has one in each generation.
 #[derive(Debug)]
 pub struct Outcomes {
     job: Job,
@@ -267,8 +274,8 @@ impl Outcomes {
         }
     }
 
-    /// The next outcome; `None` once the job is closed and every outcome was given. A call may be dropped, as in
-    /// `select!`, without losing anything.
+    /// The next outcome; `None` once the job is closed and every outcome was given. After a rerun there are more, and the
+    /// same stream gives them. A call may be dropped, as in `select!`, without losing anything.
     ///
     /// # Errors
     /// What waiting cannot mend, such as a job the broker has forgotten.
@@ -355,7 +362,7 @@ impl Outcomes {
         let status = self.job.status().await?;
         Ok(status.closed
             && status.unfinished_count() == 0
-            && status.outcome_count() <= self.after_sequence)
+            && status.last_sequence <= self.after_sequence)
     }
 }
 

@@ -1,12 +1,11 @@
-//! Tasks on their way to the broker: stated typed, sent in bulk.
+//! Tasks on their way to the broker: sent in bulk, in order, and known by index or by key.
 
-use crate::{CallError, Job, TaskIndex, job::Submitted};
-use bytes::Bytes;
-use dewar_blobs::BlobRef;
+use crate::{CallError, Input, Job, NewTask, TaskIndex, job::Submitted};
 use dewar_proto::{limits, v1};
-use dewar_task::{Kind, TaskKind};
+use dewar_task::TaskKind;
 use prost::Message as _;
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
+use tonic::Code;
 use v1::jobs_client::JobsClient;
 
 /// Bytes of tasks in one message: half of what the broker decodes.
@@ -14,117 +13,6 @@ const MESSAGE_TASKS_BYTES_MAX: usize = limits::MESSAGE_BYTES_MAX / 2;
 
 /// Messages in one call. A broken connection costs at most this much sent again.
 const CALL_MESSAGES_MAX: usize = 16;
-
-/// A blob, or parts of one, that a task reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
-    blob: BlobRef,
-    ranges: Vec<Range<u64>>,
-}
-
-impl Input {
-    /// All of a blob.
-    #[must_use]
-    pub fn whole(blob: BlobRef) -> Self {
-        Self {
-            blob,
-            ranges: Vec::new(),
-        }
-    }
-
-    /// Parts of a blob, in bytes: only the chunks that cover them travel. Parts may come in any order and overlap;
-    /// none at all means the whole blob.
-    #[must_use]
-    pub fn parts(blob: BlobRef, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
-        Self {
-            blob,
-            ranges: ascending_disjoint(ranges.into_iter().collect()),
-        }
-    }
-}
-
-impl From<BlobRef> for Input {
-    fn from(blob: BlobRef) -> Self {
-        Self::whole(blob)
-    }
-}
-
-/// A task as its customer states it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTask {
-    kind: Kind,
-    parameters: Bytes,
-    inputs: Vec<Input>,
-    attempts_max: u32,
-    time_limit_ms: u64,
-}
-
-impl NewTask {
-    /// A task of kind `K` that reads `inputs`.
-    #[must_use]
-    pub fn new<K: TaskKind>(parameters: &K::Parameters, inputs: Vec<Input>) -> Self {
-        Self {
-            kind: K::kind(),
-            parameters: parameters.encode_to_vec().into(),
-            inputs,
-            attempts_max: 0,
-            time_limit_ms: 0,
-        }
-    }
-
-    /// Tries before the task counts as failed; 0 for the broker's default, 3.
-    #[must_use]
-    pub fn attempts_max(self, attempts_max: u32) -> Self {
-        Self {
-            attempts_max,
-            ..self
-        }
-    }
-
-    /// How long one try may run; without it, there is no limit.
-    #[must_use]
-    pub fn time_limit(self, limit: Duration) -> Self {
-        // A limit under a millisecond is a limit still, and not the wire's 0 for none.
-        let time_limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
-        Self {
-            time_limit_ms,
-            ..self
-        }
-    }
-
-    fn into_wire(self, parameters: v1::payload::Place) -> v1::TaskSpec {
-        let inputs = self.inputs.into_iter();
-        v1::TaskSpec {
-            kind: Some(v1::Kind {
-                name: self.kind.name,
-                version: self.kind.version,
-            }),
-            parameters: Some(v1::Payload {
-                place: Some(parameters),
-            }),
-            inputs: inputs.map(Into::into).collect(),
-            attempts_max: self.attempts_max,
-            time_limit_ms: self.time_limit_ms,
-            ..Default::default()
-        }
-    }
-}
-
-impl From<Input> for v1::Input {
-    fn from(input: Input) -> Self {
-        let ranges = input.ranges.into_iter();
-        Self {
-            blob: Some(input.blob.into()),
-            ranges: ranges
-                .map(|range| v1::ByteRange {
-                    offset_bytes: range.start,
-                    length_bytes: range.end - range.start,
-                })
-                .collect(),
-            ..Default::default()
-        }
-    }
-}
 
 impl Job {
     /// Adds one task.
@@ -142,12 +30,47 @@ impl Job {
         Ok(first.start)
     }
 
-    /// Adds tasks, and gives their indices: the first, and the one after the last. When this returns, the broker has
-    /// them on disk. A call that is dropped half-way still ends its work.
+    /// Adds tasks without keys, and gives their indices: the first, and the one after the last. When this returns, the
+    /// broker has them on disk. A call that is dropped half-way still ends its work.
+    ///
+    /// A task may read the output of one that comes before it in the same call: its index is [`Job::task_count`] and
+    /// its position.
     ///
     /// # Errors
-    /// What the broker refuses, such as a closed job.
+    /// What the broker refuses, such as a closed job; tasks with keys.
     pub async fn submit_all(&self, tasks: Vec<NewTask>) -> Result<Range<TaskIndex>, CallError> {
+        if let Some(key) = tasks.iter().find_map(NewTask::known_by) {
+            return Err(refused(format!(
+                "the task {key:?} has a key; Job::submit_keyed gives the index of each of those"
+            )));
+        }
+        let Sent { range, .. } = self.submit_whole(tasks).await?;
+        Ok(range)
+    }
+
+    /// Adds tasks that have keys, and gives the index of each, in order. Those whose keys the job has already are not
+    /// added again, and keep the index they had: a customer that starts anew may submit everything once more.
+    ///
+    /// A task may read the outputs of those that earlier calls gave the index of, not of those in the same call.
+    ///
+    /// # Errors
+    /// What the broker refuses, such as a closed job or tasks without keys among the others.
+    pub async fn submit_keyed(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskIndex>, CallError> {
+        let task_count = tasks.len();
+        let Sent { indices, .. } = self.submit_whole(tasks).await?;
+        if indices.len() == task_count {
+            return Ok(indices);
+        }
+        let without = task_count.saturating_sub(indices.len());
+        Err(refused(format!(
+            "{without} of {task_count} tasks have no key; give all of them one, or use Job::submit_all"
+        )))
+    }
+
+    async fn submit_whole(&self, tasks: Vec<NewTask>) -> Result<Sent, CallError> {
+        if let Some(what) = tasks.iter().find_map(NewTask::needs_minor_1) {
+            self.client.shared.require_minor(1, what)?;
+        }
         let job = self.clone();
         // Indices given out must match what was sent, so this must not stop in the middle, whatever the caller does.
         let submitting = tokio::spawn(async move { job.submit_in_order(tasks).await });
@@ -159,24 +82,28 @@ impl Job {
         })
     }
 
-    async fn submit_in_order(self, tasks: Vec<NewTask>) -> Result<Range<TaskIndex>, CallError> {
+    async fn submit_in_order(self, tasks: Vec<NewTask>) -> Result<Sent, CallError> {
         let mut submitted = Arc::clone(&self.submitted).lock_owned().await;
-        let first_index = submitted.next_index;
+        let first = TaskIndex(submitted.next_index);
+        let mut indices = Vec::new();
         let mut batch = Batch::default();
         for task in tasks {
             let spec = self.specify(task).await?;
             if let Some(full) = batch.push(spec) {
-                self.send(&mut submitted, full).await?;
+                indices.extend(self.send(&mut submitted, full).await?);
             }
         }
-        self.send(&mut submitted, batch.messages).await?;
-        Ok(TaskIndex(first_index)..TaskIndex(submitted.next_index))
+        indices.extend(self.send(&mut submitted, batch.messages).await?);
+        Ok(Sent {
+            range: first..TaskIndex(submitted.next_index),
+            indices,
+        })
     }
 
     /// Large parameters become a blob of the job.
     async fn specify(&self, task: NewTask) -> Result<v1::TaskSpec, CallError> {
         use v1::payload::Place;
-        let parameters = task.parameters.clone();
+        let parameters = task.parameters();
         let place = if parameters.len() <= limits::PAYLOAD_INLINE_BYTES_MAX {
             Place::Inline(parameters)
         } else {
@@ -185,32 +112,33 @@ impl Job {
         Ok(task.into_wire(place))
     }
 
+    /// Sends one call's messages, and gives the indices that the broker tells of tasks with keys.
     async fn send(
         &self,
         submitted: &mut Submitted,
         messages: Vec<Vec<v1::TaskSpec>>,
-    ) -> Result<(), CallError> {
+    ) -> Result<Vec<TaskIndex>, CallError> {
         if messages.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let has_keys = messages.iter().flatten().any(|spec| !spec.key.is_empty());
         let job_id = self.id().to_wire();
         let mut next_index = submitted.next_index;
-        let requests: Vec<_> = messages
-            .into_iter()
-            .map(|tasks| {
-                let first_index = next_index;
+        let mut requests = Vec::with_capacity(messages.len());
+        for tasks in messages {
+            let first_index = next_index;
+            // How many of those with keys are new is for the broker to say; where all are known, nothing is added.
+            if !has_keys {
                 next_index += tasks.len() as u64;
-                v1::SubmitRequest {
-                    job_id: job_id.clone(),
-                    first_index,
-                    tasks,
-                }
-            })
-            .collect();
-        let answer = self
-            .client
-            .shared
-            .caller
+            }
+            requests.push(v1::SubmitRequest {
+                job_id: job_id.clone(),
+                first_index,
+                tasks,
+            });
+        }
+        let caller = &self.client.shared.caller;
+        let answer = caller
             .call(CALL, |channel| {
                 let requests = requests.clone();
                 async move {
@@ -226,8 +154,29 @@ impl Job {
                 problem: format!("{} tasks after {next_index} were sent", answer.task_count),
             });
         }
-        submitted.next_index = next_index;
-        Ok(())
+        submitted.next_index = if has_keys {
+            answer.task_count
+        } else {
+            next_index
+        };
+        Ok(answer.indices.into_iter().map(TaskIndex).collect())
+    }
+}
+
+/// What came of a submit.
+#[derive(Debug)]
+struct Sent {
+    /// The indices that are new.
+    range: Range<TaskIndex>,
+    /// Those of tasks with keys, in the order of the call.
+    indices: Vec<TaskIndex>,
+}
+
+fn refused(message: String) -> CallError {
+    CallError::Refused {
+        call: CALL,
+        code: Code::InvalidArgument,
+        message,
     }
 }
 
@@ -260,36 +209,9 @@ impl Batch {
     }
 }
 
-/// Sorts ranges and joins those that touch; empty ones vanish.
-fn ascending_disjoint(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_put_in_order() {
-        for (given, expected) in [
-            (vec![], vec![]),
-            (vec![5..5, 9..9], vec![]),
-            (vec![8..9, 0..4], vec![0..4, 8..9]),
-            (vec![0..4, 4..6, 5..8, 20..21], vec![0..8, 20..21]),
-            (vec![0..10, 2..3, 12..13], vec![0..10, 12..13]),
-        ] {
-            assert_eq!(ascending_disjoint(given.clone()), expected, "{given:?}");
-        }
-    }
 
     fn spec(parameter_bytes: usize) -> v1::TaskSpec {
         v1::TaskSpec {

@@ -58,6 +58,14 @@ pub struct TaskStatus {
     pub run_ms: u64,
     /// 0 to 1, as its kernel last told.
     pub progress: f32,
+    /// The customer's own name for it.
+    pub key: Option<String>,
+    /// How often it was rerun.
+    pub generation: u32,
+    /// It was answered from an equal task that had been computed before.
+    pub reused: bool,
+    /// Tasks it waits for that have not succeeded yet; the first few.
+    pub waits_for: Vec<TaskIndex>,
 }
 
 impl TaskFilter {
@@ -122,6 +130,10 @@ impl TaskStatus {
             failure: task.failure.map(Failure::from),
             run_ms: task.run_ms,
             progress: task.progress,
+            key: Some(task.key).filter(|key| !key.is_empty()),
+            generation: task.generation,
+            reused: task.reused,
+            waits_for: task.waits_for.into_iter().map(TaskIndex).collect(),
         })
     }
 }

@@ -501,6 +501,7 @@ fn job_of(view: View<'_>, job: Option<&Job>) -> Option<v1::Job> {
         keep_ms: terms.keep_ms.unwrap_or(view.queue.config().keep_ms),
         absence_ms_max: terms.absence_ms_max.unwrap_or(0),
         reuse: terms.reuse,
+        last_sequence: job.outcome_count(),
     })
 }
 

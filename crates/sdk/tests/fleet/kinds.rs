@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dewar_task::{Context, Kernel, Product, Registry, RunError, TaskKind};
-use std::{fs, path::Path, time::Duration};
+use std::{fs, io::Write as _, path::Path, time::Duration};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct EchoParameters {
@@ -197,6 +197,49 @@ impl Kernel for Where {
     }
 }
 
+/// Adds a letter to a file each time it runs, so that runs can be counted.
+pub struct Count;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CountParameters {
+    /// The file.
+    #[prost(string, tag = "1")]
+    pub file: String,
+    /// It fails unless this file is there; empty if it never does.
+    #[prost(string, tag = "2")]
+    pub needs: String,
+}
+
+impl TaskKind for Count {
+    const NAME: &'static str = "test.count";
+    const VERSION: u32 = 1;
+    type Parameters = CountParameters;
+    type Output = Trouble;
+}
+
+impl Kernel for Count {
+    fn run(&self, parameters: CountParameters, _: &Context) -> Result<Product<Trouble>, RunError> {
+        let CountParameters { file, needs } = parameters;
+        let mut runs = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .map_err(|error| RunError::Kernel(error.to_string()))?;
+        runs.write_all(b"r")
+            .map_err(|error| RunError::Kernel(error.to_string()))?;
+        if needs.is_empty() || Path::new(&needs).exists() {
+            Ok(Trouble { message: file }.into())
+        } else {
+            Err(RunError::BadInput(format!("{needs} is not there")))
+        }
+    }
+}
+
+/// How often it ran.
+pub fn runs(file: &Path) -> usize {
+    fs::read(file).map_or(0, |runs| runs.len())
+}
+
 pub fn registry() -> Registry {
     Registry::default()
         .with(Echo)
@@ -205,4 +248,5 @@ pub fn registry() -> Registry {
         .with(AwaitLarge)
         .with(Deaf)
         .with(Where)
+        .with(Count)
 }

@@ -1,8 +1,8 @@
 //! A lab: one broker's folder and port, workers, and a customer.
 
-use crate::kinds;
+use crate::kinds::{self, CountParameters};
 use dewar_broker::{Broker, Config, Patience};
-use dewar_sdk::{Client, Job, JobOptions};
+use dewar_sdk::{Client, Job, JobOptions, JobStatus, Outcome, Outcomes};
 use dewar_worker::Worker;
 use std::{
     net::SocketAddr,
@@ -71,8 +71,20 @@ impl Lab {
     }
 
     pub async fn job(&self) -> Job {
+        self.job_with(JobOptions::named("test")).await
+    }
+
+    pub async fn job_with(&self, options: JobOptions) -> Job {
         let client = self.client().await;
-        client.open_job(JobOptions::named("test")).await.unwrap()
+        client.open_job(options).await.unwrap()
+    }
+
+    /// Parameters of a count in the file `name`.
+    pub fn count(&self, name: &str) -> CountParameters {
+        CountParameters {
+            file: self.path(name).to_str().unwrap().to_owned(),
+            needs: String::new(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -118,4 +130,22 @@ pub async fn within<T>(what: &str, result: impl Future<Output = T>) -> T {
         Ok(result) => result,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// The next outcome, which must come.
+pub async fn next(outcomes: &mut Outcomes) -> Outcome {
+    within("an outcome", outcomes.next())
+        .await
+        .unwrap()
+        .expect("there is another outcome")
+}
+
+/// Asks until a job is as it should be.
+pub async fn until_job(what: &str, job: &Job, is_so: impl Fn(&JobStatus) -> bool) {
+    let asking = async {
+        while !is_so(&job.status().await.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(what, asking).await;
 }
