@@ -7,6 +7,7 @@ mod broker;
 mod clock;
 mod confirm;
 mod failure;
+mod listing;
 mod map_file;
 mod output;
 mod progress;

@@ -7,6 +7,8 @@ mod fsc;
 mod info;
 mod jobs;
 mod refine;
+mod rerun;
+mod selection;
 mod simulate;
 mod status;
 mod tasks;
@@ -42,6 +44,7 @@ enum Verb {
     Tasks(tasks::Options),
     Workers(workers::Options),
     Cancel(cancel::Options),
+    Rerun(rerun::Options),
     Drain(drain::Options),
 }
 
@@ -61,6 +64,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Tasks(options) => tasks::run(&options),
         Verb::Workers(options) => workers::run(&options),
         Verb::Cancel(options) => cancel::run(&options),
+        Verb::Rerun(options) => rerun::run(&options),
         Verb::Drain(options) => drain::run(&options),
     }
 }

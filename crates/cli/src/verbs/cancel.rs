@@ -1,27 +1,26 @@
-//! `dewar cancel`: ends jobs.
+//! `dewar cancel`: ends jobs, and single tasks.
 
-use super::jobs;
-use crate::{broker, confirm::confirm, failure::Failure, output};
+use super::selection::{SelectionArgs, subject};
+use crate::{broker, failure::Failure, listing, output};
 use clap::Args;
-use dewar_sdk::{JobSelector, JobStatus};
+use dewar_sdk::{CallError, Client, JobSelector, JobStatus, TaskSelection};
 use dewar_settings::ConnectArgs;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fmt::Write as _;
 
-/// Ends jobs: what runs is stopped within seconds, what waits is never begun.
+/// Ends jobs, or single tasks: what runs is stopped within seconds, what waits is never begun.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  dewar cancel j7\n  dewar cancel --all --yes\n\n\
-    A cancelled refinement goes on from its last finished round when its command is run again.\n\
-    JSON keys: cancelled, an array of jobs as `dewar jobs --json` has them"
+    after_help = "Examples:\n  dewar cancel j7\n  dewar cancel j7.42 j7.43\n  dewar cancel --owner anna\n  \
+    dewar cancel --all --yes\n\n\
+    A cancelled refinement goes on from its last finished round when its command is run again, and takes over what its \
+    unfinished round had computed. Tasks that wait for a cancelled one fail.\n\
+    JSON keys: cancelled, an array of the jobs ended, as `dewar jobs --json` has them; task_count, how many tasks were ended \
+    one by one"
 )]
 pub struct Options {
-    /// The jobs, such as j7.
-    #[arg(value_name = "JOB", required_unless_present = "all")]
-    jobs: Vec<JobSelector>,
-    /// Every unfinished job.
-    #[arg(long, conflicts_with = "jobs")]
-    all: bool,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
@@ -32,55 +31,106 @@ pub struct Options {
     json: bool,
 }
 
+/// What was ended.
+#[derive(Default)]
+struct Cancelled {
+    jobs: Vec<JobStatus>,
+    /// Tasks ended one by one, and what was named of them.
+    tasks: Vec<(String, u64)>,
+}
+
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let selected = if options.all {
-        options.unfinished()?
-    } else {
-        options.jobs.clone()
-    };
-    let cancelled = broker::ask(&options.connect, async |client| {
-        let mut cancelled = Vec::new();
-        for job in selected {
-            let ended = client.cancel_job(job).await;
-            cancelled.push(ended.map_err(|error| Failure::from(error).concerning(job))?);
-        }
-        Ok::<_, Failure>(cancelled)
-    })?;
+    let mut cancelled = Cancelled::default();
+    for selection in options.selection.selections() {
+        let jobs = match &selection {
+            TaskSelection::Tasks(..) => {
+                let ended = options.end_tasks(&selection)?;
+                cancelled.tasks.push((subject(&selection), ended));
+                continue;
+            }
+            TaskSelection::Job(job) => vec![*job],
+            TaskSelection::Owner(_) | TaskSelection::All => options.unfinished(&selection)?,
+        };
+        cancelled.jobs.extend(options.end_jobs(jobs)?);
+    }
     if options.json {
-        let cancelled: Vec<Value> = cancelled.iter().map(jobs::to_json).collect();
-        output::print_json(&json!({ "cancelled": cancelled }))
+        let task_count: u64 = cancelled.tasks.iter().map(|(_, count)| count).sum();
+        output::print_json(&json!({
+            "cancelled": listing::to_json(&cancelled.jobs),
+            "task_count": task_count,
+        }))
     } else {
         output::print(&to_text(&cancelled))
     }
 }
 
 impl Options {
-    /// All unfinished jobs, once it is sure that they are meant.
-    fn unfinished(&self) -> Result<Vec<JobSelector>, Failure> {
-        let jobs = broker::ask(&self.connect, async |client| client.jobs(true).await)?;
-        if !self.yes && !jobs.is_empty() {
-            confirm(&format!(
-                "cancel all {} unfinished jobs at {}?",
-                jobs.len(),
-                self.connect.broker
-            ))?;
+    fn end_tasks(&self, selection: &TaskSelection) -> Result<u64, Failure> {
+        let ended = broker::ask(&self.connect, async |client| {
+            client.cancel_tasks(selection).await
+        });
+        let ended = ended.map_err(|failure| failure.concerning(subject(selection)))?;
+        Ok(ended.task_count)
+    }
+
+    fn end_jobs(&self, jobs: Vec<JobSelector>) -> Result<Vec<JobStatus>, Failure> {
+        broker::ask(&self.connect, async |client| {
+            let mut ended = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                let status = client.cancel_job(job).await;
+                ended.push(status.map_err(|error| Failure::from(error).concerning(job))?);
+            }
+            Ok::<_, Failure>(ended)
+        })
+    }
+
+    /// All unfinished jobs of a selection, once it is sure that they are meant.
+    fn unfinished(&self, selection: &TaskSelection) -> Result<Vec<JobSelector>, Failure> {
+        let jobs = broker::ask(&self.connect, async |client| {
+            unfinished(&client, selection).await
+        })?;
+        if !jobs.is_empty() {
+            self.selection.confirm(self.yes, || {
+                format!(
+                    "cancel {}, {} unfinished ones, at {}?",
+                    subject(selection),
+                    jobs.len(),
+                    self.connect.broker
+                )
+            })?;
         }
-        Ok(jobs.iter().map(|job| job.id.into()).collect())
+        Ok(jobs)
     }
 }
 
-fn to_text(cancelled: &[JobStatus]) -> String {
-    if cancelled.is_empty() {
+async fn unfinished(
+    client: &Client,
+    selection: &TaskSelection,
+) -> Result<Vec<JobSelector>, CallError> {
+    let jobs = client.jobs(true).await?.into_iter();
+    let meant = jobs.filter(|job| match selection {
+        TaskSelection::Owner(owner) => job.owner == *owner,
+        _ => true,
+    });
+    Ok(meant.map(|job| job.id.into()).collect())
+}
+
+fn to_text(cancelled: &Cancelled) -> String {
+    if cancelled.jobs.is_empty() && cancelled.tasks.is_empty() {
         return "no unfinished jobs\n".to_owned();
     }
-    cancelled.iter().fold(String::new(), |mut text, job| {
+    let mut text = String::new();
+    for job in &cancelled.jobs {
         let name = output::printable(&job.name);
         let _ = writeln!(
             text,
             "j{} {name}: {} tasks cancelled",
             job.number, job.cancelled_count
         );
-        text
-    })
+    }
+    for (named, count) in &cancelled.tasks {
+        let _ = writeln!(text, "{named}: {count} tasks cancelled");
+    }
+    text
 }

@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Column::Number("FSC"),
     ]);
     for (shell, value) in curve.iter().enumerate().skip(1) {
-        table.add([
+        table.add(&[
             shell.to_string(),
             format!("{:.2}", box_angstrom / shell as f64),
             format!("{value:.4}"),

@@ -1,10 +1,10 @@
 //! `dewar jobs`: the jobs a broker knows.
 
 use crate::{
-    broker, clock,
+    clock,
     failure::Failure,
-    output,
-    table::{Column, Table},
+    listing::{self, Listed},
+    table::Column,
 };
 use clap::Args;
 use dewar_sdk::JobStatus;
@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 #[command(
     after_help = "Examples:\n  dewar jobs\n  dewar jobs --unfinished --json | jq -r '.jobs[].number'\n\n\
     JSON keys, of each in jobs: job_id, number, name, owner, priority, created_unix_ms, closed, state, task_count, \
-    waiting_count, running_count, succeeded_count, failed_count, cancelled_count, blocked_reason\n\
-    States: open (more tasks may come), running, blocked, finished"
+    waiting_count, running_count, succeeded_count, failed_count, cancelled_count, blocked_reason (null if it is not), \
+    keep_ms, absence_ms_max (null: it runs on without its customer), reuse\n\
+    States: open (more tasks may come), running, blocked (some of its tasks can run nowhere now; the reason stands beside \
+    the name), finished"
 )]
 pub struct Options {
     /// Leave out those whose tasks all have their outcomes.
@@ -33,22 +35,15 @@ pub struct Options {
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let unfinished_only = options.unfinished;
-    let jobs = broker::ask(&options.connect, async |client| {
+    listing::ask_and_print(&options.connect, options.json, async |client| {
         client.jobs(unfinished_only).await
-    })?;
-    if options.json {
-        let jobs: Vec<Value> = jobs.iter().map(to_json).collect();
-        output::print_json(&json!({ "jobs": jobs }))
-    } else {
-        output::print(&to_text(&jobs))
-    }
+    })
 }
 
-fn to_text(jobs: &[JobStatus]) -> String {
-    if jobs.is_empty() {
-        return "no jobs\n".to_owned();
-    }
-    let mut table = Table::new(&[
+impl Listed for JobStatus {
+    const PLURAL: &'static str = "jobs";
+
+    const COLUMNS: &'static [Column] = &[
         Column::Text("JOB"),
         Column::Text("STATE"),
         Column::Number("DONE"),
@@ -58,24 +53,47 @@ fn to_text(jobs: &[JobStatus]) -> String {
         Column::Number("AGE"),
         Column::Text("OWNER"),
         Column::Text("NAME"),
-    ]);
-    for job in jobs {
-        table.add([
-            format!("j{}", job.number),
-            state(job).to_owned(),
-            format!("{}/{}", job.outcome_count(), job.task_count()),
-            job.running_count.to_string(),
-            job.waiting_count.to_string(),
-            job.failed_count.to_string(),
-            clock::duration(clock::since_unix_ms(job.created_unix_ms)),
-            job.owner.clone(),
-            match &job.blocked_reason {
-                Some(reason) => format!("{} ({reason})", job.name),
-                None => job.name.clone(),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            format!("j{}", self.number),
+            state(self).to_owned(),
+            format!("{}/{}", self.outcome_count(), self.task_count()),
+            self.running_count.to_string(),
+            self.waiting_count.to_string(),
+            self.failed_count.to_string(),
+            clock::duration(clock::since_unix_ms(self.created_unix_ms)),
+            self.owner.clone(),
+            match &self.blocked_reason {
+                Some(reason) => format!("{} ({reason})", self.name),
+                None => self.name.clone(),
             },
-        ]);
+        ]
     }
-    table.render()
+
+    fn to_json(&self) -> Value {
+        json!({
+            "job_id": self.id.to_string(),
+            "number": self.number,
+            "name": self.name,
+            "owner": self.owner,
+            "priority": self.priority,
+            "created_unix_ms": self.created_unix_ms,
+            "closed": self.closed,
+            "state": state(self),
+            "task_count": self.task_count(),
+            "waiting_count": self.waiting_count,
+            "running_count": self.running_count,
+            "succeeded_count": self.succeeded_count,
+            "failed_count": self.failed_count,
+            "cancelled_count": self.cancelled_count,
+            "blocked_reason": self.blocked_reason,
+            "keep_ms": self.keep_ms,
+            "absence_ms_max": self.absence_ms_max,
+            "reuse": self.reuse,
+        })
+    }
 }
 
 /// A word for how a job stands.
@@ -89,25 +107,4 @@ fn state(job: &JobStatus) -> &'static str {
         JobStatus { closed: true, .. } => "finished",
         _ => "open",
     }
-}
-
-/// A job as all verbs print it.
-pub fn to_json(job: &JobStatus) -> Value {
-    json!({
-        "job_id": job.id.to_string(),
-        "number": job.number,
-        "name": job.name,
-        "owner": job.owner,
-        "priority": job.priority,
-        "created_unix_ms": job.created_unix_ms,
-        "closed": job.closed,
-        "state": state(job),
-        "task_count": job.task_count(),
-        "waiting_count": job.waiting_count,
-        "running_count": job.running_count,
-        "succeeded_count": job.succeeded_count,
-        "failed_count": job.failed_count,
-        "cancelled_count": job.cancelled_count,
-        "blocked_reason": job.blocked_reason,
-    })
 }

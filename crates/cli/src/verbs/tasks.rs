@@ -3,8 +3,9 @@
 use crate::{
     broker, clock,
     failure::Failure,
+    listing::{self, Listed},
     output,
-    table::{Column, Table},
+    table::Column,
 };
 use clap::{Args, ValueEnum};
 use dewar_sdk::{
@@ -14,12 +15,13 @@ use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Lists a job's tasks: where each runs, and why those that failed did.
+/// Lists a job's tasks: where each runs, what it waits for, and why those that failed did.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  dewar tasks j7\n  dewar tasks j7 --state failed\n  dewar tasks j7 --json | jq '.tasks[].failure'\n\n\
     JSON keys: tasks, next_index (null when these are all); of each task: index, kind, state, attempts_begun, workers, \
-    failure (null, or class and message), run_ms, progress (0 to 1)"
+    failure (null, or class and message), run_ms, progress (0 to 1), key (null, or the name its customer gave it), generation \
+    (how often it was rerun), reused (an equal task had been computed before), waits_for (the first few it waits for)"
 )]
 pub struct Options {
     /// The job, such as j7.
@@ -59,10 +61,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             .map_err(|error| Failure::from(error).concerning(job))
     })?;
     if options.json {
-        let tasks: Vec<Value> = page.tasks.iter().map(to_json).collect();
+        let tasks = listing::to_json(&page.tasks);
         return output::print_json(&json!({ "tasks": tasks, "next_index": page.next_index }));
     }
-    output::print(&to_text(&page.tasks))?;
+    output::print(&listing::to_text(&page.tasks))?;
     if let Some(next) = page.next_index {
         eprintln!("there are more (try: dewar tasks {job} --from {next})");
     }
@@ -107,35 +109,57 @@ async fn list(
     Ok(all)
 }
 
-fn to_text(tasks: &[TaskStatus]) -> String {
-    if tasks.is_empty() {
-        return "no tasks\n".to_owned();
-    }
-    let mut table = Table::new(&[
+impl Listed for TaskStatus {
+    const PLURAL: &'static str = "tasks";
+
+    const COLUMNS: &'static [Column] = &[
         Column::Number("TASK"),
         Column::Text("KIND"),
         Column::Text("STATE"),
         Column::Number("TRIES"),
         Column::Number("TOOK"),
+        Column::Text("KEY"),
         Column::Text("ABOUT"),
-    ]);
-    for task in tasks {
-        table.add([
-            task.index.to_string(),
-            task.kind.to_string(),
-            state(task.state).to_owned(),
-            task.attempts_begun.to_string(),
-            match task.state {
-                TaskState::Succeeded => clock::duration(Duration::from_millis(task.run_ms)),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.index.to_string(),
+            self.kind.to_string(),
+            state(self.state).to_owned(),
+            self.attempts_begun.to_string(),
+            match self.state {
+                TaskState::Succeeded => clock::duration(Duration::from_millis(self.run_ms)),
                 _ => String::new(),
             },
-            about(task),
-        ]);
+            self.key.clone().unwrap_or_default(),
+            about(self),
+        ]
     }
-    table.render()
+
+    fn to_json(&self) -> Value {
+        let waits_for = self.waits_for.iter().map(|index| index.0);
+        json!({
+            "index": self.index.0,
+            "kind": self.kind.to_string(),
+            "state": state(self.state),
+            "attempts_begun": self.attempts_begun,
+            "workers": self.worker_names,
+            "failure": self.failure.as_ref().map(|failure| json!({
+                "class": class(failure.class),
+                "message": failure.message,
+            })),
+            "run_ms": self.run_ms,
+            "progress": self.progress,
+            "key": self.key,
+            "generation": self.generation,
+            "reused": self.reused,
+            "waits_for": waits_for.collect::<Vec<_>>(),
+        })
+    }
 }
 
-/// Where a task runs and how far it is, or what went wrong last.
+/// Where a task runs and how far it is, what it waits for, how it came by its output, or what went wrong last.
 fn about(task: &TaskStatus) -> String {
     let running = (task.state == TaskState::Running).then(|| {
         format!(
@@ -144,31 +168,23 @@ fn about(task: &TaskStatus) -> String {
             task.worker_names.join(", ")
         )
     });
+    let waits = (!task.waits_for.is_empty()).then(|| {
+        let indices = task.waits_for.iter().map(ToString::to_string);
+        format!("waits for {}", indices.collect::<Vec<_>>().join(", "))
+    });
+    let reused = task
+        .reused
+        .then(|| "answered from an earlier run".to_owned());
+    let rerun = (task.generation > 0).then(|| format!("rerun, generation {}", task.generation));
     let failure = task
         .failure
         .as_ref()
         .map(|failure| format!("{}: {}", class(failure.class), failure.message));
-    [running, failure]
+    [running, waits, reused, rerun, failure]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-fn to_json(task: &TaskStatus) -> Value {
-    json!({
-        "index": task.index.0,
-        "kind": task.kind.to_string(),
-        "state": state(task.state),
-        "attempts_begun": task.attempts_begun,
-        "workers": task.worker_names,
-        "failure": task.failure.as_ref().map(|failure| json!({
-            "class": class(failure.class),
-            "message": failure.message,
-        })),
-        "run_ms": task.run_ms,
-        "progress": task.progress,
-    })
 }
 
 fn state(state: TaskState) -> &'static str {

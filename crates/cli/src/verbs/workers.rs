@@ -1,10 +1,10 @@
 //! `dewar workers`: the fleet.
 
 use crate::{
-    broker, clock,
+    clock,
     failure::Failure,
-    output,
-    table::{Column, Table},
+    listing::{self, Listed},
+    table::Column,
 };
 use clap::Args;
 use dewar_sdk::WorkerStatus;
@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 #[command(
     after_help = "Examples:\n  dewar workers\n  dewar workers --json | jq '[.workers[].slot_count] | add'\n\n\
     JSON keys, of each in workers: worker_id, name, host_name, state, slot_count, running_count, kinds, site, \
-    program_version, succeeded_count, failed_count, joined_unix_ms\n\
-    States: up, draining (finishes and leaves), away (not heard of; given up soon)"
+    program_version, succeeded_count, failed_count, joined_unix_ms, waiting_count (sent ahead of time), memory_bytes (null \
+    if not said), held_back_reason (null if it is not)\n\
+    States: up, held back (given nothing or little: its machine is busy, or it failed everything it touched), draining \
+    (finishes and leaves), away (not heard of; given up soon)"
 )]
 pub struct Options {
     #[command(flatten)]
@@ -29,20 +31,15 @@ pub struct Options {
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let workers = broker::ask(&options.connect, async |client| client.workers().await)?;
-    if options.json {
-        let workers: Vec<Value> = workers.iter().map(to_json).collect();
-        output::print_json(&json!({ "workers": workers }))
-    } else {
-        output::print(&to_text(&workers))
-    }
+    listing::ask_and_print(&options.connect, options.json, async |client| {
+        client.workers().await
+    })
 }
 
-fn to_text(workers: &[WorkerStatus]) -> String {
-    if workers.is_empty() {
-        return "no workers\n".to_owned();
-    }
-    let mut table = Table::new(&[
+impl Listed for WorkerStatus {
+    const PLURAL: &'static str = "workers";
+
+    const COLUMNS: &'static [Column] = &[
         Column::Text("WORKER"),
         Column::Text("HOST"),
         Column::Text("STATE"),
@@ -51,43 +48,62 @@ fn to_text(workers: &[WorkerStatus]) -> String {
         Column::Number("FAILED"),
         Column::Number("HERE FOR"),
         Column::Text("VERSION"),
-    ]);
-    for worker in workers {
-        table.add([
-            worker.name.clone(),
-            worker.host_name.clone(),
-            state(worker).to_owned(),
-            format!("{}/{}", worker.running_count, worker.slot_count),
-            worker.succeeded_count.to_string(),
-            worker.failed_count.to_string(),
-            clock::duration(clock::since_unix_ms(worker.joined_unix_ms)),
-            worker.program_version.clone(),
-        ]);
+        Column::Text("WHY"),
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let state = state(self);
+        vec![
+            self.name.clone(),
+            self.host_name.clone(),
+            state.to_owned(),
+            format!("{}/{}", self.running_count, self.slot_count),
+            self.succeeded_count.to_string(),
+            self.failed_count.to_string(),
+            clock::duration(clock::since_unix_ms(self.joined_unix_ms)),
+            self.program_version.clone(),
+            // That it drains because it drains says nothing.
+            match &self.held_back_reason {
+                Some(reason) if state == HELD_BACK => reason.clone(),
+                _ => String::new(),
+            },
+        ]
     }
-    table.render()
+
+    fn to_json(&self) -> Value {
+        json!({
+            "worker_id": self.id,
+            "name": self.name,
+            "host_name": self.host_name,
+            "state": state(self),
+            "slot_count": self.slot_count,
+            "running_count": self.running_count,
+            "kinds": self.kinds.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "site": self.site,
+            "program_version": self.program_version,
+            "succeeded_count": self.succeeded_count,
+            "failed_count": self.failed_count,
+            "joined_unix_ms": self.joined_unix_ms,
+            "waiting_count": self.waiting_count,
+            "memory_bytes": self.memory_bytes,
+            "held_back_reason": self.held_back_reason,
+        })
+    }
 }
 
-fn to_json(worker: &WorkerStatus) -> Value {
-    json!({
-        "worker_id": worker.id,
-        "name": worker.name,
-        "host_name": worker.host_name,
-        "state": state(worker),
-        "slot_count": worker.slot_count,
-        "running_count": worker.running_count,
-        "kinds": worker.kinds.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "site": worker.site,
-        "program_version": worker.program_version,
-        "succeeded_count": worker.succeeded_count,
-        "failed_count": worker.failed_count,
-        "joined_unix_ms": worker.joined_unix_ms,
-    })
-}
+/// Up, and yet given nothing or little.
+const HELD_BACK: &str = "held back";
 
 fn state(worker: &WorkerStatus) -> &'static str {
-    match (worker.connected, worker.draining) {
-        (false, _) => "away",
-        (true, true) => "draining",
-        (true, false) => "up",
+    match worker {
+        WorkerStatus {
+            connected: false, ..
+        } => "away",
+        WorkerStatus { draining: true, .. } => "draining",
+        WorkerStatus {
+            held_back_reason: Some(_),
+            ..
+        } => HELD_BACK,
+        _ => "up",
     }
 }

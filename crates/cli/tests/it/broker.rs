@@ -24,6 +24,8 @@ fn a_running_job_is_shown_from_every_side() {
         "worker_count",
         "slot_count",
         "blob_bytes",
+        "free_bytes",
+        "refusing_reason",
     ];
     assert_eq!(keys(&status), promised);
     assert_eq!(
@@ -59,6 +61,9 @@ fn a_running_job_is_shown_from_every_side() {
         "failed_count",
         "cancelled_count",
         "blocked_reason",
+        "keep_ms",
+        "absence_ms_max",
+        "reuse",
     ];
     assert_eq!(keys(job), promised);
     assert_eq!(
@@ -86,6 +91,10 @@ fn a_running_job_is_shown_from_every_side() {
         "failure",
         "run_ms",
         "progress",
+        "key",
+        "generation",
+        "reused",
+        "waits_for",
     ];
     assert_eq!(keys(first), promised);
     assert_eq!(
@@ -115,6 +124,9 @@ fn a_running_job_is_shown_from_every_side() {
         "succeeded_count",
         "failed_count",
         "joined_unix_ms",
+        "waiting_count",
+        "memory_bytes",
+        "held_back_reason",
     ];
     assert_eq!(keys(worker), promised);
     assert_eq!(
@@ -198,6 +210,79 @@ fn all_jobs_are_cancelled_without_a_question_where_nobody_can_answer() {
 }
 
 #[test]
+fn single_tasks_are_cancelled_and_run_again() {
+    let lab = Lab::start();
+    let job = lab.job_name();
+    let tasks = [format!("{job}.0"), format!("{job}.8")];
+    let cancel = ["cancel", &tasks[0], &tasks[1], "--json"];
+    let told = lab.dewar(&cancel).ok().json();
+    assert_eq!(
+        told,
+        serde_json::json!({ "cancelled": [], "task_count": 2 })
+    );
+    let cancelled = || {
+        let words = ["tasks", &job, "--state", "cancelled", "--json"];
+        lab.dewar(&words).ok().json()["tasks"].clone()
+    };
+    let indices = |tasks: &serde_json::Value| -> Vec<u64> {
+        let tasks = tasks.as_array().unwrap().iter();
+        tasks.filter_map(|task| task["index"].as_u64()).collect()
+    };
+    assert_eq!(indices(&cancelled()), [0, 8]);
+
+    let told = lab.dewar(&["rerun", &tasks[0]]).ok();
+    assert_eq!(told.stdout, "1 tasks of 1 jobs run again\n");
+    let told = lab.dewar(&["rerun", &job, "--json"]).ok().json();
+    assert_eq!(told, serde_json::json!({ "job_count": 1, "task_count": 1 }));
+    assert_eq!(indices(&cancelled()), [0_u64; 0]);
+    let told = lab.dewar(&["tasks", &job, "--from", "8"]).ok().stdout;
+    assert!(told.contains("rerun, generation 1"), "{told}");
+    let told = lab.dewar(&["rerun", "--all", "--succeeded"]).ok().stdout;
+    assert_eq!(told, "nothing to run again\n");
+}
+
+#[test]
+fn an_owners_jobs_are_cancelled_and_run_again() {
+    let lab = Lab::start();
+    let jobs = lab.dewar(&["jobs", "--json"]).ok().json();
+    let owner = jobs["jobs"][0]["owner"].as_str().unwrap();
+    let nobody = lab.dewar(&["cancel", "--owner", "nobody"]).ok();
+    assert_eq!(nobody.stdout, "no unfinished jobs\n");
+    let told = lab.dewar(&["cancel", "--owner", owner, "--json"]).ok();
+    assert_eq!(told.json()["cancelled"][0]["number"], lab.job.number());
+    let told = lab.dewar(&["rerun", "--owner", owner, "--json"]).ok();
+    assert_eq!(told.json()["task_count"], TASKS as u64);
+    lab.wait_until("every slot works again", |lab| {
+        lab.status()["running_count"].as_u64() >= Some(SLOTS.into())
+    });
+}
+
+#[test]
+fn what_holds_the_work_up_is_said() {
+    let lab = Lab::start();
+    lab.submit_what_waits();
+    let words = ["tasks", &lab.job_name(), "--from", "9", "--json"];
+    let tasks = lab.dewar(&words).ok().json();
+    let large = &tasks["tasks"][0];
+    assert_eq!(large["key"], "the large one");
+    assert_eq!(
+        tasks["tasks"][1]["waits_for"],
+        serde_json::json!([large["index"]])
+    );
+    let words = ["tasks", &lab.job_name(), "--from", "9"];
+    let text = lab.dewar(&words).ok().stdout;
+    assert!(
+        text.contains("the large one") && text.contains("waits for 9"),
+        "{text}"
+    );
+    let text = lab.dewar(&["jobs"]).ok().stdout;
+    assert!(
+        text.contains("blocked") && text.contains("a task needs 4096 slots"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_drained_worker_takes_nothing_new() {
     let lab = Lab::start();
     let told = lab.dewar(&["drain", "--all", "--json"]).ok().json();
@@ -218,6 +303,10 @@ fn names_that_are_not_there_are_code_2() {
     lab.dewar(&["tasks", "j4711"])
         .fails(2, &["4711", "try: dewar jobs"]);
     lab.dewar(&["cancel", "j4711"]).fails(2, &["4711"]);
+    lab.dewar(&["rerun", "j4711"]).fails(2, &["4711"]);
+    let task = format!("{}.4711", lab.job_name());
+    lab.dewar(&["cancel", &task]).fails(2, &[&task, "no task"]);
+    lab.dewar(&["rerun", &task]).fails(2, &[&task, "no task"]);
     lab.dewar(&["drain", "nobody"]).fails(2, &["nobody"]);
 }
 

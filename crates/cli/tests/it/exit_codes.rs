@@ -12,6 +12,9 @@ fn a_wrong_command_line_is_code_2() {
         &["cancel"],
         &["cancel", "j7", "--all"],
         &["cancel", "seven"],
+        &["cancel", "j7.x"],
+        &["rerun"],
+        &["rerun", "j7", "--owner", "anna"],
         &["tasks", "j7", "--state", "lost"],
         &[
             "refine",

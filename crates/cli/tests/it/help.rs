@@ -2,9 +2,9 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 12] = [
     "refine", "simulate", "fsc", "compare", "info", "status", "jobs", "tasks", "workers", "cancel",
-    "drain",
+    "rerun", "drain",
 ];
 
 #[test]

@@ -39,7 +39,7 @@ impl Kernel for Hold {
 pub struct Lab {
     pub job: Job,
     embedded: Embedded,
-    _runtime: Runtime,
+    runtime: Runtime,
     _folder: TempDir,
 }
 
@@ -79,7 +79,7 @@ impl Lab {
         let lab = Self {
             job,
             embedded,
-            _runtime: runtime,
+            runtime,
             _folder: folder,
         };
         // What a worker was given but has not begun may show as running too.
@@ -88,6 +88,17 @@ impl Lab {
             status["running_count"].as_u64() >= Some(SLOTS.into())
         });
         lab
+    }
+
+    /// Adds a task for which no worker is large enough, and one that waits for it. Both have keys.
+    pub fn submit_what_waits(&self) {
+        let task = |key: &str| NewTask::new::<Hold>(&(), Vec::new()).key(key);
+        self.runtime.block_on(async {
+            let large = vec![task("the large one").slots(4096)];
+            let given = self.job.submit_keyed(large).await.unwrap();
+            let after = vec![task("the patient one").after(given)];
+            self.job.submit_keyed(after).await.unwrap();
+        });
     }
 
     /// Where the broker listens.
