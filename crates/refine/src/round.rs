@@ -2,6 +2,9 @@
 //!
 //! Tasks follow one another by what they need, not by stage: a shard is inserted as soon as its blocks are aligned, a
 //! half is summed as soon as its shards are inserted. What is computed is fixed by the plan; only when is not.
+//!
+//! A task's parameters and inputs are the same whenever the same round is run, so that the broker can answer it with
+//! what an interrupted run computed; its key says what it is, for people.
 
 use crate::{
     error::RefineError,
@@ -13,7 +16,7 @@ use dewar_kernels::{Align, Insert, Sum};
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex, TaskResult};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt};
 
 /// What a round works from.
 pub struct Start<'a> {
@@ -59,6 +62,10 @@ pub struct RoundOutput {
     pub halves: [HalfResult; 2],
     /// What its tasks took.
     pub stages: StageSeconds,
+    /// How many tasks it had.
+    pub task_count: usize,
+    /// How many of them were answered from an earlier run.
+    pub reused_count: usize,
 }
 
 /// How long the tasks of each kind ran, added up over workers; tasks overlap, so a round takes less.
@@ -80,15 +87,19 @@ enum Piece {
     Total { half: usize },
 }
 
+/// Position of the partial sum among what an insertion gives.
+const ONLY_BLOB: u32 = 0;
+
 /// A half on its way.
 struct HalfWork {
     aligned: Vec<Option<v1::AlignOutput>>,
-    shard_submitted: Vec<bool>,
-    partials: Vec<Option<BlobRef>>,
+    /// The insertion of each shard, once it was submitted.
+    inserts: Vec<Option<TaskIndex>>,
     total: Option<BlobRef>,
 }
 
-/// Runs one round. Partial sums are released before it returns; the totals are the caller's to release.
+/// Runs one round. What its tasks gave is released before it returns, and not sooner: should this run be interrupted, the
+/// next one is answered with it. The totals are the caller's to release.
 ///
 /// # Errors
 /// If a task fails for good or the broker refuses.
@@ -107,6 +118,7 @@ pub async fn run(
         .map(|half| half.plan.blocks.len() + half.plan.shards.len() + 1)
         .sum();
     let mut done = 0;
+    let mut reused_count = 0;
     let mut stages = StageSeconds::default();
     while !pending.is_empty() {
         let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
@@ -117,6 +129,7 @@ pub async fn run(
             return Err(RefineError::Cancelled);
         }
         stages.add(piece, outcome.run_ms);
+        reused_count += usize::from(outcome.reused);
         match piece {
             Piece::Block { half, block } => {
                 let output = outcome.output::<Align>()?.message;
@@ -124,28 +137,11 @@ pub async fn run(
                 tasks::check_align_output(&output, expected, start.halves[half].noise.len())?;
                 work[half].aligned[block] = Some(output);
                 releasable.extend(outcome.held());
-                let ready = work[half].take_ready_shards(start.halves[half].plan);
-                for shard in ready {
-                    let task = insert_task(start, half, shard, &work[half]);
-                    pending.insert(submit_one(job, task).await?, Piece::Shard { half, shard });
-                }
+                submit_ready(job, start, half, &mut work[half], &mut pending).await?;
             }
-            Piece::Shard { half, shard } => {
-                work[half].partials[shard] =
-                    Some(only_blob(&outcome, outcome.output::<Insert>()?.blobs)?);
+            Piece::Shard { .. } => {
+                only_blob(&outcome, outcome.output::<Insert>()?.blobs)?;
                 releasable.extend(outcome.held());
-                if let Some(partials) = work[half]
-                    .partials
-                    .iter()
-                    .copied()
-                    .collect::<Option<Vec<_>>>()
-                {
-                    let task = NewTask::new::<Sum>(
-                        &v1::SumParameters {},
-                        partials.into_iter().map(Input::whole).collect(),
-                    );
-                    pending.insert(submit_one(job, task).await?, Piece::Total { half });
-                }
             }
             Piece::Total { half } => {
                 work[half].total = Some(only_blob(&outcome, outcome.output::<Sum>()?.blobs)?);
@@ -163,7 +159,12 @@ pub async fn run(
     // The sum of a single shard is that shard's own blob, which the caller has yet to read.
     releasable.retain(|digest| halves.iter().all(|half| half.total.digest != *digest));
     job.release(&releasable).await?;
-    Ok(RoundOutput { halves, stages })
+    Ok(RoundOutput {
+        halves,
+        stages,
+        task_count: total,
+        reused_count,
+    })
 }
 
 /// Submits the alignment of both halves, block by block in turn, so that every worker keeps both references.
@@ -185,19 +186,39 @@ async fn submit_blocks(
         .iter()
         .map(|(half, block)| align_task(start, *half, *block))
         .collect();
-    let Range { start: first, .. } = job.submit_all(new).await?;
-    Ok((first.0..)
-        .map(TaskIndex)
-        .zip(
-            pieces
-                .into_iter()
-                .map(|(half, block)| Piece::Block { half, block }),
-        )
-        .collect())
+    let indices = job.submit_keyed(new).await?;
+    let pieces = pieces
+        .into_iter()
+        .map(|(half, block)| Piece::Block { half, block });
+    Ok(indices.into_iter().zip(pieces).collect())
 }
 
-async fn submit_one(job: &Job, task: NewTask) -> Result<TaskIndex, RefineError> {
-    Ok(job.submit_all(vec![task]).await?.start)
+/// Submits the insertions that became possible, and with the last of them the sum, which waits for all.
+async fn submit_ready(
+    job: &Job,
+    start: &Start<'_>,
+    half: usize,
+    work: &mut HalfWork,
+    pending: &mut BTreeMap<TaskIndex, Piece>,
+) -> Result<(), RefineError> {
+    let ready = work.ready_shards(start.halves[half].plan);
+    if ready.is_empty() {
+        return Ok(());
+    }
+    let tasks = ready
+        .iter()
+        .map(|shard| insert_task(start, half, *shard, work));
+    let indices = job.submit_keyed(tasks.collect()).await?;
+    for (shard, index) in ready.into_iter().zip(indices) {
+        work.inserts[shard] = Some(index);
+        pending.insert(index, Piece::Shard { half, shard });
+    }
+    if let Some(inserts) = work.inserts.iter().copied().collect::<Option<Vec<_>>>() {
+        let indices = job.submit_keyed(vec![sum_task(start, half, &inserts)]);
+        let totals = indices.await?.into_iter();
+        pending.extend(totals.map(|index| (index, Piece::Total { half })));
+    }
+    Ok(())
 }
 
 fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
@@ -219,7 +240,8 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
         .into_iter()
         .chain(stated.inputs)
         .collect();
-    NewTask::new::<Align>(&parameters, inputs)
+    let key = start.key("align", half, format_args!(" b{}", block + 1));
+    NewTask::new::<Align>(&parameters, inputs).key(key)
 }
 
 fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) -> NewTask {
@@ -236,7 +258,23 @@ fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) ->
         noise: of_half.noise.to_vec(),
         padding: start.padding,
     };
-    NewTask::new::<Insert>(&parameters, stated.inputs)
+    let key = start.key("insert", half, format_args!(" s{}", shard + 1));
+    NewTask::new::<Insert>(&parameters, stated.inputs).key(key)
+}
+
+fn sum_task(start: &Start<'_>, half: usize, inserts: &[TaskIndex]) -> NewTask {
+    let partials = inserts
+        .iter()
+        .map(|index| Input::output_blob(*index, ONLY_BLOB));
+    let key = start.key("sum", half, format_args!(""));
+    NewTask::new::<Sum>(&v1::SumParameters {}, partials.collect()).key(key)
+}
+
+impl Start<'_> {
+    /// What a task is, as people see it in `dewar tasks`: `r3 align h1 b17`.
+    fn key(&self, stage: &str, half: usize, piece: fmt::Arguments<'_>) -> String {
+        format!("r{} {stage} h{}{piece}", self.iteration, half + 1)
+    }
 }
 
 fn only_blob(outcome: &Outcome, blobs: Vec<BlobRef>) -> Result<BlobRef, RefineError> {
@@ -265,25 +303,20 @@ impl HalfWork {
     fn new(plan: &HalfPlan) -> Self {
         Self {
             aligned: vec![None; plan.blocks.len()],
-            shard_submitted: vec![false; plan.shards.len()],
-            partials: vec![None; plan.shards.len()],
+            inserts: vec![None; plan.shards.len()],
             total: None,
         }
     }
 
-    /// Shards whose blocks are all aligned and that were not given before.
-    fn take_ready_shards(&mut self, plan: &HalfPlan) -> Vec<usize> {
-        let ready: Vec<usize> = (0..plan.shards.len())
-            .filter(|shard| !self.shard_submitted[*shard])
+    /// Shards whose blocks are all aligned and that were not submitted before.
+    fn ready_shards(&self, plan: &HalfPlan) -> Vec<usize> {
+        (0..plan.shards.len())
+            .filter(|shard| self.inserts[*shard].is_none())
             .filter(|shard| {
                 plan.blocks_of_shard(*shard)
                     .all(|block| self.aligned[block].is_some())
             })
-            .collect();
-        ready
-            .iter()
-            .for_each(|shard| self.shard_submitted[*shard] = true);
-        ready
+            .collect()
     }
 
     /// The pose found for the particle at position `at` of the half.

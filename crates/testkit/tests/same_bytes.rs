@@ -6,6 +6,7 @@ use dewar_testkit::{
     refinement::{Case, differing_outputs, finished_rounds, running_tasks},
     wait_until,
 };
+use serde_json::Value;
 use std::{path::Path, thread, time::Duration};
 
 /// Rounds of the small refinement.
@@ -117,6 +118,26 @@ fn worker_runs_a_task(
     }))
 }
 
+/// The keys of a job's tasks that are so.
+fn tasks_where(
+    programs: &Programs,
+    broker: &dewar_testkit::Broker,
+    job: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Vec<String>> {
+    let tasks = dewar_testkit::refinement::json(
+        programs
+            .dewar()
+            .args(["tasks", job, "--json"])
+            .args(broker.flags()),
+    )?;
+    let tasks = tasks["tasks"].as_array().cloned().unwrap_or_default();
+    let wanted = tasks.iter().filter(|task| is_so(task));
+    Ok(wanted
+        .filter_map(|task| task["key"].as_str().map(str::to_owned))
+        .collect())
+}
+
 #[test]
 fn a_broker_killed_and_started_again_half_a_minute_later_costs_nothing_but_time() -> Result<()> {
     let programs = Programs::beside_test()?;
@@ -167,7 +188,7 @@ fn a_broker_killed_and_started_again_half_a_minute_later_costs_nothing_but_time(
 }
 
 #[test]
-fn a_refinement_killed_and_run_again_goes_on_from_its_last_round() -> Result<()> {
+fn a_refinement_killed_and_run_again_computes_nothing_twice() -> Result<()> {
     let programs = Programs::beside_test()?;
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
@@ -184,13 +205,22 @@ fn a_refinement_killed_and_run_again_goes_on_from_its_last_round() -> Result<()>
         },
     )?;
     let mut refinement = case.start_refine(&programs, &broker, &out)?;
-    wait_until("the first round", LIMIT, || {
+    wait_until("the middle of a later round", LIMIT, || {
         ensure!(
             refinement.is_running()?,
             "the refinement ended before it could be killed"
         );
         let round = finished_rounds(&out);
-        Ok((1..ROUNDS).contains(&round) && running_tasks(&programs, &broker)? > 0)
+        let of_next = format!("r{} ", round + 1);
+        let succeeded = || {
+            tasks_where(&programs, &broker, "j1", |task| {
+                task["state"] == "succeeded"
+            })
+        };
+        Ok(
+            (1..ROUNDS).contains(&round)
+                && succeeded()?.iter().any(|key| key.starts_with(&of_next)),
+        )
     })?;
     refinement.kill()?;
     let first_round = std::fs::metadata(out.join("it001/state.json"))?.modified()?;
@@ -203,6 +233,11 @@ fn a_refinement_killed_and_run_again_goes_on_from_its_last_round() -> Result<()>
         std::fs::metadata(out.join("it001/state.json"))?.modified()?,
         first_round,
         "round 1 was done again"
+    );
+    let reused = tasks_where(&programs, &broker, "j2", |task| task["reused"] == true)?;
+    ensure!(
+        !reused.is_empty(),
+        "what the broken round had computed was computed again"
     );
     assert_eq!(
         differing_outputs(&folder.join("undisturbed"), &out)?,
