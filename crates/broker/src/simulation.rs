@@ -3,6 +3,7 @@
 pub use crate::engine::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
 use crate::{
+    disk_space::Reserve,
     engine::{Engine, EngineError, EngineFault, EngineHandle},
     store::{Packs, Store, StoreError},
 };
@@ -28,7 +29,7 @@ pub fn open(
     unix_ms: impl Fn() -> u64 + Send + 'static,
 ) -> Result<(Simulated, Door), StoreError> {
     let keep = Box::new(|_| Box::pin(async {}) as _);
-    let (engine, handle) = Engine::open(store, packs, config, keep)?;
+    let (engine, handle) = Engine::open(store, packs, Reserve::none(), config, keep)?;
     Ok((Simulated(engine.with_wall_clock(unix_ms)), Door(handle)))
 }
 

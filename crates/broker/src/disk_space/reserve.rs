@@ -41,6 +41,16 @@ impl Reserve {
         reserve
     }
 
+    /// None, for a store that is on no disk.
+    pub(crate) fn none() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            bytes: 0,
+            held: false,
+            unavailable: true,
+        }
+    }
+
     /// Frees the reserve when the disk is full, and takes it when there is room. To be called before every write.
     pub(crate) fn adjust(&mut self) {
         let Ok(free_bytes) = free_bytes(&self.folder) else {

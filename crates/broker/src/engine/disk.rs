@@ -131,8 +131,8 @@ impl Disk {
         work: impl FnOnce(&mut dyn Store, &mut Packs) -> Result<T, EngineFault> + Send + 'static,
     ) -> Result<T, EngineFault> {
         let mut lent = self.lent.take().ok_or(EngineFault::Lost)?;
-        if !lent.0.may_block() {
-            let done = work(&mut *lent.0, &mut lent.1);
+        if !lent.store.may_block() {
+            let done = work(&mut *lent.store, &mut lent.packs);
             self.lent = Some(lent);
             return done;
         }

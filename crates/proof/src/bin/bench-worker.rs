@@ -38,6 +38,9 @@ fn main() -> Result<()> {
         cache_dir: args.cache_dir,
         cache_bytes_max: CACHE_BYTES_DEFAULT,
         nice: 0,
+        load_limit: None,
+        memory_bytes: 0,
+        stuck: dewar_worker::StuckKernel::Replace,
         exit_when_idle: None,
         exit_when_unreachable: None,
     };

@@ -103,7 +103,6 @@ impl Customer {
                 name: "".into(),
                 priority: random.random_range(-2..=2),
                 terms: JobTerms::default(),
-                created_unix_ms: (self.world.unix_ms())(),
             },
             random,
         )
