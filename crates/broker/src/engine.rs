@@ -5,45 +5,45 @@
 //! If the disk fails the engine ends, and the process with it; a restart rebuilds the queue from what was written.
 
 mod attendance;
+mod batch;
 mod clock;
 mod disk;
 mod fleet;
+mod handle;
+mod hear;
 mod message;
+mod tell;
 
 pub(crate) use clock::unix_ms;
 pub(crate) use disk::read_payloads;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
+pub use handle::EngineHandle;
 pub use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
 use crate::{
     disk_space::Reserve,
     roster::Roster,
-    store::{PackError, PackReader, Packs, Store, StoreError},
+    store::{PackError, Packs, Store, StoreError},
 };
 use attendance::Attendance;
+use batch::{payloads_of, take};
 use clock::Clock;
 use dewar_queue::{
-    AttemptEnd, Command, Config, Digest, Event, HeldAttempt, JobNumber, Now, Output, Queue,
-    Refusal, TaskCounts, TaskId, TaskResult, WorkerHello, WorkerId,
+    Command, Config, Digest, Event, JobNumber, Now, Queue, Refusal, TaskCounts, WorkerId,
 };
-use disk::{Disk, Payloads};
+use disk::Disk;
 use futures::future::BoxFuture;
 use message::Message;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
+use tell::Release;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait for the engine; whoever sends more waits, and so does its customer.
 const MESSAGE_COUNT_MAX: usize = 4096;
-
-/// Messages in one batch: with a few events each they make one commit of the store.
-const BATCH_MESSAGE_COUNT_MAX: usize = 512;
-
-/// Tasks in the submits of one batch, about: what the store commits well at once.
-const BATCH_TASK_COUNT_MAX: usize = 16_000;
 
 /// Tasks given out, or overdue things dealt with, before the messages that came meanwhile have their turn.
 const TURN_COUNT_MAX: usize = 4096;
@@ -86,14 +86,6 @@ pub(crate) struct View<'a> {
     pub(crate) fleet: &'a Fleet,
 }
 
-/// How everyone else reaches the engine.
-#[derive(Clone)]
-pub struct EngineHandle {
-    sender: mpsc::Sender<Message>,
-    packs: PackReader,
-    broker_start: u64,
-}
-
 /// The task's own state.
 pub(crate) struct Engine {
     queue: Queue,
@@ -123,19 +115,6 @@ pub struct Effect {
     pub job_count: u64,
     /// Tasks that ended by it, or wait again.
     pub task_count: u64,
-}
-
-enum Release {
-    Reply(
-        oneshot::Sender<Result<Effect, EngineError>>,
-        Result<Effect, EngineError>,
-    ),
-    Query(Box<dyn FnOnce(View<'_>) + Send>),
-    Attended(
-        oneshot::Sender<Result<u64, EngineError>>,
-        Result<u64, EngineError>,
-    ),
-    ToWorker(WorkerId, ToWorker),
 }
 
 impl Engine {
@@ -341,386 +320,6 @@ impl Engine {
             task_count: ended(before).abs_diff(ended(after)),
         })
     }
-
-    fn attend(
-        &mut self,
-        hello: Hello,
-        outbox: mpsc::Sender<ToWorker>,
-        now: Now,
-        turn: &mut Turn,
-    ) -> Result<u64, EngineError> {
-        let (known, forgotten): (Vec<_>, Vec<_>) = hello
-            .held
-            .iter()
-            .map(|address| (*address, self.held(address)))
-            .partition(|(_, held)| held.is_some());
-        let (id, name, slot_count) = (hello.id, hello.name.clone(), hello.slot_count);
-        let command = Command::Join {
-            hello: WorkerHello {
-                id,
-                name: hello.name,
-                slot_count,
-                memory_bytes: hello.memory_bytes,
-                kinds: hello.kinds,
-                kernels: hello.kernels,
-                instruction_class: hello.instruction_class,
-                held: known.into_iter().filter_map(|(_, held)| held).collect(),
-            },
-        };
-        self.decide(command, now, turn)?;
-        tracing::info!(worker = %name, slot_count, "attends");
-        let session = self.fleet.attend(id, hello.info, outbox, now.unix_ms);
-        for (address, _) in forgotten {
-            turn.releases
-                .push(Release::ToWorker(id, ToWorker::Stop(address)));
-        }
-        Ok(session)
-    }
-
-    fn hear(
-        &mut self,
-        worker: WorkerId,
-        session: u64,
-        message: FromWorker,
-        now: Now,
-        turn: &mut Turn,
-    ) {
-        if !self.fleet.is_current(worker, session) {
-            return;
-        }
-        let decided = match message {
-            FromWorker::Heartbeat { progress } => {
-                for (address, fraction) in progress {
-                    let held = self.held(&address);
-                    let task = held.and_then(|held| self.queue.task(held.task));
-                    let live = (address.attempt, worker);
-                    if task.is_some_and(|task| task.live().contains(&live)) {
-                        self.fleet.set_progress(address.attempt, fraction);
-                    }
-                }
-                self.decide(Command::Heartbeat { worker }, now, turn)
-            }
-            FromWorker::Report {
-                address,
-                result,
-                run_ms,
-            } => {
-                // Told when durable, or when it turns out not to be wanted: either way the worker may forget it.
-                turn.releases
-                    .push(Release::ToWorker(worker, ToWorker::Received(address)));
-                let Some(HeldAttempt { task, attempt }) = self.held(&address) else {
-                    return;
-                };
-                let command = Command::Report {
-                    worker,
-                    task,
-                    attempt,
-                    result,
-                    run_ms,
-                };
-                self.decide(command, now, turn)
-            }
-            FromWorker::HandBack { attempts } => {
-                let attempts = attempts.iter().filter_map(|address| self.held(address));
-                let attempts = attempts.collect();
-                self.decide(Command::HandBack { worker, attempts }, now, turn)
-            }
-            FromWorker::Availability { busy_reason } => {
-                let command = Command::SetAvailability {
-                    worker,
-                    busy_reason,
-                };
-                self.decide(command, now, turn)
-            }
-            FromWorker::Draining => self.decide(Command::Drain { worker }, now, turn),
-            FromWorker::Disconnected => {
-                self.fleet.leave(worker, session);
-                self.decide(Command::Disconnect { worker }, now, turn)
-            }
-        };
-        if let Err(refusal) = decided {
-            // The session outlived the lease; its end follows from `WorkerGone`.
-            tracing::debug!(worker = %hex(worker), %refusal, "not heard");
-        }
-    }
-
-    /// What follows from an event that is on disk, or need not be.
-    fn tell(&mut self, event: &Event, cut_off: &mut Vec<WorkerId>) {
-        match event {
-            Event::AttemptStarted {
-                task,
-                attempt,
-                worker,
-                ..
-            } => {
-                let spec = self.queue.assignment(*task);
-                if let (Some(address), Some(spec)) = (self.address(*task, *attempt), spec) {
-                    let job = task.job;
-                    let assign = ToWorker::Assign { address, job, spec };
-                    self.send(*worker, assign, cut_off);
-                }
-            }
-            Event::AttemptEnded {
-                task,
-                attempt,
-                worker,
-                end,
-                ..
-            } => {
-                self.fleet.drop_progress(*attempt);
-                if *end == AttemptEnd::Stopped
-                    && let Some(address) = self.address(*task, *attempt)
-                {
-                    self.send(*worker, ToWorker::Stop(address), cut_off);
-                }
-            }
-            Event::WorkerDraining { worker } => self.send(*worker, ToWorker::Drain, cut_off),
-            Event::WorkerGone { worker } => {
-                tracing::info!(worker = %hex(*worker), "gone");
-                self.fleet.forget(*worker);
-            }
-            Event::AttemptFailed {
-                task,
-                attempt,
-                failure,
-                ..
-            } => {
-                tracing::info!(%task, %attempt, class = ?failure.class, reason = failure.message, "attempt failed");
-            }
-            Event::TaskEnded { outcome, .. } => self.wake(outcome.task.job),
-            Event::JobClosed { job, .. }
-            | Event::JobCancelled { job, .. }
-            | Event::TasksCancelled { job, .. }
-            // A task that waits for one that failed may fail as soon as it is there.
-            | Event::TasksSubmitted { job, .. }
-            | Event::TasksRerun { job, .. } => self.wake(*job),
-            Event::WorkerOnProbation {
-                worker, pause_ms, ..
-            } => {
-                tracing::warn!(worker = %hex(*worker), pause_ms, "on probation: it failed everything it touched");
-            }
-            Event::ComebackOver => tracing::warn!("workers of before the restart did not come back"),
-            Event::JobForgotten { job } => {
-                // Watchers are woken for good by the end of their channel.
-                self.watchers.remove(job);
-            }
-            Event::JobCreated { .. }
-            | Event::BlobHeld { .. }
-            | Event::BlobsReleased { .. }
-            | Event::WorkerJoined { .. }
-            | Event::WorkerSeen { .. }
-            | Event::WorkerDisconnected { .. }
-            | Event::WorkerAvailability { .. }
-            | Event::WorkerOnTrial { .. }
-            | Event::CustomerSeen { .. }
-            | Event::CustomerWatches { .. }
-            | Event::RetryDue { .. } => {}
-        }
-    }
-
-    fn release(&mut self, release: Release, cut_off: &mut Vec<WorkerId>) {
-        // Whoever asked may have gone meanwhile; then nobody is told.
-        match release {
-            Release::Reply(reply, answer) => {
-                let _ = reply.send(answer);
-            }
-            Release::Query(query) => query(View {
-                queue: &self.queue,
-                fleet: &self.fleet,
-            }),
-            Release::Attended(reply, answer) => {
-                let _ = reply.send(answer);
-            }
-            Release::ToWorker(worker, message) => self.send(worker, message, cut_off),
-        }
-    }
-
-    fn send(&mut self, worker: WorkerId, message: ToWorker, cut_off: &mut Vec<WorkerId>) {
-        if !self.fleet.send(worker, message) {
-            cut_off.push(worker);
-        }
-    }
-
-    fn wake(&mut self, job: JobNumber) {
-        if let Some(watcher) = self.watchers.get(&job) {
-            if watcher.receiver_count() == 0 {
-                self.watchers.remove(&job);
-            } else {
-                watcher.send_replace(());
-            }
-        }
-    }
-
-    fn held(&self, address: &Address) -> Option<HeldAttempt> {
-        let job = self.queue.job_by_id(address.job)?;
-        Some(HeldAttempt {
-            task: TaskId {
-                job: job.number(),
-                index: address.index,
-            },
-            attempt: address.attempt,
-        })
-    }
-
-    fn address(&self, task: TaskId, attempt: dewar_queue::AttemptId) -> Option<Address> {
-        Some(Address {
-            job: self.queue.job(task.job)?.id(),
-            index: task.index,
-            attempt,
-        })
-    }
-}
-
-impl EngineHandle {
-    /// Gives a command to the queue; what it brings is durable when this returns.
-    ///
-    /// # Errors
-    /// If the rules say no, or the broker is shutting down.
-    pub async fn command(&self, command: Command) -> Result<Effect, EngineError> {
-        self.begin(command).await?.await
-    }
-
-    /// Gives a command to the queue, and returns what waits until that is durable. Commands begun one after another are
-    /// decided in that order, and share a batch if they can.
-    ///
-    /// # Errors
-    /// If the broker is shutting down.
-    pub(crate) async fn begin(
-        &self,
-        command: Command,
-    ) -> Result<impl Future<Output = Result<Effect, EngineError>> + use<>, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Command { command, reply }).await?;
-        Ok(async { answer.await.map_err(|_| EngineError::Gone)? })
-    }
-
-    /// Looks at the queue. The engine waits meanwhile, so the look must be short.
-    pub(crate) async fn query<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(View<'_>) -> T + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        let query = move |view: View<'_>| {
-            // The asker may have gone.
-            let _ = reply.send(look(view));
-        };
-        self.send(Message::Query(Box::new(query))).await?;
-        answer.await.map_err(|_| EngineError::Gone)
-    }
-
-    /// A receiver that changes whenever the job gets outcomes or ends, and closes when it is forgotten.
-    pub(crate) async fn subscribe(
-        &self,
-        job: JobNumber,
-    ) -> Result<watch::Receiver<()>, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Subscribe { job, reply }).await?;
-        answer.await.map_err(|_| EngineError::Gone)
-    }
-
-    /// Begins a worker's session, and gives its number.
-    pub(crate) async fn attend(
-        &self,
-        hello: Hello,
-        outbox: mpsc::Sender<ToWorker>,
-    ) -> Result<u64, EngineError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Attend {
-            hello: Box::new(hello),
-            outbox,
-            reply,
-        })
-        .await?;
-        answer.await.map_err(|_| EngineError::Gone)?
-    }
-
-    /// Passes on what a worker said.
-    pub(crate) async fn hear(
-        &self,
-        worker: WorkerId,
-        session: u64,
-        message: FromWorker,
-    ) -> Result<(), EngineError> {
-        self.send(Message::FromWorker {
-            worker,
-            session,
-            message,
-        })
-        .await
-    }
-
-    /// Reads packed payloads.
-    pub(crate) fn packs(&self) -> &PackReader {
-        &self.packs
-    }
-
-    /// How often the data folder was opened.
-    pub(crate) fn broker_start(&self) -> u64 {
-        self.broker_start
-    }
-
-    async fn send(&self, message: Message) -> Result<(), EngineError> {
-        self.sender
-            .send(message)
-            .await
-            .map_err(|_| EngineError::Gone)
-    }
-}
-
-/// Takes what waits, up to a batch. Waits for the first; 0 if none will ever come.
-async fn take(receiver: &mut mpsc::Receiver<Message>, messages: &mut Vec<Message>) -> usize {
-    let Some(first) = receiver.recv().await else {
-        return 0;
-    };
-    let mut task_count = task_count_of(&first);
-    messages.push(first);
-    while messages.len() < BATCH_MESSAGE_COUNT_MAX && task_count < BATCH_TASK_COUNT_MAX {
-        let Ok(message) = receiver.try_recv() else {
-            break;
-        };
-        task_count += task_count_of(&message);
-        messages.push(message);
-    }
-    messages.len()
-}
-
-fn task_count_of(message: &Message) -> usize {
-    match message {
-        Message::Command {
-            command: Command::Submit { specs, .. },
-            ..
-        } => specs.len(),
-        _ => 0,
-    }
-}
-
-/// Payloads in messages that their events will carry.
-fn payloads_of(messages: &mut [Message]) -> Payloads<'_> {
-    let mut payloads = Payloads::default();
-    for message in messages {
-        match message {
-            Message::Command {
-                command: Command::Submit { specs, .. },
-                ..
-            } => {
-                // A spec that comes in belongs to its message alone, so nothing is copied here.
-                let specs = specs.iter_mut().map(Arc::make_mut);
-                payloads
-                    .parameters
-                    .extend(specs.map(|spec| &mut spec.parameters));
-            }
-            Message::FromWorker {
-                message:
-                    FromWorker::Report {
-                        result: TaskResult::Succeeded(Output { message, .. }),
-                        ..
-                    },
-                ..
-            } => payloads.outputs.push(message),
-            _ => {}
-        }
-    }
-    payloads
 }
 
 fn hex(worker: WorkerId) -> String {

@@ -1,0 +1,124 @@
+//! What workers say, as commands to the queue.
+
+use super::{
+    Engine, EngineError, Turn, hex,
+    message::{Address, FromWorker, Hello, ToWorker},
+    tell::Release,
+};
+use dewar_queue::{Command, HeldAttempt, Now, TaskId, WorkerHello, WorkerId};
+use tokio::sync::mpsc;
+
+impl Engine {
+    pub(super) fn attend(
+        &mut self,
+        hello: Hello,
+        outbox: mpsc::Sender<ToWorker>,
+        now: Now,
+        turn: &mut Turn,
+    ) -> Result<u64, EngineError> {
+        let (known, forgotten): (Vec<_>, Vec<_>) = hello
+            .held
+            .iter()
+            .map(|address| (*address, self.held(address)))
+            .partition(|(_, held)| held.is_some());
+        let (id, name, slot_count) = (hello.id, hello.name.clone(), hello.slot_count);
+        let command = Command::Join {
+            hello: WorkerHello {
+                id,
+                name: hello.name,
+                slot_count,
+                memory_bytes: hello.memory_bytes,
+                kinds: hello.kinds,
+                kernels: hello.kernels,
+                instruction_class: hello.instruction_class,
+                held: known.into_iter().filter_map(|(_, held)| held).collect(),
+            },
+        };
+        self.decide(command, now, turn)?;
+        tracing::info!(worker = %name, slot_count, "attends");
+        let session = self.fleet.attend(id, hello.info, outbox, now.unix_ms);
+        for (address, _) in forgotten {
+            turn.releases
+                .push(Release::ToWorker(id, ToWorker::Stop(address)));
+        }
+        Ok(session)
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        worker: WorkerId,
+        session: u64,
+        message: FromWorker,
+        now: Now,
+        turn: &mut Turn,
+    ) {
+        if !self.fleet.is_current(worker, session) {
+            return;
+        }
+        let decided = match message {
+            FromWorker::Heartbeat { progress } => {
+                for (address, fraction) in progress {
+                    let held = self.held(&address);
+                    let task = held.and_then(|held| self.queue.task(held.task));
+                    let live = (address.attempt, worker);
+                    if task.is_some_and(|task| task.live().contains(&live)) {
+                        self.fleet.set_progress(address.attempt, fraction);
+                    }
+                }
+                self.decide(Command::Heartbeat { worker }, now, turn)
+            }
+            FromWorker::Report {
+                address,
+                result,
+                run_ms,
+            } => {
+                // Told when durable, or when it turns out not to be wanted: either way the worker may forget it.
+                turn.releases
+                    .push(Release::ToWorker(worker, ToWorker::Received(address)));
+                let Some(HeldAttempt { task, attempt }) = self.held(&address) else {
+                    return;
+                };
+                let command = Command::Report {
+                    worker,
+                    task,
+                    attempt,
+                    result,
+                    run_ms,
+                };
+                self.decide(command, now, turn)
+            }
+            FromWorker::HandBack { attempts } => {
+                let attempts = attempts.iter().filter_map(|address| self.held(address));
+                let attempts = attempts.collect();
+                self.decide(Command::HandBack { worker, attempts }, now, turn)
+            }
+            FromWorker::Availability { busy_reason } => {
+                let command = Command::SetAvailability {
+                    worker,
+                    busy_reason,
+                };
+                self.decide(command, now, turn)
+            }
+            FromWorker::Draining => self.decide(Command::Drain { worker }, now, turn),
+            FromWorker::Disconnected => {
+                self.fleet.leave(worker, session);
+                self.decide(Command::Disconnect { worker }, now, turn)
+            }
+        };
+        if let Err(refusal) = decided {
+            // The session outlived the lease; its end follows from `WorkerGone`.
+            tracing::debug!(worker = %hex(worker), %refusal, "not heard");
+        }
+    }
+
+    fn held(&self, address: &Address) -> Option<HeldAttempt> {
+        let job = self.queue.job_by_id(address.job)?;
+        Some(HeldAttempt {
+            task: TaskId {
+                job: job.number(),
+                index: address.index,
+            },
+            attempt: address.attempt,
+        })
+    }
+}
