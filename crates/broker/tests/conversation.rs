@@ -441,6 +441,20 @@ async fn malformed_requests_are_told_their_field() {
 }
 
 #[tokio::test]
+async fn a_message_beyond_the_bound_is_refused_with_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let tasks = vec![spec(vec![0; 60_000]); 150];
+    let refused = jobs.submit(tokio_stream::once(submit(0, tasks))).await;
+    let status = refused.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("8388608"), "{status}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_broker_does_not_open_itself_to_the_network_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {

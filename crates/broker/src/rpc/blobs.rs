@@ -143,7 +143,7 @@ impl BlobsService {
             .await?
             .map_err(|error| from_save(&error, job))?;
         let mut gathered = BytesMut::new();
-        while let Some(message) = messages.message().await? {
+        while let Some(message) = convert::next(messages).await? {
             let Some(Part::Data(data)) = message.part else {
                 return Err(convert::invalid("part", "only the first may be a header"));
             };
@@ -254,7 +254,9 @@ impl Blobs for BlobsService {
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<v1::BlobRef>, Status> {
         let mut messages = request.into_inner();
-        let first = messages.message().await?.and_then(|message| message.part);
+        let first = convert::next(&mut messages)
+            .await?
+            .and_then(|message| message.part);
         let Some(Part::Header(WriteHeader { blob, job_id })) = first else {
             return Err(convert::invalid("part", "the first must be a header"));
         };

@@ -78,6 +78,17 @@ pub(super) fn no_room(full: DiskFull) -> Status {
     Status::resource_exhausted(full.to_string())
 }
 
+/// The next message of a stream. One beyond the bound is refused like all that is beyond one.
+pub(super) async fn next<T>(messages: &mut tonic::Streaming<T>) -> Result<Option<T>, Status> {
+    messages
+        .message()
+        .await
+        .map_err(|status| match status.code() {
+            tonic::Code::OutOfRange => Status::resource_exhausted(status.message()),
+            _ => status,
+        })
+}
+
 fn array<const N: usize>(field: &str, bytes: &[u8]) -> Result<[u8; N], Status> {
     let wrong = |_| invalid(field, format!("must be {N} bytes, not {}", bytes.len()));
     bytes.try_into().map_err(wrong)

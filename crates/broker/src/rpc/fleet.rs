@@ -54,7 +54,9 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.and_then(|first| first.message);
+        let first = convert::next(&mut incoming)
+            .await?
+            .and_then(|first| first.message);
         let Some(v1::worker_message::Message::Hello(hello)) = first else {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
@@ -95,7 +97,7 @@ async fn listen(
     session: u64,
     mut incoming: Streaming<v1::WorkerMessage>,
 ) -> Result<(), Status> {
-    while let Some(message) = incoming.message().await? {
+    while let Some(message) = convert::next(&mut incoming).await? {
         let message = from_wire(message)?;
         engine
             .hear(worker, session, message)

@@ -158,7 +158,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let mut job = None;
         let mut keys = Vec::new();
         let mut ahead = Ahead::new();
-        while let Some(request) = requests.message().await? {
+        while let Some(request) = convert::next(&mut requests).await? {
             self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
