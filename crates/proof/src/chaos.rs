@@ -1,11 +1,12 @@
 //! `cargo xtask chaos`: the real programs, struck at random under load. What was accepted must come out right.
 //!
 //! Broker and workers are killed with SIGKILL, stopped for longer than a lease and continued; workers are cut off, left
-//! with half-open connections, and slowed down. Meanwhile a customer submits small tasks whose outcomes it can check, and
+//! with half-open connections, and slowed down: by a proxy, or by pulling the cable of a network namespace. Meanwhile a customer submits small tasks whose outcomes it can check, and
 //! a refinement runs again and again. The seed gives the same strikes; what they hit is the machine's doing.
 
 mod fleet;
 pub(crate) mod load;
+mod namespace;
 mod proxy;
 mod refinement;
 mod strike;
@@ -16,6 +17,7 @@ use clap::Args;
 use dewar_sdk::Client;
 use fleet::Fleet;
 use load::{Finished, Load};
+use namespace::Namespace;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use refinement::Refinement;
@@ -101,6 +103,20 @@ fn time_seed() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// A network of its own for every other worker, where that is allowed; a proxy serves the others.
+fn cable(n: usize) -> Option<Namespace> {
+    if n % 2 == 1 {
+        return None;
+    }
+    match Namespace::create(u8::try_from(n).ok()?) {
+        Ok(namespace) => Some(namespace),
+        Err(error) => {
+            eprintln!("chaos: a proxy cuts this worker off, not a cable: {error:#}");
+            None
+        }
+    }
+}
+
 /// All that runs.
 struct Chaos {
     runtime: Runtime,
@@ -149,12 +165,12 @@ impl Chaos {
         let customer = runtime.block_on(async {
             for n in 0..BENCH_WORKERS {
                 fleet
-                    .add("bench-worker", format!("bench-{n}"), 2, folder)
+                    .add("bench-worker", format!("bench-{n}"), 2, folder, cable(n))
                     .await?;
             }
             for n in 0..REFINE_WORKERS * usize::from(case.is_some()) {
                 fleet
-                    .add("dewar-worker", format!("refine-{n}"), 1, folder)
+                    .add("dewar-worker", format!("refine-{n}"), 1, folder, None)
                     .await?;
             }
             let client = Client::connect(fleet.address(), token).await?;

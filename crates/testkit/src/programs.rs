@@ -16,6 +16,8 @@ pub struct Programs {
     folder: PathBuf,
     /// Where what each program prints goes; none for the caller's own.
     logs: Option<PathBuf>,
+    /// The network namespace they run in; none for the caller's own.
+    namespace: Option<String>,
 }
 
 /// How to start a broker.
@@ -58,6 +60,7 @@ impl Programs {
         let programs = Self {
             folder: folder.into(),
             logs: None,
+            namespace: None,
         };
         for name in ["dewar", "dewar-broker", "dewar-worker"] {
             let path = programs.folder.join(name);
@@ -161,8 +164,26 @@ impl Programs {
         Guarded::start(&options.name, &mut command)
     }
 
+    /// The same, run inside a network namespace, which needs root.
+    #[must_use]
+    pub fn in_namespace(self, name: &str) -> Self {
+        Self {
+            namespace: Some(name.to_owned()),
+            ..self
+        }
+    }
+
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.folder.join(name));
+        let program = self.folder.join(name);
+        let mut command = match &self.namespace {
+            None => Command::new(program),
+            // It becomes the program, under its own process id.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+        };
         for (variable, _) in std::env::vars_os() {
             let is_setting = variable
                 .to_str()

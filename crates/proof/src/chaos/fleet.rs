@@ -1,9 +1,15 @@
 //! The processes that chaos strikes: one broker, several workers, each with a network of its own.
 
-use super::proxy::{Mode, Proxy};
+use super::{
+    namespace::Namespace,
+    proxy::{Mode, Proxy},
+};
 use anyhow::{Context, Result};
 use dewar_testkit::{Broker, BrokerOptions, Guarded, Programs, Signal, WorkerOptions};
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 /// Broker and workers.
 pub(super) struct Fleet {
@@ -20,6 +26,8 @@ pub(super) struct Member {
     options: WorkerOptions,
     process: Option<Guarded>,
     proxy: Proxy,
+    /// Where it runs, if not beside the broker. Declared after the process, which must be gone first.
+    namespace: Option<Namespace>,
 }
 
 impl Fleet {
@@ -55,17 +63,22 @@ impl Fleet {
         name: String,
         slot_count: usize,
         folder: &Path,
+        namespace: Option<Namespace>,
     ) -> Result<()> {
         let options = WorkerOptions {
             cache_dir: folder.join(format!("cache-{name}")),
             name,
             slot_count,
         };
+        let host = namespace
+            .as_ref()
+            .map_or(Ipv4Addr::LOCALHOST, |space| space.host);
         self.workers.push(Member {
             program,
             options,
             process: None,
-            proxy: Proxy::start(self.address().to_owned()).await?,
+            proxy: Proxy::start(host, self.address().to_owned()).await?,
+            namespace,
         });
         self.start_worker(self.workers.len() - 1)
     }
@@ -100,7 +113,11 @@ impl Fleet {
     pub(super) fn start_worker(&mut self, index: usize) -> Result<()> {
         let member = &mut self.workers[index];
         if member.process.is_none() {
-            member.process = Some(self.programs.start_worker_program(
+            let programs = match &member.namespace {
+                Some(namespace) => self.programs.clone().in_namespace(&namespace.name),
+                None => self.programs.clone(),
+            };
+            member.process = Some(programs.start_worker_program(
                 member.program,
                 &member.proxy.address.to_string(),
                 &self.token_file,
@@ -115,8 +132,19 @@ impl Fleet {
         process.map_or(Ok(()), |process| process.signal(signal))
     }
 
-    pub(super) fn set_network(&self, index: usize, mode: Mode) {
-        self.workers[index].proxy.set(mode);
+    pub(super) fn set_network(&self, index: usize, mode: Mode) -> Result<()> {
+        let member = &self.workers[index];
+        match (&member.namespace, mode) {
+            (Some(namespace), Mode::Cut | Mode::Held) => namespace.plug(false),
+            (Some(namespace), Mode::Open | Mode::Slow) => {
+                member.proxy.set(mode);
+                namespace.plug(true)
+            }
+            (None, mode) => {
+                member.proxy.set(mode);
+                Ok(())
+            }
+        }
     }
 
     /// Nothing ends unless it is killed.

@@ -1,7 +1,11 @@
 //! The network between one worker and the broker, as bad as told: cut, half-open, or slow.
 
 use anyhow::Result;
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -34,9 +38,9 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards to `broker` whatever connects.
-    pub(super) async fn start(broker: String) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// Forwards to `broker` whatever connects to `host`.
+    pub(super) async fn start(host: Ipv4Addr, broker: String) -> Result<Self> {
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let (mode, changes) = watch::channel(Mode::Open);
         tokio::spawn(async move {
@@ -119,7 +123,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_connection_says_nothing_until_it_is_open_and_a_cut_one_ends() {
-        let proxy = Proxy::start(parrot().await).await.unwrap();
+        let proxy = Proxy::start(Ipv4Addr::LOCALHOST, parrot().await)
+            .await
+            .unwrap();
         let mut peer = TcpStream::connect(proxy.address).await.unwrap();
         let mut heard = [0; 2];
         peer.write_all(b"hi").await.unwrap();

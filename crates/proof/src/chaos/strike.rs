@@ -100,17 +100,17 @@ impl Strikes {
             }
             55..58 => return self.stop(worker, fleet),
             58..78 => {
-                fleet.set_network(worker, Mode::Cut);
+                fleet.set_network(worker, Mode::Cut)?;
                 self.counts.cuts += 1;
                 (self.between(0, 7000), Mend::Connect(worker))
             }
             78..90 => {
-                fleet.set_network(worker, Mode::Held);
+                fleet.set_network(worker, Mode::Held)?;
                 self.counts.holds += 1;
                 (self.between(500, 12_000), Mend::Connect(worker))
             }
             _ => {
-                fleet.set_network(worker, Mode::Slow);
+                fleet.set_network(worker, Mode::Slow)?;
                 self.counts.slowdowns += 1;
                 (self.between(500, 8000), Mend::Connect(worker))
             }
@@ -148,7 +148,7 @@ fn mend(due: Vec<(Instant, Mend)>, fleet: &mut Fleet) -> Result<()> {
             Mend::ContinueBroker => fleet.signal_broker(Signal::CONT)?,
             Mend::StartWorker(worker) => fleet.start_worker(worker)?,
             Mend::ContinueWorker(worker) => fleet.signal_worker(worker, Signal::CONT)?,
-            Mend::Connect(worker) => fleet.set_network(worker, Mode::Open),
+            Mend::Connect(worker) => fleet.set_network(worker, Mode::Open)?,
         }
     }
     Ok(())
