@@ -21,20 +21,12 @@ impl Engine {
             .iter()
             .map(|address| (*address, self.held(address)))
             .partition(|(_, held)| held.is_some());
-        let (id, name, slot_count) = (hello.id, hello.name.clone(), hello.slot_count);
-        let command = Command::Join {
-            hello: WorkerHello {
-                id,
-                name: hello.name,
-                slot_count,
-                memory_bytes: hello.memory_bytes,
-                kinds: hello.kinds,
-                kernels: hello.kernels,
-                instruction_class: hello.instruction_class,
-                held: known.into_iter().filter_map(|(_, held)| held).collect(),
-            },
+        let worker = WorkerHello {
+            held: known.into_iter().filter_map(|(_, held)| held).collect(),
+            ..hello.worker
         };
-        self.decide(command, now, turn)?;
+        let (id, name, slot_count) = (worker.id, worker.name.clone(), worker.slot_count);
+        self.decide(Command::Join { hello: worker }, now, turn)?;
         tracing::info!(worker = %name, slot_count, "attends");
         let session = self.fleet.attend(id, hello.info, outbox, now.unix_ms);
         for (address, _) in forgotten {

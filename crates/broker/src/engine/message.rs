@@ -2,7 +2,7 @@
 
 use super::{Effect, EngineError, View};
 use dewar_queue::{
-    AttemptId, Command, JobId, JobNumber, Kernel, Kind, TaskResult, TaskSpec, WorkerId,
+    AttemptId, Command, JobId, JobNumber, TaskResult, TaskSpec, WorkerHello, WorkerId,
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,23 +49,11 @@ pub struct Address {
 /// A worker, as it introduces itself.
 #[derive(Debug)]
 pub struct Hello {
-    /// Its own name for itself.
-    pub id: WorkerId,
-    /// For people.
-    pub name: Arc<str>,
-    /// How many tasks it runs at a time.
-    pub slot_count: u32,
-    /// Memory its tasks may use together; 0 if it did not say.
-    pub memory_bytes: u64,
-    /// What it can compute.
-    pub kinds: Vec<Kind>,
-    /// What more there is to know of some of them.
-    pub kernels: Vec<Kernel>,
-    /// What its results belong to.
-    pub instruction_class: Arc<str>,
+    /// As the queue knows it, but for `held`, which it leaves empty: the engine knows which jobs there are.
+    pub worker: WorkerHello,
     /// Tries it still works on, or has the results of.
     pub held: Vec<Address>,
-    /// For people.
+    /// What people want to know.
     pub info: WorkerInfo,
 }
 

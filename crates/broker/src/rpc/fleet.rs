@@ -6,7 +6,7 @@ use crate::{
     engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
 };
 use dewar_proto::{PROTOCOL, check_protocol, v1};
-use dewar_queue::{KIND_COUNT_MAX, WorkerId};
+use dewar_queue::{KIND_COUNT_MAX, WorkerHello, WorkerId};
 use futures::Stream;
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -62,7 +62,7 @@ impl v1::fleet_server::Fleet for FleetService {
         };
         let minor = hello.protocol.map_or(0, |protocol| protocol.minor);
         let hello = hello_from_wire(hello)?;
-        let worker = hello.id;
+        let worker = hello.worker.id;
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
         let session = self
             .engine
@@ -208,7 +208,7 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
             convert::address(&format!("hello.held[{index}]"), held.task, held.attempt)
         })
         .collect::<Result<_, _>>()?;
-    Ok(Hello {
+    let worker = WorkerHello {
         id: convert::worker_id("hello.worker_id", &hello.worker_id)?,
         name: convert::name("hello.name", &hello.name)?,
         slot_count: hello.slot_count,
@@ -216,6 +216,10 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
         kinds,
         kernels,
         instruction_class: convert::name("hello.instruction_class", &hello.instruction_class)?,
+        held: Vec::new(),
+    };
+    Ok(Hello {
+        worker,
         held,
         info: WorkerInfo {
             host_name: text("hello.host_name", &hello.host_name)?,

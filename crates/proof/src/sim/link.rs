@@ -46,7 +46,7 @@ impl Link {
         let mut random = world.new_chance();
         let door = world.door().await;
         world.travel(&mut random).await;
-        let (worker, name) = (hello.id, hello.name.clone());
+        let (worker, name) = (hello.worker.id, hello.worker.name.clone());
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
         let Ok(session) = door.attend(hello, outbox).await else {
             return Ok(None);

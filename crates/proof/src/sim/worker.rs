@@ -7,7 +7,9 @@ use super::{
 };
 use anyhow::Result;
 use dewar_broker::simulation::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
-use dewar_queue::{Failure, FailureClass, Kind, Output, Payload, TaskResult, TaskSpec, WorkerId};
+use dewar_queue::{
+    Failure, FailureClass, Kind, Output, Payload, TaskResult, TaskSpec, WorkerHello, WorkerId,
+};
 use rand::{Rng as _, RngExt as _};
 use rand_chacha::ChaCha8Rng;
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -119,7 +121,7 @@ impl Worker {
     }
 
     async fn connect(&mut self) -> Result<()> {
-        let hello = Hello {
+        let worker = WorkerHello {
             id: self.id,
             name: self.name.clone(),
             slot_count: u32::try_from(self.slot_count)?,
@@ -127,6 +129,10 @@ impl Worker {
             kinds: vec![kind()],
             kernels: Vec::new(),
             instruction_class: "".into(),
+            held: Vec::new(),
+        };
+        let hello = Hello {
+            worker,
             held: self
                 .attempts
                 .iter()
