@@ -17,7 +17,7 @@ pub use error::StoreError;
 pub use mem::MemStore;
 pub use packs::{PackError, PackReader, Packs};
 
-use dewar_queue::{Event, JobNumber};
+use dewar_queue::Event;
 
 /// Durable events, in order.
 pub trait Store: Send + 'static {
@@ -43,36 +43,5 @@ pub trait Store: Send + 'static {
     /// Whether writing waits for a disk, and so needs a thread of its own.
     fn may_block(&self) -> bool {
         true
-    }
-}
-
-/// The job a durable event belongs to.
-fn job_of(event: &Event) -> Option<JobNumber> {
-    match event {
-        Event::JobCreated { job, .. }
-        | Event::TasksSubmitted { job, .. }
-        | Event::JobClosed { job, .. }
-        | Event::JobCancelled { job, .. }
-        | Event::TasksCancelled { job, .. }
-        | Event::TasksRerun { job, .. }
-        | Event::BlobHeld { job, .. }
-        | Event::BlobsReleased { job, .. }
-        | Event::JobForgotten { job } => Some(*job),
-        Event::AttemptFailed { task, .. } => Some(task.job),
-        Event::TaskEnded { outcome, .. } => Some(outcome.task.job),
-        Event::WorkerJoined { .. }
-        | Event::WorkerSeen { .. }
-        | Event::WorkerDisconnected { .. }
-        | Event::WorkerGone { .. }
-        | Event::WorkerDraining { .. }
-        | Event::WorkerAvailability { .. }
-        | Event::WorkerOnProbation { .. }
-        | Event::WorkerOnTrial { .. }
-        | Event::ComebackOver
-        | Event::CustomerSeen { .. }
-        | Event::CustomerWatches { .. }
-        | Event::AttemptStarted { .. }
-        | Event::RetryDue { .. }
-        | Event::AttemptEnded { .. } => None,
     }
 }

@@ -223,18 +223,23 @@ pub enum AttemptEnd {
 impl Event {
     /// Whether the event is written before anyone hears of it.
     pub fn is_durable(&self) -> bool {
+        self.recorded_job().is_some()
+    }
+
+    /// The job among whose records a durable event is; none for those that die with the process.
+    pub fn recorded_job(&self) -> Option<JobNumber> {
         match self {
-            Self::JobCreated { .. }
-            | Self::TasksSubmitted { .. }
-            | Self::JobClosed { .. }
-            | Self::JobCancelled { .. }
-            | Self::TasksCancelled { .. }
-            | Self::TasksRerun { .. }
-            | Self::BlobHeld { .. }
-            | Self::BlobsReleased { .. }
-            | Self::AttemptFailed { .. }
-            | Self::TaskEnded { .. }
-            | Self::JobForgotten { .. } => true,
+            Self::JobCreated { job, .. }
+            | Self::TasksSubmitted { job, .. }
+            | Self::JobClosed { job, .. }
+            | Self::JobCancelled { job, .. }
+            | Self::TasksCancelled { job, .. }
+            | Self::TasksRerun { job, .. }
+            | Self::BlobHeld { job, .. }
+            | Self::BlobsReleased { job, .. }
+            | Self::JobForgotten { job } => Some(*job),
+            Self::AttemptFailed { task, .. } => Some(task.job),
+            Self::TaskEnded { outcome, .. } => Some(outcome.task.job),
             Self::WorkerJoined { .. }
             | Self::WorkerSeen { .. }
             | Self::WorkerDisconnected { .. }
@@ -248,7 +253,7 @@ impl Event {
             | Self::CustomerWatches { .. }
             | Self::AttemptStarted { .. }
             | Self::RetryDue { .. }
-            | Self::AttemptEnded { .. } => false,
+            | Self::AttemptEnded { .. } => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A store in memory, for tests and simulation: it forgets nothing but what it is told to.
 
-use super::{Store, StoreError, job_of};
+use super::{Store, StoreError};
 use dewar_queue::{Event, JobNumber};
 
 /// Events in a vector. [`MemStore::reopen`] is what a restart of the broker is to a real store.
@@ -42,7 +42,8 @@ impl Store for MemStore {
     fn append(&mut self, batch: &[Event]) -> Result<(), StoreError> {
         for event in batch.iter().filter(|event| event.is_durable()) {
             if let Event::JobForgotten { job } = event {
-                self.events.retain(|event| job_of(event) != Some(*job));
+                self.events
+                    .retain(|event| event.recorded_job() != Some(*job));
                 self.highest_forgotten = self.highest_forgotten.max(Some(*job));
             } else {
                 self.events.push(without_monotonic_time(event.clone()));

@@ -12,7 +12,7 @@ mod fuse;
 mod keys;
 
 use super::{
-    Store, StoreError, job_of,
+    Store, StoreError,
     records::{self, EncodedRecord},
 };
 use compaction::Thrift;
@@ -220,9 +220,11 @@ impl SledStore {
             self.highest_forgotten = Some(highest);
         }
         // Nothing follows the forgetting of a job, so whatever else the batch says of it went before.
-        let kept = batch
-            .iter()
-            .filter(|event| job_of(event).is_some_and(|job| !forgotten.contains(&job)));
+        let kept = batch.iter().filter(|event| {
+            event
+                .recorded_job()
+                .is_some_and(|job| !forgotten.contains(&job))
+        });
         for record in records::encode(kept) {
             self.put_record(&mut writes, &record)?;
         }

@@ -510,7 +510,7 @@ fn kills_lose_nothing_acknowledged() {
         let mut store = SledStore::open(folder.path()).unwrap();
         let jobs: Vec<u64> = replayed(&mut store)
             .iter()
-            .map(|event| job_of(event).unwrap().0)
+            .map(|event| event.recorded_job().unwrap().0)
             .collect();
         let count = jobs.len() as u64 / 2;
         let expected: Vec<u64> = (1..=count).flat_map(|job| [job, job]).collect();
