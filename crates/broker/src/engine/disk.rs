@@ -15,7 +15,7 @@ const PAYLOAD_IN_EVENT_BYTES_MAX: usize = 4 << 10;
 
 /// Parameters of one batch beyond this are packed as well, however small each: a queue of a million tasks is to hold
 /// where they are and not what they are, and a batch of so many can wait for a second sync.
-const PARAMETERS_IN_EVENTS_BYTES_MAX: usize = 64 << 10;
+const PARAMETERS_IN_EVENTS_BYTES_MAX: u64 = 64 << 10;
 
 /// Smaller ones are no larger than their address in a pack file.
 const ADDRESS_BYTES: usize = 32;
@@ -32,8 +32,11 @@ pub(super) struct Payloads<'a> {
 impl<'a> Payloads<'a> {
     /// Those to be packed, with their bytes.
     fn into_packable(self) -> Vec<(&'a mut Payload, Arc<[u8]>)> {
-        let bytes = self.parameters.iter().map(|payload| inline_bytes(payload));
-        let in_bulk = bytes.sum::<usize>() > PARAMETERS_IN_EVENTS_BYTES_MAX;
+        let bytes = self
+            .parameters
+            .iter()
+            .map(|payload| payload.carried_bytes());
+        let in_bulk = bytes.sum::<u64>() > PARAMETERS_IN_EVENTS_BYTES_MAX;
         let parameter_bytes_max = match in_bulk {
             true => ADDRESS_BYTES,
             false => PAYLOAD_IN_EVENT_BYTES_MAX,
@@ -57,13 +60,6 @@ fn larger_than(
             }
             Payload::Inline(_) | Payload::Packed { .. } | Payload::Blob(_) => None,
         })
-}
-
-fn inline_bytes(payload: &Payload) -> usize {
-    match payload {
-        Payload::Inline(bytes) => bytes.len(),
-        Payload::Packed { .. } | Payload::Blob(_) => 0,
-    }
 }
 
 /// The store and the pack files. Lent to a blocking thread while they write, hence the options.
