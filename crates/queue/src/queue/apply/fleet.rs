@@ -5,6 +5,7 @@ use crate::{
     Timestamp, Worker, WorkerHello, WorkerId,
     worker::{Listing, Trust},
 };
+use std::collections::BTreeSet;
 
 impl Queue {
     pub(super) fn add_worker(&mut self, hello: &WorkerHello, at: Timestamp) {
@@ -94,7 +95,7 @@ impl Queue {
 }
 
 fn replace<T: Ord + Copy>(
-    index: &mut std::collections::BTreeSet<(T, WorkerId)>,
+    index: &mut BTreeSet<(T, WorkerId)>,
     old: Option<T>,
     new: Option<T>,
     id: WorkerId,

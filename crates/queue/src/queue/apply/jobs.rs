@@ -125,10 +125,10 @@ impl Queue {
         self.drop_job_holds(number);
         if let Some(job) = self.jobs.remove(&number) {
             self.by_id.remove(&job.id);
-            let filed = job.listed_forget_at_unix_ms.map(|at| (at, number));
-            filed.map(|filed| self.finished.remove(&filed));
-            self.absences.retain(|(_, absent)| *absent != number);
-            self.near_end.remove(&number);
+            // Being finished, it is listed there and nowhere else.
+            if let Some(at) = job.listed_forget_at_unix_ms {
+                self.finished.remove(&(at, number));
+            }
             self.memo.forget(number);
             let ended = job.counts;
             self.counts.succeeded -= ended.succeeded;
