@@ -48,6 +48,24 @@ fn spec() -> TaskSpec {
     TaskSpec::new(kind("a"), Payload::Inline(Arc::from([])))
 }
 
+/// Waits for other tasks.
+fn after(indices: &[u64]) -> TaskSpec {
+    TaskSpec {
+        after: indices.to_vec(),
+        ..spec()
+    }
+}
+
+fn reading_blob(n: u8) -> TaskSpec {
+    TaskSpec {
+        inputs: vec![Input {
+            source: InputSource::Blob(blob(n)),
+            ranges: Vec::new(),
+        }],
+        ..spec()
+    }
+}
+
 fn hello(n: u8, slot_count: u32) -> WorkerHello {
     WorkerHello {
         id: worker(n),
@@ -683,18 +701,13 @@ fn work_is_spread_and_levelled() {
 
 #[test]
 fn blobs_are_held_while_anything_needs_them() {
-    let mut reading = spec();
-    reading.inputs = vec![Input {
-        source: InputSource::Blob(blob(1)),
-        ranges: Vec::new(),
-    }];
     let mut scene = Scene::new();
     scene.create(JOB, "ann", 0);
     scene.tell(Command::HoldBlob {
         job: JOB,
         blob: blob(1),
     });
-    scene.submit(JOB, vec![reading]);
+    scene.submit(JOB, vec![reading_blob(1)]);
     let release = |n| Command::ReleaseBlobs {
         job: JOB,
         digests: vec![digest(n), digest(77)],

@@ -18,13 +18,6 @@ fn reading(index: u64) -> TaskSpec {
     }
 }
 
-fn after(indices: &[u64]) -> TaskSpec {
-    TaskSpec {
-        after: indices.to_vec(),
-        ..spec()
-    }
-}
-
 fn begun(tries: &[(TaskId, AttemptId, WorkerId)]) -> Vec<u64> {
     tries.iter().map(|(task, ..)| task.index).collect()
 }

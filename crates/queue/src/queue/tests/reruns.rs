@@ -55,9 +55,7 @@ fn a_rerun_is_a_new_generation_with_an_outcome_of_its_own() {
 
 #[test]
 fn what_waits_for_a_rerun_task_is_rerun_with_it() {
-    let mut waiting = spec();
-    waiting.after = vec![0];
-    let mut scene = Scene::with(vec![spec(), waiting]);
+    let mut scene = Scene::with(vec![spec(), after(&[0])]);
     scene.join(hello(1, 1));
     let tried = scene.dispatch()[0];
     scene.report(tried, failure(FailureClass::BadInput));
@@ -74,9 +72,7 @@ fn what_waits_for_a_rerun_task_is_rerun_with_it() {
 
 #[test]
 fn single_tasks_are_cancelled_and_stopped() {
-    let mut waiting = spec();
-    waiting.after = vec![0];
-    let mut scene = Scene::with(vec![spec(), spec(), waiting]);
+    let mut scene = Scene::with(vec![spec(), spec(), after(&[0])]);
     scene.join(hello(1, 2));
     let tries = scene.dispatch();
     let events = scene.tell(Command::CancelTasks { tasks: some(&[0]) });
@@ -123,11 +119,6 @@ fn owners_and_all_are_selections_too() {
 
 #[test]
 fn a_cancelled_job_may_be_rerun_while_its_uploads_are_kept() {
-    let mut reading = spec();
-    reading.inputs = vec![Input {
-        source: InputSource::Blob(blob(1)),
-        ranges: Vec::new(),
-    }];
     let mut scene = Scene::new();
     scene.create(JOB, "ann", 0);
     let upload = blob(1);
@@ -135,7 +126,7 @@ fn a_cancelled_job_may_be_rerun_while_its_uploads_are_kept() {
         job: JOB,
         blob: upload,
     });
-    scene.submit(JOB, vec![reading]);
+    scene.submit(JOB, vec![reading_blob(1)]);
     scene.tell(Command::CancelJob { job: JOB });
     assert!(scene.queue.is_held(&digest(1)));
     let rerun = Command::Rerun {
