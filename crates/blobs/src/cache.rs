@@ -9,7 +9,7 @@ mod fetch;
 
 pub use fetch::FetchError;
 
-use crate::{ChunkList, Digest};
+use crate::{Chunk, Digest};
 use bytes::Bytes;
 use memmap2::Mmap;
 use std::{
@@ -30,9 +30,6 @@ const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 /// Temporary files older than this belong to a process that is dead.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Chunk lists kept in memory: a task reads a few blobs, and neighbours read the same.
-const LISTS_BYTES_MAX: usize = 64 << 20;
-
 /// The chunks on this machine. Cheap to clone; all clones are one cache.
 #[derive(Debug, Clone)]
 pub struct ChunkCache {
@@ -47,7 +44,6 @@ struct Shared {
     size_bytes: Mutex<u64>,
     /// One lock for each chunk on its way, so that two slots fetch it once.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    lists: Mutex<HashMap<Digest, Arc<ChunkList>>>,
 }
 
 impl ChunkCache {
@@ -65,7 +61,6 @@ impl ChunkCache {
                 size_bytes_max,
                 size_bytes: Mutex::new(0),
                 fetching: Mutex::default(),
-                lists: Mutex::default(),
             }),
         };
         cache
@@ -79,13 +74,13 @@ impl ChunkCache {
         *locked(&self.shared.size_bytes)
     }
 
-    /// The chunk at `chunk_index`, if it is here and sound; a broken one is removed. Blocks.
-    pub fn get(&self, list: &ChunkList, chunk_index: u64) -> Option<Bytes> {
-        let path = self.shared.path(&list.chunk_digest(chunk_index)?);
+    /// A chunk, if it is here and sound; a broken one is removed. Blocks.
+    pub fn get(&self, chunk: &Chunk) -> Option<Bytes> {
+        let path = self.shared.path(&chunk.digest);
         let file = File::open(&path).ok()?;
-        if list.verify_size(chunk_index, file.metadata().ok()?.len()) {
+        if file.metadata().ok()?.len() == chunk.size_bytes() {
             let bytes = map(&file).ok()?;
-            if list.verify_chunk(chunk_index, &bytes).is_ok() {
+            if chunk.verify(&bytes).is_ok() {
                 note_use(&file);
                 return Some(bytes);
             }
@@ -100,11 +95,8 @@ impl ChunkCache {
     ///
     /// # Errors
     /// If the disk does not take it.
-    pub fn put(&self, list: &ChunkList, chunk_index: u64, bytes: &[u8]) -> io::Result<()> {
-        let Some(digest) = list.chunk_digest(chunk_index) else {
-            return Ok(());
-        };
-        self.shared.write(&digest, bytes)?;
+    pub fn put(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
+        self.shared.write(&chunk.digest, bytes)?;
         let mut size_bytes = locked(&self.shared.size_bytes);
         *size_bytes += bytes.len() as u64;
         self.shared.evict_if_full(&mut size_bytes, false)

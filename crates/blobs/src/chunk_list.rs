@@ -3,11 +3,10 @@
 //! BLAKE3 is a binary tree whose left part always holds the largest power of two of the input that leaves something
 //! for the right. 1 MiB is such a power, so every chunk is a subtree, and the list folds up to the blob's own digest.
 
-use crate::{BlobRef, Digest};
-use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use crate::{BlobRef, Chunk, Digest};
+use blake3::hazmat::{Mode, merge_subtrees_non_root, merge_subtrees_root};
 use bytes::{Bytes, BytesMut};
 use dewar_proto::limits::CHUNK_BYTES;
-use std::ops::Range;
 
 /// The digests of a blob's chunks, known to belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,43 +113,14 @@ impl ChunkList {
         Digest::try_from(bytes).ok()
     }
 
-    /// Where in the blob the chunk at `chunk_index` lies, if there is one.
-    pub fn chunk_range(&self, chunk_index: u64) -> Option<Range<u64>> {
-        (chunk_index < self.chunk_count()).then(|| {
-            let start = chunk_index * CHUNK_BYTES;
-            start..self.blob.size_bytes.min(start + CHUNK_BYTES)
+    /// The chunk at `index`, if there is one.
+    pub fn chunk(&self, index: u64) -> Option<Chunk> {
+        let digest = self.chunk_digest(index)?;
+        Some(Chunk {
+            blob: self.blob,
+            index,
+            digest,
         })
-    }
-
-    /// Whether the chunk at `chunk_index` has this size: what can be said before its bytes are read.
-    pub fn verify_size(&self, chunk_index: u64, size_bytes: u64) -> bool {
-        self.chunk_range(chunk_index)
-            .is_some_and(|range| range.end - range.start == size_bytes)
-    }
-
-    /// Checks that `bytes` are the chunk at `chunk_index`.
-    ///
-    /// # Errors
-    /// If they are not, or there is no such chunk.
-    pub fn verify_chunk(&self, chunk_index: u64, bytes: &[u8]) -> Result<(), CorruptChunk> {
-        let corrupt = CorruptChunk {
-            blob: self.blob.digest,
-            chunk_index,
-        };
-        let range = self.chunk_range(chunk_index).ok_or(corrupt)?;
-        if !self.verify_size(chunk_index, bytes.len() as u64) {
-            return Err(corrupt);
-        }
-        let actual = if self.chunk_count() == 1 {
-            blake3::hash(bytes).into()
-        } else {
-            let mut hasher = blake3::Hasher::new();
-            hasher.set_input_offset(range.start).update(bytes);
-            Digest(hasher.finalize_non_root())
-        };
-        (Some(actual) == self.chunk_digest(chunk_index))
-            .then_some(())
-            .ok_or(corrupt)
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`is_transient`]. Repeating is always safe. What comes back is checked before it is given on.
 
 use crate::{
-    BlobRef, ChunkList, ChunkListError, CorruptChunk, Digest, MalformedBlobRef, hash_bytes,
+    BlobRef, Chunk, ChunkList, ChunkListError, CorruptChunk, Digest, MalformedBlobRef, hash_bytes,
     hash_file, is_transient,
 };
 use bytes::{Bytes, BytesMut};
@@ -174,7 +174,10 @@ impl BlobClient {
             .client
             .clone()
             .max_decoding_message_size(CHUNK_LIST_BYTES_MAX)
-            .chunk_digests(ChunkDigestsRequest { digest })
+            .chunk_digests(ChunkDigestsRequest {
+                digest,
+                runs: Vec::new(),
+            })
             .await
             .map_err(ListError::Refused)?;
         Ok(ChunkList::new(blob, reply.into_inner().digests)?)
@@ -184,13 +187,11 @@ impl BlobClient {
     ///
     /// # Errors
     /// If it does not come, or is not the one.
-    pub async fn read_chunk(&self, list: &ChunkList, chunk_index: u64) -> Result<Bytes, ReadError> {
-        let blob = list.blob().digest;
-        let range = list
-            .chunk_range(chunk_index)
-            .ok_or(CorruptChunk { blob, chunk_index })?;
-        let bytes = self.read_unchecked(&blob, range).await?;
-        list.verify_chunk(chunk_index, &bytes)?;
+    pub async fn read_chunk(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+        let bytes = self
+            .read_unchecked(&chunk.blob.digest, chunk.range())
+            .await?;
+        chunk.verify(&bytes)?;
         Ok(bytes)
     }
 
@@ -410,7 +411,7 @@ impl BlobClient {
             match message.step {
                 Some(Step::HashedBytes(hashed_bytes)) => progress(hashed_bytes),
                 Some(Step::Blob(blob)) => return Ok(BlobRef::try_from(&blob)?),
-                None => {}
+                Some(Step::Digest(_)) | None => {}
             }
         }
         Err(WriteError::Unfinished)

@@ -5,17 +5,23 @@
 //! subtree value of the blob's own hash, so a list of chunk digests proves itself, and `b3sum` prints what we store.
 
 mod cache;
+mod chunk;
 mod chunk_list;
+mod chunk_set;
 mod client;
 mod digest;
 mod hasher;
+mod source;
 mod store;
 mod transient;
 
 pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, FetchError};
+pub use chunk::{Chunk, chunk_digest};
 pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
+pub use chunk_set::ChunkSet;
 pub use client::{BlobClient, FileProgress, ListError, ReadError, WriteError};
 pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};
 pub use hasher::{Hasher, hash_bytes, hash_file};
+pub use source::Source;
 pub use store::{BlobStore, BlobWriter, ImportError, LoadError, LoadedBlob, Pin, SaveError, Swept};
 pub use transient::is_transient;

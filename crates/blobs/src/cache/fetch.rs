@@ -1,20 +1,14 @@
 //! Getting the parts of a blob a task reads: from the folder, and from a holder where it lacks them.
 
-use super::{ChunkCache, LISTS_BYTES_MAX, locked};
-use crate::{BlobClient, BlobRef, ChunkList, Digest, ListError, ReadError};
+use super::{ChunkCache, locked};
+use crate::{BlobRef, Chunk, Digest, ListError, ReadError, Source};
 use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{io, ops::Range, sync::Arc, time::Duration};
+use std::{io, ops::Range, sync::Arc};
 
 /// Chunks on their way at once for one blob: enough to hide a delay of 20 ms on a link of 1 GB/s between neighbours.
 const CHUNKS_FETCHING_MAX: usize = 4;
-
-/// Tries of one chunk before the caller hears of it.
-const TRIES_MAX: u32 = 5;
-
-/// The first pause between two tries; each is twice the one before. All of them together: 3 s.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the parts of a blob are not here.
 #[derive(Debug, thiserror::Error)]
@@ -57,108 +51,74 @@ impl ChunkCache {
     /// The chunks that cover `ranges`, each with its offset in the blob, ascending. No ranges means all of it.
     ///
     /// Only chunks that are not in the folder travel, each once however many slots want it; every one was checked.
-    /// A chunk that does not come, or comes broken, is tried again a few times.
     ///
     /// # Errors
     /// If a chunk does not come in the end; [`FetchError::is_transient`] says whether to try again later.
     pub async fn fetch(
         &self,
-        client: &BlobClient,
+        source: &impl Source,
         blob: BlobRef,
         ranges: &[Range<u64>],
     ) -> Result<Vec<(u64, Bytes)>, FetchError> {
-        let wanted = chunks_covering(blob, ranges)?;
-        if wanted.is_empty() {
+        let runs = chunks_covering(blob, ranges)?;
+        if runs.is_empty() {
             return Ok(Vec::new());
         }
-        let list = self.list(client, blob).await?;
-        stream::iter(wanted.into_iter().flatten())
-            .map(|chunk_index| {
-                let list = Arc::clone(&list);
-                async move {
-                    let bytes = self.chunk(client, &list, chunk_index).await?;
-                    Ok((chunk_index * CHUNK_BYTES, bytes))
-                }
+        let chunks = source.chunks(blob, &runs).await?;
+        stream::iter(chunks)
+            .map(|chunk| async move {
+                let bytes = self.chunk(source, &chunk).await?;
+                Ok((chunk.range().start, bytes))
             })
             .buffered(CHUNKS_FETCHING_MAX)
             .try_collect()
             .await
     }
 
-    async fn chunk(
-        &self,
-        client: &BlobClient,
-        list: &Arc<ChunkList>,
-        chunk_index: u64,
-    ) -> Result<Bytes, FetchError> {
-        let digest = list.chunk_digest(chunk_index).unwrap_or(list.blob().digest);
-        let turn = self.turn(digest);
+    async fn chunk(&self, source: &impl Source, chunk: &Chunk) -> Result<Bytes, FetchError> {
+        if let Some(bytes) = source.in_place(chunk).await {
+            return Ok(bytes);
+        }
+        let turn = self.turn(chunk.digest);
         let guard = turn.lock().await;
-        let found = self.look(list, chunk_index).await?;
-        let bytes = match found {
+        let bytes = match self.look(chunk).await? {
             Some(bytes) => bytes,
             None => {
-                let bytes = read_again(client, list, chunk_index).await?;
-                self.keep(list, chunk_index, bytes).await?
+                let bytes = source.fetch(chunk).await?;
+                self.keep(source, chunk, bytes).await?
             }
         };
         drop(guard);
-        self.end_turn(digest, turn);
+        self.end_turn(chunk.digest, turn);
         Ok(bytes)
     }
 
-    async fn look(
-        &self,
-        list: &Arc<ChunkList>,
-        chunk_index: u64,
-    ) -> Result<Option<Bytes>, FetchError> {
-        let (cache, list) = (self.clone(), Arc::clone(list));
-        blocking(move || cache.get(&list, chunk_index)).await
+    async fn look(&self, chunk: &Chunk) -> Result<Option<Bytes>, FetchError> {
+        let (cache, chunk) = (self.clone(), *chunk);
+        blocking(move || cache.get(&chunk)).await
     }
 
     /// Writes a chunk to the folder and gives it back from there, so that slots share its memory. A disk that is full
     /// makes the cache useless, not the task: the bytes we have are as good.
     async fn keep(
         &self,
-        list: &Arc<ChunkList>,
-        chunk_index: u64,
+        source: &impl Source,
+        chunk: &Chunk,
         bytes: Bytes,
     ) -> Result<Bytes, FetchError> {
-        let (cache, list) = (self.clone(), Arc::clone(list));
-        blocking(move || {
-            if let Err(error) = cache.put(&list, chunk_index, &bytes) {
+        let (cache, kept) = (self.clone(), *chunk);
+        let (bytes, is_kept) = blocking(move || {
+            if let Err(error) = cache.put(&kept, &bytes) {
                 tracing::warn!(%error, "cannot keep a chunk in the cache");
-                return bytes;
+                return (bytes, false);
             }
-            cache.get(&list, chunk_index).unwrap_or(bytes)
+            (cache.get(&kept).unwrap_or(bytes), true)
         })
-        .await
-    }
-
-    async fn list(&self, client: &BlobClient, blob: BlobRef) -> Result<Arc<ChunkList>, FetchError> {
-        if let Some(list) = ChunkList::of_one_chunk(blob) {
-            return Ok(Arc::new(list));
+        .await?;
+        if is_kept {
+            source.note_kept(chunk);
         }
-        let known = locked(&self.shared.lists).get(&blob.digest).cloned();
-        // The same digest with another size is another claim, to be judged by the holder.
-        if let Some(list) = known.filter(|list| list.blob() == blob) {
-            return Ok(list);
-        }
-        let mut tries = Tries::default();
-        let list = loop {
-            match client.chunk_list(blob).await {
-                Ok(list) => break Arc::new(list),
-                Err(error) if error.is_transient() && tries.more().await => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
-        let mut lists = locked(&self.shared.lists);
-        let bytes: usize = lists.values().map(|list| list.digests().len()).sum();
-        if bytes + list.digests().len() > LISTS_BYTES_MAX {
-            lists.clear();
-        }
-        lists.insert(blob.digest, Arc::clone(&list));
-        Ok(list)
+        Ok(bytes)
     }
 
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -210,41 +170,6 @@ fn chunks_covering(blob: BlobRef, ranges: &[Range<u64>]) -> Result<Vec<Range<u64
         touches
     });
     Ok(runs)
-}
-
-async fn read_again(
-    client: &BlobClient,
-    list: &ChunkList,
-    chunk_index: u64,
-) -> Result<Bytes, FetchError> {
-    let mut tries = Tries::default();
-    loop {
-        match client.read_chunk(list, chunk_index).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(error) if error.is_transient() && tries.more().await => {
-                tracing::debug!(blob = %list.blob().digest, chunk_index, %error, "fetching a chunk again");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Tries of one thing, with pauses between them.
-#[derive(Default)]
-struct Tries {
-    done: u32,
-}
-
-impl Tries {
-    /// Pauses before another try, or says that there were enough.
-    async fn more(&mut self) -> bool {
-        self.done += 1;
-        if self.done >= TRIES_MAX {
-            return false;
-        }
-        tokio::time::sleep(PAUSE * 2_u32.pow(self.done - 1)).await;
-        true
-    }
 }
 
 async fn blocking<T: Send + 'static>(

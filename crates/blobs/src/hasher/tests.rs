@@ -79,21 +79,25 @@ fn every_chunk_verifies_and_no_changed_one_does() {
         let bytes = sample(size);
         let list = hash_bytes(&bytes);
         for index in 0..list.chunk_count() {
-            let range = list.chunk_range(index).unwrap();
+            let one = list.chunk(index).unwrap();
+            let range = one.range();
             let chunk = &bytes[range.start as usize..range.end as usize];
-            list.verify_chunk(index, chunk).unwrap();
-            assert!(list.verify_chunk(index + 1, chunk).is_err());
+            one.verify(chunk).unwrap();
+            assert!(
+                list.chunk(index + 1)
+                    .is_none_or(|next| next.verify(chunk).is_err())
+            );
             let mut changed = chunk.to_vec();
             changed.push(0);
-            assert!(list.verify_chunk(index, &changed).is_err());
+            assert!(one.verify(&changed).is_err());
             changed.pop();
             if let Some(byte) = changed.last_mut() {
                 *byte ^= 1;
-                assert!(list.verify_chunk(index, &changed).is_err());
-                assert!(list.verify_chunk(index, &changed[1..]).is_err());
+                assert!(one.verify(&changed).is_err());
+                assert!(one.verify(&changed[1..]).is_err());
             }
         }
-        assert!(list.verify_chunk(u64::MAX, &[]).is_err());
+        assert!(list.chunk(u64::MAX).is_none());
     }
 }
 
@@ -132,7 +136,7 @@ fn a_wrong_size_is_caught_at_the_last_chunk() {
         ..list.blob()
     };
     let list = ChunkList::new(longer, list.digests().clone()).unwrap();
-    assert!(list.verify_chunk(1, &bytes[MIB..]).is_err());
+    assert!(list.chunk(1).unwrap().verify(&bytes[MIB..]).is_err());
 }
 
 #[test]

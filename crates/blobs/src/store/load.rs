@@ -150,10 +150,11 @@ impl LoadedBlob {
             path: self.path.clone(),
             source,
         };
-        let range = self
+        let chunk = self
             .list
-            .chunk_range(chunk_index)
+            .chunk(chunk_index)
             .ok_or_else(|| corrupt(CorruptChunk { blob, chunk_index }))?;
+        let range = chunk.range();
         let mut bytes = vec![0; (range.end - range.start) as usize];
         let read = self
             .file
@@ -162,7 +163,7 @@ impl LoadedBlob {
                 path: self.path.clone(),
                 source,
             })
-            .and_then(|()| self.list.verify_chunk(chunk_index, &bytes).map_err(corrupt));
+            .and_then(|()| chunk.verify(&bytes).map_err(corrupt));
         match read {
             Ok(()) => Ok(bytes.into()),
             // That the file was changed explains more than that its bytes are wrong.

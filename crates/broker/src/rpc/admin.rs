@@ -49,6 +49,16 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl v1::admin_server::Admin for AdminService {
+    type PrecacheStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::PrecacheResponse, Status>> + Send>>;
+
+    async fn precache(
+        &self,
+        _: Request<v1::PrecacheRequest>,
+    ) -> Result<Response<Self::PrecacheStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn status(
         &self,
         _request: Request<v1::StatusRequest>,
@@ -81,6 +91,7 @@ impl v1::admin_server::Admin for AdminService {
             blob_bytes,
             free_bytes,
             refusing_reason,
+            sent_blob_bytes: 0,
         });
         status.await.map(Response::new)
     }
@@ -171,6 +182,11 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
         joined_unix_ms: joined_unix_ms.unwrap_or(0),
         waiting_count: u32::try_from(worker.queued_count()).unwrap_or(u32::MAX),
         memory_bytes: hello.memory_bytes,
+        data_address: String::new(),
+        held_bytes: 0,
+        fetched_from_broker_bytes: 0,
+        fetched_from_peers_bytes: 0,
+        corrupt_count: 0,
         held_back_reason: worker.held_back_reason().unwrap_or_default(),
     }
 }

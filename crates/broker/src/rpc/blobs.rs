@@ -205,6 +205,7 @@ impl BlobsService {
 impl Blobs for BlobsService {
     type ReadStream = Messages<ReadResponse>;
     type ImportFileStream = ReceiverStream<Result<ImportFileResponse, Status>>;
+    type ReadChunkStream = Messages<ReadResponse>;
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
         let digest = digest(&request.get_ref().digest)?;
@@ -223,6 +224,8 @@ impl Blobs for BlobsService {
         Ok(Response::new(ChunkDigestsResponse {
             size_bytes: loaded.size_bytes(),
             digests: loaded.list().digests().clone(),
+            by_reference: false,
+            local_file: None,
         }))
     }
 
@@ -298,6 +301,27 @@ impl Blobs for BlobsService {
             let _ = steps.send(last).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn read_chunk(
+        &self,
+        _: Request<v1::ReadChunkRequest>,
+    ) -> Result<Response<Self::ReadChunkStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn offer(
+        &self,
+        _: Request<v1::OfferRequest>,
+    ) -> Result<Response<v1::OfferResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn write_chunks(
+        &self,
+        _: Request<Streaming<v1::WriteChunksRequest>>,
+    ) -> Result<Response<v1::WriteChunksResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

@@ -48,6 +48,7 @@ impl FleetService {
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
     type AttendStream = Pin<Box<dyn Stream<Item = Result<v1::BrokerMessage, Status>> + Send>>;
+    type ShareStream = Pin<Box<dyn Stream<Item = Result<v1::ShareResponse, Status>> + Send>>;
 
     async fn attend(
         &self,
@@ -87,6 +88,13 @@ impl v1::fleet_server::Fleet for FleetService {
             let _ = engine.hear(worker, session, FromWorker::Disconnected).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn share(
+        &self,
+        _: Request<Streaming<v1::ShareRequest>>,
+    ) -> Result<Response<Self::ShareStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

@@ -1,0 +1,56 @@
+//! One chunk of a blob: where it lies, and what its bytes must be.
+
+use crate::{BlobRef, CorruptChunk, Digest, chunk_count};
+use blake3::hazmat::HasherExt as _;
+use dewar_proto::limits::CHUNK_BYTES;
+use std::ops::Range;
+
+/// One chunk of a blob, and the digest its bytes must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chunk {
+    /// The blob.
+    pub blob: BlobRef,
+    /// Position of the chunk in it.
+    pub index: u64,
+    /// Subtree value of the blob's hash; the hash itself if there is no other chunk.
+    pub digest: Digest,
+}
+
+impl Chunk {
+    /// Where in the blob it lies.
+    pub fn range(&self) -> Range<u64> {
+        let start = self.index.saturating_mul(CHUNK_BYTES);
+        start..self.blob.size_bytes.min(start.saturating_add(CHUNK_BYTES))
+    }
+
+    /// How many bytes it has.
+    pub fn size_bytes(&self) -> u64 {
+        let range = self.range();
+        range.end.saturating_sub(range.start)
+    }
+
+    /// Checks that `bytes` are the chunk.
+    ///
+    /// # Errors
+    /// If they are not.
+    pub fn verify(&self, bytes: &[u8]) -> Result<(), CorruptChunk> {
+        let is_right = self.size_bytes() == bytes.len() as u64
+            && chunk_digest(self.blob.size_bytes, self.index, bytes) == self.digest;
+        is_right.then_some(()).ok_or(CorruptChunk {
+            blob: self.blob.digest,
+            chunk_index: self.index,
+        })
+    }
+}
+
+/// The digest of the chunk at `index` of a blob of `size_bytes`, if `bytes` are its bytes.
+pub fn chunk_digest(size_bytes: u64, index: u64, bytes: &[u8]) -> Digest {
+    if chunk_count(size_bytes) == 1 {
+        return blake3::hash(bytes).into();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .set_input_offset(index.saturating_mul(CHUNK_BYTES))
+        .update(bytes);
+    Digest(hasher.finalize_non_root())
+}

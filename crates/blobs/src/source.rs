@@ -1,0 +1,47 @@
+//! Where a cache gets what it lacks.
+
+use crate::{BlobClient, BlobRef, Chunk, ListError, ReadError};
+use bytes::Bytes;
+use std::ops::Range;
+
+/// Whoever can name the chunks of blobs and give their bytes: one holder, or many.
+pub trait Source: Send + Sync {
+    /// The chunks of a blob in `runs` of indices, which are ascending, disjoint and inside the blob.
+    fn chunks(
+        &self,
+        blob: BlobRef,
+        runs: &[Range<u64>],
+    ) -> impl Future<Output = Result<Vec<Chunk>, ListError>> + Send;
+
+    /// A chunk's bytes, checked, if they are on this machine already, outside the cache, which then keeps no copy.
+    fn in_place(&self, chunk: &Chunk) -> impl Future<Output = Option<Bytes>> + Send;
+
+    /// A chunk's bytes, checked, from wherever they are to be had.
+    fn fetch(&self, chunk: &Chunk) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
+
+    /// The cache keeps a chunk that was fetched, and can give it to others.
+    fn note_kept(&self, chunk: &Chunk);
+}
+
+/// One holder, and no other.
+impl Source for BlobClient {
+    async fn chunks(&self, blob: BlobRef, runs: &[Range<u64>]) -> Result<Vec<Chunk>, ListError> {
+        let list = self.chunk_list(blob).await?;
+        Ok(runs
+            .iter()
+            .cloned()
+            .flatten()
+            .filter_map(|index| list.chunk(index))
+            .collect())
+    }
+
+    async fn in_place(&self, _: &Chunk) -> Option<Bytes> {
+        None
+    }
+
+    async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+        self.read_chunk(chunk).await
+    }
+
+    fn note_kept(&self, _: &Chunk) {}
+}
