@@ -1,6 +1,7 @@
 //! The cache on its own, and against a holder that miscounts, corrupts and hangs up.
 
 use super::*;
+use crate::ChunkList;
 use crate::{BlobClient, BlobRef, hash_bytes};
 use dewar_proto::{
     limits::CHUNK_BYTES,
