@@ -8,6 +8,7 @@ use crate::{
     roster::Roster,
     rpc::{self, auth::Auth},
     store::{PackError, Packs, SledStore, Store as _, StoreError},
+    swarm,
     tokens::Tokens,
 };
 use dewar_blobs::{BlobStore, Digest};
@@ -157,6 +158,8 @@ impl Broker {
             source,
         })?;
         let services = rpc::Services {
+            swarm: swarm::start(stop.clone()),
+            peer_token: peer_token(folder.token()),
             engine: handle,
             blobs: blobs.clone(),
             auth: Auth::new(Tokens::new(folder.token(), folder.path())),
@@ -327,6 +330,13 @@ async fn listen(address: Option<SocketAddr>) -> Result<TcpListener, StartError> 
         }
     }
     Err(failure.expect("there is at least one port to try"))
+}
+
+/// What opens workers to one another: made of the broker's own token, so that workers who outlast a restart of the broker
+/// still open one another, and of nothing that opens the broker.
+fn peer_token(own: &str) -> Arc<str> {
+    let secret = blake3::derive_key("dewar 2026-11-25 token of peers", own.as_bytes());
+    format!("peers.{}", blake3::Hash::from_bytes(secret).to_hex()).into()
 }
 
 fn any_loopback(port: u16) -> SocketAddr {

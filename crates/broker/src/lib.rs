@@ -12,6 +12,7 @@ mod rpc;
 #[doc(hidden)]
 pub mod simulation;
 pub mod store;
+mod swarm;
 mod tokens;
 
 pub use broker::{Broker, Fault, Running, StartError};

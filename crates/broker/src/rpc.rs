@@ -9,8 +9,9 @@ mod connections;
 pub(crate) mod convert;
 mod fleet;
 mod jobs;
+mod share;
 
-use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle};
+use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle, swarm::SwarmHandle};
 use auth::Auth;
 use dewar_blobs::BlobStore;
 use dewar_proto::{
@@ -50,6 +51,9 @@ pub(crate) struct Services {
     pub(crate) started_unix_ms: u64,
     pub(crate) blob_bytes: BlobBytes,
     pub(crate) disk: DiskSpace,
+    pub(crate) swarm: SwarmHandle,
+    /// What opens workers to one another.
+    pub(crate) peer_token: Arc<str>,
 }
 
 /// Serves until told to stop, and then until every call has ended.
@@ -70,6 +74,8 @@ pub(crate) async fn serve(
         started_unix_ms,
         blob_bytes,
         disk,
+        swarm,
+        peer_token,
     } = services;
     let about = admin::About {
         host_name: dewar_settings::host_name(),
@@ -80,7 +86,12 @@ pub(crate) async fn serve(
     let jobs = JobsServer::new(jobs::JobsService::new(engine.clone(), disk.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience))
+    let share = share::Share {
+        engine: engine.clone(),
+        swarm: swarm.clone(),
+        peer_token,
+    };
+    let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience, share))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let blobs = BlobsServer::new(blobs::BlobsService::new(
@@ -90,8 +101,10 @@ pub(crate) async fn serve(
     ))
     .max_decoding_message_size(MESSAGE_BYTES_MAX)
     .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
-    let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes, disk))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(admin::AdminService::new(
+        engine, about, blob_bytes, disk, swarm,
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     // The empty name stands for the broker as a whole.
     health_reporter

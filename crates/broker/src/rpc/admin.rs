@@ -4,10 +4,18 @@ use super::convert;
 use crate::{
     disk_space::DiskSpace,
     engine::{EngineHandle, View},
+    swarm::{Counters, SwarmHandle},
 };
+use dewar_blobs::BlobRef;
 use dewar_proto::{PROTOCOL, v1};
 use dewar_queue::{Command, Worker, WorkerId};
+use futures::{StreamExt as _, stream::BoxStream};
+use std::collections::HashMap;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+
+/// Blobs of one precaching: the stacks of a data set are at most some thousands.
+const PRECACHE_BLOBS_MAX: usize = 65_536;
 
 /// What does not change while the broker runs.
 #[derive(Debug, Clone)]
@@ -22,6 +30,7 @@ pub(super) struct AdminService {
     about: About,
     blob_bytes: super::BlobBytes,
     disk: DiskSpace,
+    swarm: SwarmHandle,
 }
 
 impl AdminService {
@@ -30,12 +39,14 @@ impl AdminService {
         about: About,
         blob_bytes: super::BlobBytes,
         disk: DiskSpace,
+        swarm: SwarmHandle,
     ) -> Self {
         Self {
             engine,
             about,
             blob_bytes,
             disk,
+            swarm,
         }
     }
 
@@ -49,14 +60,34 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl v1::admin_server::Admin for AdminService {
-    type PrecacheStream =
-        std::pin::Pin<Box<dyn futures::Stream<Item = Result<v1::PrecacheResponse, Status>> + Send>>;
+    type PrecacheStream = BoxStream<'static, Result<v1::PrecacheResponse, Status>>;
 
     async fn precache(
         &self,
-        _: Request<v1::PrecacheRequest>,
+        request: Request<v1::PrecacheRequest>,
     ) -> Result<Response<Self::PrecacheStream>, Status> {
-        Err(Status::unimplemented(""))
+        let v1::PrecacheRequest { blobs, site } = request.into_inner();
+        if blobs.is_empty() || blobs.len() > PRECACHE_BLOBS_MAX {
+            let problem = format!("has {}, must have 1 to {PRECACHE_BLOBS_MAX}", blobs.len());
+            return Err(convert::invalid("blobs", problem));
+        }
+        let blobs = blobs.iter().enumerate().map(|(index, blob)| {
+            BlobRef::from_wire(Some(blob), &format!("blobs[{index}]"))
+                .map_err(|error| Status::invalid_argument(error.to_string()))
+        });
+        let blobs = blobs.collect::<Result<_, _>>()?;
+        let site = convert::name("site", &site)?;
+        let site = Some(site).filter(|site| !site.is_empty());
+        let progress = self.swarm.precache(blobs, site).await.map_err(|_| gone())?;
+        let progress = ReceiverStream::new(progress).map(|progress| {
+            Ok(v1::PrecacheResponse {
+                worker_count: progress.worker_count,
+                held_bytes: progress.held_bytes,
+                wanted_bytes: progress.wanted_bytes,
+                failures: progress.failures,
+            })
+        });
+        Ok(Response::new(progress.boxed()))
     }
 
     async fn status(
@@ -106,7 +137,25 @@ impl v1::admin_server::Admin for AdminService {
             workers.sort_by(|a, b| (&a.name, &a.worker_id).cmp(&(&b.name, &b.worker_id)));
             workers
         });
-        let workers = workers.await?;
+        let mut workers = workers.await?;
+        let shares = self.swarm.look(|tracker| {
+            let shares = tracker.members().map(|(id, member)| {
+                let share = MemberShare {
+                    data_address: member.address().map(|address| address.to_string()),
+                    held_bytes: tracker.held_bytes(id),
+                    counters: member.counters(),
+                };
+                (id.0, share)
+            });
+            shares.collect::<HashMap<_, _>>()
+        });
+        let mut shares = shares.await.map_err(|_| gone())?;
+        for worker in &mut workers {
+            let id = worker.worker_id.as_slice().try_into().ok();
+            if let Some(share) = id.and_then(|id: [u8; 16]| shares.remove(&id)) {
+                share.show(worker);
+            }
+        }
         Ok(Response::new(v1::ListWorkersResponse { workers }))
     }
 
@@ -182,11 +231,28 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
         joined_unix_ms: joined_unix_ms.unwrap_or(0),
         waiting_count: u32::try_from(worker.queued_count()).unwrap_or(u32::MAX),
         memory_bytes: hello.memory_bytes,
-        data_address: String::new(),
-        held_bytes: 0,
-        fetched_from_broker_bytes: 0,
-        fetched_from_peers_bytes: 0,
-        corrupt_count: 0,
         held_back_reason: worker.held_back_reason().unwrap_or_default(),
+        ..Default::default()
     }
+}
+
+/// A worker's part in the swarm.
+struct MemberShare {
+    data_address: Option<String>,
+    held_bytes: u64,
+    counters: Counters,
+}
+
+impl MemberShare {
+    fn show(self, worker: &mut v1::Worker) {
+        worker.data_address = self.data_address.unwrap_or_default();
+        worker.held_bytes = self.held_bytes;
+        worker.fetched_from_broker_bytes = self.counters.from_broker_bytes;
+        worker.fetched_from_peers_bytes = self.counters.from_peers_bytes;
+        worker.corrupt_count = self.counters.corrupt_count;
+    }
+}
+
+fn gone() -> Status {
+    Status::unavailable("the broker is shutting down")
 }

@@ -1,6 +1,9 @@
-//! The service Fleet: one two-way stream for each worker.
+//! The service Fleet: one two-way stream for each worker's tasks, and one for its part in the swarm.
 
-use super::convert;
+use super::{
+    connections, convert,
+    share::{self, Share},
+};
 use crate::{
     config::Patience,
     engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
@@ -25,11 +28,16 @@ const HELD_COUNT_MAX: usize = 65_536;
 pub(super) struct FleetService {
     engine: EngineHandle,
     patience: Patience,
+    share: Share,
 }
 
 impl FleetService {
-    pub(super) fn new(engine: EngineHandle, patience: Patience) -> Self {
-        Self { engine, patience }
+    pub(super) fn new(engine: EngineHandle, patience: Patience, share: Share) -> Self {
+        Self {
+            engine,
+            patience,
+            share,
+        }
     }
 
     fn welcome(&self) -> v1::BrokerMessage {
@@ -48,12 +56,13 @@ impl FleetService {
 #[tonic::async_trait]
 impl v1::fleet_server::Fleet for FleetService {
     type AttendStream = Pin<Box<dyn Stream<Item = Result<v1::BrokerMessage, Status>> + Send>>;
-    type ShareStream = Pin<Box<dyn Stream<Item = Result<v1::ShareResponse, Status>> + Send>>;
+    type ShareStream = ReceiverStream<Result<v1::ShareResponse, Status>>;
 
     async fn attend(
         &self,
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
+        let ends = connections::ends(&request);
         let mut incoming = request.into_inner();
         let first = convert::next(&mut incoming)
             .await?
@@ -62,7 +71,10 @@ impl v1::fleet_server::Fleet for FleetService {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
         let minor = hello.protocol.map_or(0, |protocol| protocol.minor);
-        let hello = hello_from_wire(hello)?;
+        let mut hello = hello_from_wire(hello)?;
+        if let (true, Some(ends)) = (hello.info.site.is_empty(), ends) {
+            hello.info.site = share::subnet(ends.remote);
+        }
         let worker = hello.worker.id;
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
         let session = self
@@ -92,9 +104,11 @@ impl v1::fleet_server::Fleet for FleetService {
 
     async fn share(
         &self,
-        _: Request<Streaming<v1::ShareRequest>>,
+        request: Request<Streaming<v1::ShareRequest>>,
     ) -> Result<Response<Self::ShareStream>, Status> {
-        Err(Status::unimplemented(""))
+        let ends = connections::ends(&request);
+        let begun = self.share.clone().begin(ends, request.into_inner());
+        Ok(Response::new(begun.await?))
     }
 }
 

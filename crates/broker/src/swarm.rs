@@ -1,0 +1,19 @@
+//! The swarm: who holds which chunks, and who gets what from whom.
+//!
+//! `tracker` decides, and knows nothing but what it is told; `owner` is the task that has it, and hears and tells workers.
+//! Nothing here is written down: workers say anew what they hold whenever they come.
+
+mod member;
+mod owner;
+mod precache;
+mod tracker;
+
+pub(crate) use member::{Arrival, Counters};
+pub(crate) use owner::{OUTBOX_MAX, Said, SwarmHandle, ToMember, start};
+pub(crate) use precache::PrecacheProgress;
+pub(crate) use tracker::{Holder, Miss, Order, Tracker};
+
+use std::{sync::Arc, time::Instant};
+
+/// Name of machines that reach one another cheaply.
+pub(crate) type SiteName = Arc<str>;

@@ -1,0 +1,105 @@
+//! One worker, as those see it who fetch from it and those who give to it.
+
+use super::{Instant, SiteName};
+use dewar_blobs::BlobRef;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The first pause after a worker was slow or out of reach; each is twice the one before, up to 64 times as long.
+const AVOIDED_AT_FIRST: Duration = Duration::from_secs(10);
+
+/// A worker that finds others corrupt more often than this is more likely to be so itself: nobody's disk is blamed on one
+/// machine's memory.
+const ACCUSED_MAX: usize = 2;
+
+/// How a worker takes part in the swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// For people.
+    pub(crate) name: Arc<str>,
+    pub(crate) site: SiteName,
+    /// The same for all workers on one machine.
+    pub(crate) node: Arc<str>,
+    /// It is on the broker's machine, and reads there what it needs.
+    pub(crate) is_local: bool,
+}
+
+/// A worker in the swarm.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(super) arrival: Arrival,
+    /// Where others reach it, once the broker has found that they can.
+    pub(super) address: Option<Arc<str>>,
+    /// Blobs of which it holds chunks.
+    pub(super) held: BTreeSet<BlobRef>,
+    /// Chunks it asked for and has not got yet.
+    pub(super) wanted: BTreeSet<(BlobRef, u64)>,
+    /// Chunks on their way to it from the broker.
+    pub(super) grant_count: usize,
+    /// Chunks on their way from it to others.
+    pub(super) upload_count: usize,
+    /// Sites that had trouble to fetch from it: how often in a row, and until when they leave it alone.
+    avoided: HashMap<SiteName, (u32, Instant)>,
+    /// Whom it found corrupt.
+    accused: BTreeSet<dewar_queue::WorkerId>,
+    pub(super) counters: Counters,
+}
+
+/// What a worker moved since it joined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) from_broker_bytes: u64,
+    pub(crate) from_peers_bytes: u64,
+    /// Chunks others got from it that were not what they should be.
+    pub(crate) corrupt_count: u64,
+}
+
+impl Member {
+    pub(super) fn new(arrival: Arrival) -> Self {
+        Self {
+            arrival,
+            address: None,
+            held: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            grant_count: 0,
+            upload_count: 0,
+            avoided: HashMap::new(),
+            accused: BTreeSet::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Whether those of a site may be sent to it now.
+    pub(super) fn serves(&self, site: &SiteName, now: Instant) -> bool {
+        let avoided = self.avoided.get(site);
+        self.address.is_some()
+            && !self.is_shunned()
+            && avoided.is_none_or(|(_, until)| *until <= now)
+    }
+
+    /// It gave a wrong chunk, or finds everybody else's wrong.
+    pub(super) fn is_shunned(&self) -> bool {
+        self.counters.corrupt_count > 0 || self.accused.len() > ACCUSED_MAX
+    }
+
+    /// Leaves it alone for a while.
+    pub(super) fn avoid(&mut self, site: &SiteName, now: Instant) {
+        let (count, until) = self.avoided.entry(site.clone()).or_insert((0, now));
+        *until = now + AVOIDED_AT_FIRST * 2_u32.pow((*count).min(6));
+        *count += 1;
+    }
+
+    /// It served somebody of a site well.
+    pub(super) fn trust(&mut self, site: &SiteName) {
+        self.avoided.remove(site);
+    }
+
+    /// It says that a chunk from another was wrong; whether that is to be believed.
+    pub(super) fn accuse(&mut self, other: dewar_queue::WorkerId) -> bool {
+        self.accused.insert(other);
+        self.accused.len() <= ACCUSED_MAX
+    }
+}

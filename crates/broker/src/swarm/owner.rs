@@ -1,0 +1,389 @@
+//! The one owner of the tracker: hears workers, and tells them from whom to fetch.
+
+use super::{
+    Arrival, Holder, Instant, Miss, Order, PrecacheProgress, SiteName, Tracker, precache::Precache,
+};
+use dewar_blobs::{BlobRef, ChunkSet};
+use dewar_queue::WorkerId;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Messages that wait for the owner. Those who send them wait when it is full.
+const INBOX_MAX: usize = 4096;
+
+/// Messages that may wait for one worker's socket: each order answers a chunk it wants, so more come from no honest one.
+pub(crate) const OUTBOX_MAX: usize = 4096;
+
+/// Between two looks for what takes too long, and two tellings of how far precaching is.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Ways to the owner; clones are the same.
+#[derive(Clone)]
+pub(crate) struct SwarmHandle {
+    sender: mpsc::Sender<Message>,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Holds {
+        blob: BlobRef,
+        chunks: ChunkSet,
+    },
+    HoldsNoMore {
+        blob: BlobRef,
+        chunks: ChunkSet,
+    },
+    Wants {
+        blob: BlobRef,
+        chunks: Vec<u64>,
+    },
+    WantsNoMore {
+        blob: BlobRef,
+        chunks: Vec<u64>,
+    },
+    Got {
+        blob: BlobRef,
+        chunk: u64,
+        from: Holder,
+        size_bytes: u64,
+    },
+    Missed {
+        blob: BlobRef,
+        chunk: u64,
+        from: Holder,
+        miss: Miss,
+        message: Arc<str>,
+    },
+    CannotPrecache {
+        message: Arc<str>,
+    },
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum ToMember {
+    Fetch(Order),
+    Precache(BlobRef),
+}
+
+enum Message {
+    Join {
+        worker: WorkerId,
+        arrival: Arrival,
+        outbox: mpsc::Sender<ToMember>,
+        reply: oneshot::Sender<u64>,
+    },
+    /// The broker reached it at this address.
+    Reached {
+        worker: WorkerId,
+        session: u64,
+        address: Arc<str>,
+    },
+    Said {
+        worker: WorkerId,
+        session: u64,
+        said: Said,
+    },
+    Leave {
+        worker: WorkerId,
+        session: u64,
+    },
+    Look(Box<dyn FnOnce(&Tracker) + Send>),
+    Precache {
+        blobs: Vec<BlobRef>,
+        site: Option<SiteName>,
+        progress: mpsc::Sender<PrecacheProgress>,
+    },
+}
+
+/// The swarm is no more: the broker shuts down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone;
+
+impl SwarmHandle {
+    /// Begins a worker's part in the swarm, and gives the number of this session.
+    pub(crate) async fn join(
+        &self,
+        worker: WorkerId,
+        arrival: Arrival,
+        outbox: mpsc::Sender<ToMember>,
+    ) -> Result<u64, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Join {
+            worker,
+            arrival,
+            outbox,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    pub(crate) async fn reached(
+        &self,
+        worker: WorkerId,
+        session: u64,
+        address: Arc<str>,
+    ) -> Result<(), Gone> {
+        self.send(Message::Reached {
+            worker,
+            session,
+            address,
+        })
+        .await
+    }
+
+    pub(crate) async fn said(
+        &self,
+        worker: WorkerId,
+        session: u64,
+        said: Said,
+    ) -> Result<(), Gone> {
+        self.send(Message::Said {
+            worker,
+            session,
+            said,
+        })
+        .await
+    }
+
+    pub(crate) async fn leave(&self, worker: WorkerId, session: u64) -> Result<(), Gone> {
+        self.send(Message::Leave { worker, session }).await
+    }
+
+    /// Looks at the tracker. Everything waits meanwhile, so the look must be short.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Tracker) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Look(Box::new(|tracker| {
+            // The asker may have gone.
+            let _ = reply.send(look(tracker));
+        })))
+        .await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Has workers fetch blobs. What is told ends when all have them.
+    pub(crate) async fn precache(
+        &self,
+        blobs: Vec<BlobRef>,
+        site: Option<SiteName>,
+    ) -> Result<mpsc::Receiver<PrecacheProgress>, Gone> {
+        let (progress, receiver) = mpsc::channel(16);
+        self.send(Message::Precache {
+            blobs,
+            site,
+            progress,
+        })
+        .await?;
+        Ok(receiver)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Gone> {
+        self.sender.send(message).await.map_err(|_| Gone)
+    }
+}
+
+/// Starts the owner. It ends with `stop`.
+pub(crate) fn start(stop: CancellationToken) -> SwarmHandle {
+    let (sender, inbox) = mpsc::channel(INBOX_MAX);
+    tokio::spawn(async move {
+        let mut owner = Owner::default();
+        tokio::select! {
+            () = owner.run(inbox) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    SwarmHandle { sender }
+}
+
+#[derive(Default)]
+struct Owner {
+    tracker: Tracker,
+    sessions: HashMap<WorkerId, Session>,
+    last_session: u64,
+    precaches: Vec<Precache>,
+}
+
+struct Session {
+    number: u64,
+    outbox: mpsc::Sender<ToMember>,
+}
+
+impl Owner {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => return,
+                },
+                _ = tick.tick() => self.tick(),
+            }
+            for order in self.tracker.take_orders() {
+                self.tell(order.to, ToMember::Fetch(order));
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Join {
+                worker,
+                arrival,
+                outbox,
+                reply,
+            } => {
+                self.last_session += 1;
+                let number = self.last_session;
+                self.tracker.join(worker, arrival, now);
+                self.sessions.insert(worker, Session { number, outbox });
+                for blob in self.precaches_for(worker) {
+                    self.tell(worker, ToMember::Precache(blob));
+                }
+                // Whoever joined may have gone; it leaves then.
+                let _ = reply.send(number);
+            }
+            Message::Reached {
+                worker,
+                session,
+                address,
+            } if self.is_current(worker, session) => {
+                self.tracker.set_address(worker, address, now);
+            }
+            Message::Said {
+                worker,
+                session,
+                said,
+            } if self.is_current(worker, session) => self.note(worker, said, now),
+            Message::Leave { worker, session } if self.is_current(worker, session) => {
+                self.sessions.remove(&worker);
+                self.tracker.leave(worker, now);
+            }
+            Message::Reached { .. } | Message::Said { .. } | Message::Leave { .. } => {}
+            Message::Look(look) => look(&self.tracker),
+            Message::Precache {
+                blobs,
+                site,
+                progress,
+            } => self.precache(Precache {
+                blobs,
+                site,
+                progress,
+                failed: BTreeMap::new(),
+                told_count: 0,
+            }),
+        }
+    }
+
+    fn note(&mut self, worker: WorkerId, said: Said, now: Instant) {
+        match said {
+            Said::Holds { blob, chunks } => self.tracker.add_holding(worker, blob, &chunks, now),
+            Said::HoldsNoMore { blob, chunks } => {
+                self.tracker.remove_holding(worker, blob, &chunks);
+            }
+            Said::Wants { blob, chunks } => self.tracker.want(worker, blob, chunks, now),
+            Said::WantsNoMore { blob, chunks } => self.tracker.unwant(worker, blob, chunks, now),
+            Said::Got {
+                blob,
+                chunk,
+                from,
+                size_bytes,
+            } => self.tracker.got(worker, blob, chunk, from, size_bytes, now),
+            Said::Missed {
+                blob,
+                chunk,
+                from,
+                miss,
+                message,
+            } => {
+                let is_shunned = self.tracker.missed(worker, blob, chunk, (from, miss), now);
+                let (by, source) = (self.name(worker), self.holder_name(from));
+                if miss == Miss::Corrupt {
+                    tracing::warn!(by = %by, from = %source, blob = %blob.digest, chunk, %message, "a chunk came corrupt");
+                } else {
+                    tracing::debug!(by = %by, from = %source, blob = %blob.digest, chunk, ?miss, %message, "a chunk did not come");
+                }
+                if is_shunned {
+                    tracing::warn!(worker = %source, "gives corrupt chunks; nobody fetches from it any more");
+                }
+            }
+            Said::CannotPrecache { message } => {
+                let text = format!("{}: {message}", self.name(worker));
+                for precache in &mut self.precaches {
+                    precache.failed.insert(worker, text.clone());
+                }
+            }
+        }
+    }
+
+    fn precache(&mut self, mut precache: Precache) {
+        let workers: Vec<_> = self.sessions.keys().copied().collect();
+        for worker in workers {
+            if precache.is_for(&self.tracker, worker) {
+                for blob in precache.blobs.clone() {
+                    self.tell(worker, ToMember::Precache(blob));
+                }
+            }
+        }
+        if precache.tell(&self.tracker) {
+            self.precaches.push(precache);
+        }
+    }
+
+    fn precaches_for(&self, worker: WorkerId) -> Vec<BlobRef> {
+        let precaches = self.precaches.iter();
+        precaches
+            .filter(|precache| precache.is_for(&self.tracker, worker))
+            .flat_map(|precache| precache.blobs.clone())
+            .collect()
+    }
+
+    fn tick(&mut self) {
+        self.tracker.tick(Instant::now());
+        let tracker = &self.tracker;
+        self.precaches.retain_mut(|precache| precache.tell(tracker));
+    }
+
+    /// A worker whose socket takes nothing is cut off, and may come back.
+    fn tell(&mut self, worker: WorkerId, message: ToMember) {
+        let Some(session) = self.sessions.get(&worker) else {
+            return;
+        };
+        if session.outbox.try_send(message).is_err() {
+            self.sessions.remove(&worker);
+            self.tracker.leave(worker, Instant::now());
+        }
+    }
+
+    fn is_current(&self, worker: WorkerId, session: u64) -> bool {
+        let current = self.sessions.get(&worker);
+        current.is_some_and(|current| current.number == session)
+    }
+
+    fn name(&self, worker: WorkerId) -> Arc<str> {
+        let member = self.tracker.member(worker);
+        member.map_or_else(|| "a worker".into(), |member| member.arrival().name.clone())
+    }
+
+    fn holder_name(&self, holder: Holder) -> Arc<str> {
+        match holder {
+            Holder::Broker => "the broker".into(),
+            Holder::Worker(worker) => self.name(worker),
+        }
+    }
+}

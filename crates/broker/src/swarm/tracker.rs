@@ -1,0 +1,653 @@
+//! Who fetches which chunk from whom: a state machine without clock, network or tasks of its own.
+//!
+//! A chunk comes from a worker of the same site if one has it. If none has it one of them gets it from the broker, one chunk
+//! each in turn, and the rest wait for that one. So the broker's link carries every chunk once a site, and within the site
+//! each worker gives what it was first to get.
+
+use super::{
+    Instant, SiteName,
+    member::{Arrival, Counters, Member},
+};
+use dewar_blobs::{BlobRef, ChunkSet};
+use dewar_proto::limits::CHUNK_BYTES;
+use dewar_queue::WorkerId;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Chunks on their way from the broker to one site. Enough to fill a link of 1 Gbit/s with a delay of 60 ms; few enough that
+/// the first are there, and can be passed on, while the last have not begun.
+const SITE_GRANTS_MAX: usize = 8;
+
+/// Of them, those to one worker if others want some too: each should have something that the others lack.
+const WORKER_GRANTS_MAX: usize = 4;
+
+/// Chunks on their way from one worker to others. More would each be slower, and could not be passed on until late.
+const UPLOADS_MAX: usize = 4;
+
+/// Chunks one worker may want at a time. Workers ask for less than a hundred.
+const WANTED_MAX: usize = 4096;
+
+/// Blobs of which one worker may hold chunks; what it holds of others is not offered.
+const BLOBS_HELD_MAX: usize = 65_536;
+
+/// Chunks that found nobody and are tried again with each event.
+const STALLED_TRIED_MAX: usize = 64;
+
+/// A fetch is overtaken when so many that began later at its site are done.
+const OVERTAKEN_BY: u64 = 2 * SITE_GRANTS_MAX as u64;
+
+/// Nothing is overtaken before this.
+const OVERDUE_MIN: Duration = Duration::from_secs(5);
+
+/// A fetch that takes longer than this is not waited for by others, and takes up nobody's room.
+const OVERDUE_MAX: Duration = Duration::from_secs(30);
+
+/// From whom a chunk is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Broker,
+    Worker(WorkerId),
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) to: WorkerId,
+    pub(crate) blob: BlobRef,
+    pub(crate) chunk: u64,
+    pub(crate) from: Holder,
+    /// Where that worker is reached; nothing for the broker.
+    pub(crate) address: Option<Arc<str>>,
+}
+
+/// Why a chunk did not come from where it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Miss {
+    Unreachable,
+    Slow,
+    Lacking,
+    Corrupt,
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    members: BTreeMap<WorkerId, Member>,
+    sites: HashMap<SiteName, Site>,
+    blobs: HashMap<BlobRef, Blob>,
+    /// Chunks that wait for somebody to have room, the longest waiting first.
+    stalled: VecDeque<(BlobRef, u64)>,
+    orders: Vec<Order>,
+    /// Workers that gave corrupt chunks and left: a bad disk does not mend by connecting again.
+    corrupt: BTreeMap<WorkerId, Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Site {
+    member_count: usize,
+    grant_count: usize,
+    /// Fetches that ended well, ever.
+    done_count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Blob {
+    holders: HashMap<SiteName, BTreeMap<WorkerId, ChunkSet>>,
+    wanted: BTreeMap<u64, Wanted>,
+}
+
+/// A chunk that somebody wants.
+#[derive(Debug, Default)]
+struct Wanted {
+    waiting: Vec<WorkerId>,
+    fetching: Vec<Fetching>,
+    /// From whom it did not come, and to whom.
+    missed: Vec<(WorkerId, Holder)>,
+    is_stalled: bool,
+}
+
+#[derive(Debug)]
+struct Fetching {
+    worker: WorkerId,
+    from: Holder,
+    since: Instant,
+    /// `done_count` of its site when it began.
+    done_before: u64,
+    is_overdue: bool,
+}
+
+/// What there is to do about one worker that wants a chunk.
+enum Choice {
+    Fetch(Holder),
+    /// Somebody will have it, or have room, soon.
+    Wait,
+}
+
+impl Tracker {
+    /// A worker takes part from now on; one that did before is as new.
+    pub(crate) fn join(&mut self, worker: WorkerId, arrival: Arrival, now: Instant) {
+        self.leave(worker, now);
+        let site = self.sites.entry(arrival.site.clone()).or_default();
+        site.member_count += 1;
+        let mut member = Member::new(arrival);
+        member.counters = self.corrupt.get(&worker).copied().unwrap_or_default();
+        self.members.insert(worker, member);
+    }
+
+    /// A worker takes part no more: what it wanted goes to others, and what it held is not offered.
+    pub(crate) fn leave(&mut self, worker: WorkerId, now: Instant) {
+        let Some(member) = self.members.get(&worker) else {
+            return;
+        };
+        let (held, wanted) = (member.held.clone(), member.wanted.clone());
+        let site = member.arrival.site.clone();
+        if member.counters.corrupt_count > 0 {
+            self.corrupt.insert(worker, member.counters);
+        }
+        for (blob, chunk) in &wanted {
+            self.end_want(worker, *blob, *chunk);
+        }
+        self.members.remove(&worker);
+        for blob in held {
+            self.drop_holder(worker, &site, blob);
+        }
+        if let Some(gone) = self.sites.get_mut(&site) {
+            gone.member_count -= 1;
+            if gone.member_count == 0 {
+                self.sites.remove(&site);
+            }
+        }
+        for (blob, chunk) in wanted {
+            self.assign(blob, chunk, now);
+        }
+        self.retry(now);
+    }
+
+    /// Others can reach a worker at this address.
+    pub(crate) fn set_address(&mut self, worker: WorkerId, address: Arc<str>, now: Instant) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.address = Some(address);
+        }
+        self.retry(now);
+    }
+
+    /// A worker holds these chunks besides those it said before.
+    pub(crate) fn add_holding(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        chunks: &ChunkSet,
+        now: Instant,
+    ) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        if !member.held.contains(&blob) && member.held.len() >= BLOBS_HELD_MAX {
+            return;
+        }
+        member.held.insert(blob);
+        let site = member.arrival.site.clone();
+        let entry = self.blobs.entry(blob).or_default();
+        let holders = entry.holders.entry(site).or_default();
+        holders.entry(worker).or_default().insert_all(chunks);
+        let wanted: Vec<_> = entry.wanted.keys().copied().collect();
+        for chunk in wanted.into_iter().filter(|chunk| chunks.contains(*chunk)) {
+            self.assign(blob, chunk, now);
+        }
+    }
+
+    /// A worker holds these chunks no more.
+    pub(crate) fn remove_holding(&mut self, worker: WorkerId, blob: BlobRef, chunks: &ChunkSet) {
+        let Some(member) = self.members.get(&worker) else {
+            return;
+        };
+        let site = member.arrival.site.clone();
+        let held = self.blobs.get_mut(&blob).and_then(|entry| {
+            let holders = entry.holders.get_mut(&site)?;
+            holders.get_mut(&worker)
+        });
+        if let Some(held) = held {
+            held.remove_all(chunks);
+            if held.is_empty() {
+                self.drop_holder(worker, &site, blob);
+                if let Some(member) = self.members.get_mut(&worker) {
+                    member.held.remove(&blob);
+                }
+            }
+        }
+    }
+
+    /// A worker wants chunks of a blob.
+    pub(crate) fn want(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        chunks: impl IntoIterator<Item = u64>,
+        now: Instant,
+    ) {
+        for chunk in chunks {
+            let Some(member) = self.members.get_mut(&worker) else {
+                return;
+            };
+            if member.wanted.len() < WANTED_MAX && member.wanted.insert((blob, chunk)) {
+                let entry = self.blobs.entry(blob).or_default();
+                entry.wanted.entry(chunk).or_default().waiting.push(worker);
+                self.assign(blob, chunk, now);
+            }
+        }
+    }
+
+    /// It wants them no more.
+    pub(crate) fn unwant(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        chunks: impl IntoIterator<Item = u64>,
+        now: Instant,
+    ) {
+        for chunk in chunks {
+            self.end_want(worker, blob, chunk);
+            self.assign(blob, chunk, now);
+        }
+        self.retry(now);
+    }
+
+    /// A chunk came, from `from`, and is held from now on.
+    pub(crate) fn got(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        chunk: u64,
+        from: Holder,
+        size_bytes: u64,
+        now: Instant,
+    ) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let site = member.arrival.site.clone();
+        match from {
+            Holder::Broker => member.counters.from_broker_bytes += size_bytes,
+            Holder::Worker(_) => member.counters.from_peers_bytes += size_bytes,
+        }
+        if let Holder::Worker(source) = from
+            && let Some(source) = self.members.get_mut(&source)
+        {
+            source.trust(&site);
+        }
+        if let Some(site) = self.sites.get_mut(&site) {
+            site.done_count += 1;
+        }
+        self.end_want(worker, blob, chunk);
+        self.add_holding(worker, blob, &[chunk].into_iter().collect(), now);
+        self.retry(now);
+    }
+
+    /// A chunk did not come from `from`. Says whether that shuns `from` from now on.
+    pub(crate) fn missed(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        chunk: u64,
+        (from, miss): (Holder, Miss),
+        now: Instant,
+    ) -> bool {
+        self.end_fetch(worker, blob, chunk);
+        let entry = self.blobs.get_mut(&blob);
+        let wanted = entry.and_then(|entry| entry.wanted.get_mut(&chunk));
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.waiting.contains(&worker))
+            && self
+                .members
+                .get(&worker)
+                .is_some_and(|member| member.wanted.contains(&(blob, chunk)))
+        {
+            wanted.missed.push((worker, from));
+            wanted.waiting.push(worker);
+        }
+        let is_shunned = match from {
+            Holder::Broker => false,
+            Holder::Worker(source) => self.blame(worker, source, blob, chunk, miss, now),
+        };
+        self.assign(blob, chunk, now);
+        self.retry(now);
+        is_shunned
+    }
+
+    /// Finds out what takes too long. To be called every second or so.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for (blob, entry) in &mut self.blobs {
+            for (chunk, wanted) in &mut entry.wanted {
+                for fetching in &mut wanted.fetching {
+                    let done = self
+                        .members
+                        .get(&fetching.worker)
+                        .and_then(|member| self.sites.get(&member.arrival.site))
+                        .map_or(0, |site| site.done_count - fetching.done_before);
+                    let taken = now.saturating_duration_since(fetching.since);
+                    let is_overtaken = taken > OVERDUE_MIN && done >= OVERTAKEN_BY;
+                    if !fetching.is_overdue && (is_overtaken || taken > OVERDUE_MAX) {
+                        fetching.is_overdue = true;
+                        late.push((*blob, *chunk, fetching.worker, fetching.from));
+                    }
+                }
+            }
+        }
+        for (blob, chunk, worker, from) in late {
+            self.free(worker, from);
+            self.assign(blob, chunk, now);
+        }
+        for _ in 0..self.stalled.len().div_ceil(STALLED_TRIED_MAX) {
+            self.retry(now);
+        }
+    }
+
+    /// What is to be said to workers since the last call.
+    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// A member.
+    pub(crate) fn member(&self, worker: WorkerId) -> Option<&Member> {
+        self.members.get(&worker)
+    }
+
+    /// All members, by id.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (WorkerId, &Member)> {
+        self.members
+            .iter()
+            .map(|(worker, member)| (*worker, member))
+    }
+
+    /// The chunks of a blob that a worker holds.
+    pub(crate) fn held(&self, worker: WorkerId, blob: BlobRef) -> Option<&ChunkSet> {
+        let site = &self.members.get(&worker)?.arrival.site;
+        self.blobs.get(&blob)?.holders.get(site)?.get(&worker)
+    }
+
+    /// Bytes of all chunks that a worker holds.
+    pub(crate) fn held_bytes(&self, worker: WorkerId) -> u64 {
+        let Some(member) = self.members.get(&worker) else {
+            return 0;
+        };
+        let held = member.held.iter().filter_map(|blob| {
+            let chunk_count = self.held(worker, *blob)?.len();
+            Some((chunk_count * CHUNK_BYTES).min(blob.size_bytes))
+        });
+        held.sum()
+    }
+
+    fn blame(
+        &mut self,
+        worker: WorkerId,
+        source: WorkerId,
+        blob: BlobRef,
+        chunk: u64,
+        miss: Miss,
+        now: Instant,
+    ) -> bool {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return false;
+        };
+        let site = member.arrival.site.clone();
+        let is_believed = miss != Miss::Corrupt || member.accuse(source);
+        let Some(blamed) = self.members.get_mut(&source) else {
+            return false;
+        };
+        match miss {
+            Miss::Unreachable | Miss::Slow => blamed.avoid(&site, now),
+            Miss::Corrupt if is_believed => {
+                let was_shunned = blamed.is_shunned();
+                blamed.counters.corrupt_count += 1;
+                return !was_shunned;
+            }
+            Miss::Corrupt => {}
+            Miss::Lacking => self.remove_holding(source, blob, &[chunk].into_iter().collect()),
+        }
+        false
+    }
+
+    /// Gives each that waits for a chunk a source, if there is one.
+    fn assign(&mut self, blob: BlobRef, chunk: u64, now: Instant) {
+        let waiting = match self.wanted_mut(blob, chunk) {
+            Some(wanted) => std::mem::take(&mut wanted.waiting),
+            None => return,
+        };
+        // Those that can pass it on come first, since the others may take it from them; and of them those that had the
+        // least from the broker, so that each is the first to have something.
+        let mut waiting = waiting;
+        waiting.sort_by_key(|worker| {
+            self.members.get(worker).map(|member| {
+                let is_taker = !member.serves(&member.arrival.site, now);
+                (
+                    is_taker,
+                    member.grant_count,
+                    member.counters.from_broker_bytes,
+                )
+            })
+        });
+        let mut still = Vec::new();
+        for worker in waiting {
+            match self.choose(worker, blob, chunk, now) {
+                Choice::Fetch(Holder::Broker) if self.may_leave_it_to(&still, worker, now) => {
+                    still.push(worker);
+                }
+                Choice::Fetch(from) => self.order(worker, blob, chunk, from, now),
+                Choice::Wait => still.push(worker),
+            }
+        }
+        let Some(wanted) = self.wanted_mut(blob, chunk) else {
+            return;
+        };
+        let waits = !still.is_empty();
+        wanted.waiting = still;
+        if waits && !wanted.is_stalled {
+            wanted.is_stalled = true;
+            self.stalled.push_back((blob, chunk));
+        }
+    }
+
+    /// Whether one that waits, and can pass on what it gets, will have it for a worker that cannot.
+    fn may_leave_it_to(&self, waiting: &[WorkerId], worker: WorkerId, now: Instant) -> bool {
+        let Some(member) = self.members.get(&worker) else {
+            return false;
+        };
+        let site = &member.arrival.site;
+        let gives = |other: &WorkerId| {
+            let other = self.members.get(other);
+            other.is_some_and(|other| other.arrival.site == *site && other.serves(site, now))
+        };
+        !member.serves(site, now) && waiting.iter().any(gives)
+    }
+
+    fn choose(&self, worker: WorkerId, blob: BlobRef, chunk: u64, now: Instant) -> Choice {
+        let Some((member, entry)) = self.members.get(&worker).zip(self.blobs.get(&blob)) else {
+            return Choice::Wait;
+        };
+        let site = &member.arrival.site;
+        let Some(wanted) = entry.wanted.get(&chunk) else {
+            return Choice::Wait;
+        };
+        let has_missed = |from| wanted.missed.contains(&(worker, from));
+        let holders = entry.holders.get(site).into_iter().flatten();
+        let able = holders
+            .filter(|(holder, held)| **holder != worker && held.contains(chunk))
+            .filter(|(holder, _)| !has_missed(Holder::Worker(**holder)))
+            .filter_map(|(holder, _)| Some((*holder, self.members.get(holder)?)))
+            .filter(|(_, holder)| holder.serves(site, now));
+        let best = able.min_by_key(|(_, holder)| {
+            (
+                holder.upload_count >= UPLOADS_MAX,
+                holder.arrival.node != member.arrival.node,
+                holder.upload_count,
+            )
+        });
+        if let Some((id, holder)) = best {
+            return if holder.upload_count < UPLOADS_MAX {
+                Choice::Fetch(Holder::Worker(id))
+            } else {
+                Choice::Wait
+            };
+        }
+        let will_have_it = wanted.fetching.iter().any(|fetching| {
+            !fetching.is_overdue
+                && fetching.worker != worker
+                && !has_missed(Holder::Worker(fetching.worker))
+                && self
+                    .members
+                    .get(&fetching.worker)
+                    .is_some_and(|other| other.arrival.site == *site && other.serves(site, now))
+        });
+        let granted = self.sites.get(site).map_or(0, |site| site.grant_count);
+        if will_have_it || granted >= SITE_GRANTS_MAX || member.grant_count >= WORKER_GRANTS_MAX {
+            return Choice::Wait;
+        }
+        Choice::Fetch(Holder::Broker)
+    }
+
+    fn order(&mut self, worker: WorkerId, blob: BlobRef, chunk: u64, from: Holder, now: Instant) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let site = member.arrival.site.clone();
+        if from == Holder::Broker {
+            member.grant_count += 1;
+        }
+        let mut address = None;
+        if let Holder::Worker(source) = from
+            && let Some(source) = self.members.get_mut(&source)
+        {
+            source.upload_count += 1;
+            address = source.address.clone();
+        }
+        let site = self.sites.entry(site).or_default();
+        if from == Holder::Broker {
+            site.grant_count += 1;
+        }
+        let done_before = site.done_count;
+        let Some(wanted) = self.wanted_mut(blob, chunk) else {
+            return;
+        };
+        wanted.fetching.push(Fetching {
+            worker,
+            from,
+            since: now,
+            done_before,
+            is_overdue: false,
+        });
+        self.orders.push(Order {
+            to: worker,
+            blob,
+            chunk,
+            from,
+            address,
+        });
+    }
+
+    /// Tries again for the chunks that have waited longest.
+    fn retry(&mut self, now: Instant) {
+        for _ in 0..self.stalled.len().min(STALLED_TRIED_MAX) {
+            let Some((blob, chunk)) = self.stalled.pop_front() else {
+                return;
+            };
+            if let Some(wanted) = self.wanted_mut(blob, chunk) {
+                wanted.is_stalled = false;
+                self.assign(blob, chunk, now);
+            }
+        }
+    }
+
+    /// A worker's want of a chunk is over, however it ended.
+    fn end_want(&mut self, worker: WorkerId, blob: BlobRef, chunk: u64) {
+        self.end_fetch(worker, blob, chunk);
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.wanted.remove(&(blob, chunk));
+        }
+        let Some(entry) = self.blobs.get_mut(&blob) else {
+            return;
+        };
+        if let Some(wanted) = entry.wanted.get_mut(&chunk) {
+            wanted.waiting.retain(|waiting| *waiting != worker);
+            wanted.missed.retain(|(by, _)| *by != worker);
+            if wanted.waiting.is_empty() && wanted.fetching.is_empty() {
+                entry.wanted.remove(&chunk);
+            }
+        }
+        if entry.wanted.is_empty() && entry.holders.is_empty() {
+            self.blobs.remove(&blob);
+        }
+    }
+
+    /// A worker no longer fetches a chunk; whoever gave it has room again.
+    fn end_fetch(&mut self, worker: WorkerId, blob: BlobRef, chunk: u64) {
+        let Some(wanted) = self.wanted_mut(blob, chunk) else {
+            return;
+        };
+        let position = wanted
+            .fetching
+            .iter()
+            .position(|fetching| fetching.worker == worker);
+        let Some(ended) = position.map(|position| wanted.fetching.swap_remove(position)) else {
+            return;
+        };
+        if !ended.is_overdue {
+            self.free(worker, ended.from);
+        }
+    }
+
+    /// A fetch takes up nobody's room any more.
+    fn free(&mut self, worker: WorkerId, from: Holder) {
+        if let Holder::Worker(source) = from {
+            if let Some(source) = self.members.get_mut(&source) {
+                source.upload_count = source.upload_count.saturating_sub(1);
+            }
+        } else if let Some(member) = self.members.get_mut(&worker) {
+            member.grant_count = member.grant_count.saturating_sub(1);
+            if let Some(site) = self.sites.get_mut(&member.arrival.site) {
+                site.grant_count = site.grant_count.saturating_sub(1);
+            }
+        }
+    }
+
+    fn drop_holder(&mut self, worker: WorkerId, site: &SiteName, blob: BlobRef) {
+        let Some(entry) = self.blobs.get_mut(&blob) else {
+            return;
+        };
+        if let Some(holders) = entry.holders.get_mut(site) {
+            holders.remove(&worker);
+            if holders.is_empty() {
+                entry.holders.remove(site);
+            }
+        }
+        if entry.wanted.is_empty() && entry.holders.is_empty() {
+            self.blobs.remove(&blob);
+        }
+    }
+
+    fn wanted_mut(&mut self, blob: BlobRef, chunk: u64) -> Option<&mut Wanted> {
+        self.blobs.get_mut(&blob)?.wanted.get_mut(&chunk)
+    }
+}
+
+impl Member {
+    /// What it moved.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How it takes part.
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// Where others reach it, if they can.
+    pub(crate) fn address(&self) -> Option<&Arc<str>> {
+        self.address.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests;
