@@ -12,8 +12,9 @@ use dewar_proto::{
     AuthorizedChannel,
     limits::{CHUNK_BYTES, MESSAGE_BYTES_MAX, STREAM_DATA_BYTES},
     v1::{
-        ByteRange, ChunkDigestsRequest, ImportFileRequest, ReadRequest, StatRequest, WriteHeader,
-        WriteRequest, blobs_client::BlobsClient, import_file_response::Step, write_request::Part,
+        ByteRange, ChunkDigestsRequest, ImportFileRequest, ReadChunkRequest, ReadRequest,
+        ReadResponse, StatRequest, WriteHeader, WriteRequest, blobs_client::BlobsClient,
+        import_file_response::Step, write_request::Part,
     },
 };
 use futures::{Stream, StreamExt as _, stream};
@@ -24,7 +25,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokio::sync::mpsc;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 /// Largest chunk list we decode: that of a blob of 8 TiB.
 const CHUNK_LIST_BYTES_MAX: usize = 256 << 20;
@@ -195,6 +196,20 @@ impl BlobClient {
         Ok(bytes)
     }
 
+    /// One chunk, checked, from a worker, which knows it by its own digest.
+    ///
+    /// # Errors
+    /// If it does not come, or is not the one.
+    pub async fn read_peer_chunk(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+        let chunk_digest = chunk.digest.0.to_vec();
+        let request = ReadChunkRequest { chunk_digest };
+        let stream = self.client.clone().read_chunk(request).await;
+        let stream = stream.map_err(ReadError::Refused)?.into_inner();
+        let bytes = collect(stream, &chunk.blob.digest, chunk.size_bytes()).await?;
+        chunk.verify(&bytes)?;
+        Ok(bytes)
+    }
+
     /// A whole blob in memory, checked.
     ///
     /// # Errors
@@ -229,30 +244,9 @@ impl BlobClient {
                 length_bytes: expected,
             }),
         };
-        let mut stream = self
-            .client
-            .clone()
-            .read(request)
-            .await
-            .map_err(ReadError::Refused)?
-            .into_inner();
-        let mut bytes = BytesMut::with_capacity(expected.min(READ_AHEAD_BYTES_MAX) as usize);
-        while let Some(message) = stream.message().await.map_err(ReadError::Refused)? {
-            bytes.extend_from_slice(&message.data);
-            if bytes.len() as u64 > expected {
-                break;
-            }
-        }
-        let received = bytes.len() as u64;
-        if received == expected {
-            Ok(bytes.freeze())
-        } else {
-            Err(ReadError::Length {
-                blob: *blob,
-                expected,
-                received,
-            })
-        }
+        let stream = self.client.clone().read(request).await;
+        let stream = stream.map_err(ReadError::Refused)?.into_inner();
+        collect(stream, blob, expected).await
     }
 
     /// Makes a blob of bytes in memory. `job` holds it from then on; a worker's output has none yet.
@@ -415,6 +409,31 @@ impl BlobClient {
             }
         }
         Err(WriteError::Unfinished)
+    }
+}
+
+/// All bytes of a stream, of which there must be as many as expected.
+async fn collect(
+    mut stream: Streaming<ReadResponse>,
+    blob: &Digest,
+    expected: u64,
+) -> Result<Bytes, ReadError> {
+    let mut bytes = BytesMut::with_capacity(expected.min(READ_AHEAD_BYTES_MAX) as usize);
+    while let Some(message) = stream.message().await.map_err(ReadError::Refused)? {
+        bytes.extend_from_slice(&message.data);
+        if bytes.len() as u64 > expected {
+            break;
+        }
+    }
+    let received = bytes.len() as u64;
+    if received == expected {
+        Ok(bytes.freeze())
+    } else {
+        Err(ReadError::Length {
+            blob: *blob,
+            expected,
+            received,
+        })
     }
 }
 

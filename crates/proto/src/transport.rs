@@ -1,7 +1,7 @@
 //! How customers and workers connect: the channel's settings and the token on every call.
 
 use crate::limits;
-use std::{str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -56,7 +56,20 @@ pub type AuthorizedChannel = InterceptedService<Channel, Token>;
 /// # Errors
 /// If `address` is not a host and a port.
 pub fn channel(address: &str, token: Token) -> Result<AuthorizedChannel, tonic::transport::Error> {
+    channel_from(None, address, token)
+}
+
+/// As [`channel`], with connections made from an address of this machine.
+///
+/// # Errors
+/// If `address` is not a host and a port.
+pub fn channel_from(
+    local: Option<IpAddr>,
+    address: &str,
+    token: Token,
+) -> Result<AuthorizedChannel, tonic::transport::Error> {
     let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .local_address(local)
         .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .tcp_keepalive(Some(Duration::from_secs(20)))

@@ -3,7 +3,7 @@
 use crate::LoadLimit;
 use backon::ExponentialBuilder;
 use dewar_proto::Token;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of one worker.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Most bytes of chunks kept there.
     pub cache_bytes_max: u64,
+    /// How peers reach it. None: it gives them nothing.
+    pub data: Option<DataConfig>,
     /// How far kernels stand back for other programs: 0 not at all, 19 the most.
     pub nice: i32,
     /// Take nothing new while other programs keep the machine busier than this.
@@ -34,6 +36,15 @@ pub struct Config {
     pub exit_when_idle: Option<Duration>,
     /// Leave after this long without the broker.
     pub exit_when_unreachable: Option<Duration>,
+}
+
+/// How peers reach a worker.
+#[derive(Debug, Clone, Default)]
+pub struct DataConfig {
+    /// Where it listens, and from where it connects. None: the address by which it reaches the broker, any free port.
+    pub listen: Option<SocketAddr>,
+    /// What peers are told, as `HOST:PORT`. None: where it listens.
+    pub advertise: Option<String>,
 }
 
 /// What to do about a kernel that goes on for 5 s after it was told to stop. No thread can be ended from outside.
@@ -67,6 +78,14 @@ pub enum StartError {
     Cache {
         /// The folder.
         folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Peers cannot be served there.
+    #[error("cannot listen for peers on {address}")]
+    DataPort {
+        /// The address.
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },

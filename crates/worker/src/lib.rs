@@ -2,8 +2,8 @@
 //!
 //! `session` hears and decides; its `book` holds every attempt. Around them `connection` talks to the broker, `materials`
 //! fetches inputs, `slots` run kernels on threads of their own, `delivery` turns products into blobs, and `results`
-//! keeps on disk what has to wait for the broker. None of them
-//! waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
+//! keeps on disk what has to wait for the broker; `swarm` gets chunks from
+//! whoever has them, and gives them on. None of them waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
 
 mod attempt;
 mod book;
@@ -22,9 +22,10 @@ mod session;
 mod signals;
 mod slots;
 mod speech;
+mod swarm;
 mod worker;
 
-pub use config::{Config, StartError, StuckKernel};
+pub use config::{Config, DataConfig, StartError, StuckKernel};
 pub use dewar_blobs::CACHE_BYTES_DEFAULT;
 pub use load::LoadLimit;
 pub use memory::memory_bytes_default;

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
-use dewar_worker::{Config, LoadLimit, RunningError, StartError, StuckKernel, Worker};
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use dewar_worker::{Config, DataConfig, LoadLimit, RunningError, StartError, StuckKernel, Worker};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Computes tasks for a Dewar broker.
 #[derive(Debug, Parser)]
@@ -38,6 +38,12 @@ struct Args {
         hide_default_value = true
     )]
     site: String,
+    /// Where peers fetch data from this worker, and from where it connects [default: its address towards the broker, any port].
+    #[arg(long, env = "DEWAR_DATA_LISTEN", value_name = "ADDR:PORT")]
+    data_listen: Option<SocketAddr>,
+    /// Where peers are told to fetch data from it [default: where it listens].
+    #[arg(long, env = "DEWAR_ADVERTISE", value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// How far to stand back for other programs, 0 to 19.
     #[arg(long, env = "DEWAR_NICE", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
     nice: i32,
@@ -134,6 +140,10 @@ impl Args {
             site: self.site,
             cache_dir,
             cache_bytes_max: self.cache_size.0,
+            data: Some(DataConfig {
+                listen: self.data_listen,
+                advertise: self.advertise,
+            }),
             nice: self.nice,
             load_limit: self.max_load.map(LoadLimit::new),
             memory_bytes: self

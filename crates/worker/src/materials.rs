@@ -3,9 +3,10 @@
 use crate::{
     attempt::failure,
     config::{BACKOFF_MAX, backoff},
+    swarm::SwarmSource,
 };
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef, ChunkCache};
+use dewar_blobs::{BlobRef, ChunkCache};
 use dewar_proto::v1;
 use dewar_task::{Context, InputBytes, Kind};
 use std::{ops::Range, sync::Arc};
@@ -84,15 +85,15 @@ fn prepared(
 #[derive(Clone)]
 pub(crate) struct Materials {
     cache: ChunkCache,
-    blobs: BlobClient,
+    source: SwarmSource,
     turns: Arc<Semaphore>,
 }
 
 impl Materials {
-    pub(crate) fn new(cache: ChunkCache, blobs: BlobClient) -> Self {
+    pub(crate) fn new(cache: ChunkCache, source: SwarmSource) -> Self {
         Self {
             cache,
-            blobs,
+            source,
             turns: Arc::new(Semaphore::new(TASKS_FETCHING_MAX)),
         }
     }
@@ -140,7 +141,7 @@ impl Materials {
             .ok_or_else(|| bad_input(&format!("a range of {field} has no end")))?;
         let mut waits = backoff();
         let parts = loop {
-            match self.cache.fetch(&self.blobs, blob, &ranges).await {
+            match self.cache.fetch(&self.source, blob, &ranges).await {
                 Ok(parts) => break parts,
                 Err(error) if error.is_transient() => {
                     tracing::debug!(blob = %blob.digest, %error, "fetching again");

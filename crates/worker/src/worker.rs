@@ -11,17 +11,21 @@ use crate::{
     self_test::self_test,
     session::{Event, Session},
     slots::Slots,
+    swarm::{DataPort, Myself, Owner, PeerToken, SwarmSource, precache},
 };
 use dewar_blobs::{BlobClient, ChunkCache};
-use dewar_proto::transport;
+use dewar_proto::{AuthorizedChannel, transport};
 use dewar_task::Registry;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Events that wait for the session. Those who send them wait when it is full.
 const EVENTS_MAX: usize = 1024;
+
+/// Blobs that wait to be fetched beforehand.
+const PRECACHES_MAX: usize = 65_536;
 
 /// How long the last messages may take to leave.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,13 +94,15 @@ impl Worker {
             return Err(StartError::NoSlots);
         }
         self_test(&registry)?;
-        let channel =
-            transport::channel(&config.broker, config.token.clone()).map_err(|source| {
-                StartError::Address {
-                    address: config.broker.clone(),
-                    source,
-                }
-            })?;
+        let data_port = config
+            .data
+            .as_ref()
+            .map(|data| DataPort::bind(data.listen, data.advertise.clone(), &config.broker));
+        let data_port = data_port.transpose()?;
+        let local = data_port.as_ref().and_then(|port| port.local);
+        // One connection for what is said, and one for bytes: no heartbeat waits behind a chunk.
+        let channel = channel(&config, local)?;
+        let blobs = BlobClient::new(self::channel(&config, local)?);
         let unusable = |source| StartError::Cache {
             folder: config.cache_dir.clone(),
             source,
@@ -117,15 +123,21 @@ impl Worker {
             &events,
         )
         .map_err(StartError::Thread)?;
-        let blobs = BlobClient::new(channel.clone());
         let leave = CancellationToken::new();
         let connection = tokio::spawn(connection::keep_connected(
-            channel,
+            channel.clone(),
             events.clone(),
             leave.clone(),
         ));
         let stop = CancellationToken::new();
-        let materials = Materials::new(cache, blobs.clone());
+        let source = take_part(
+            data_port,
+            (worker_id.into_bytes(), local),
+            (channel, blobs.clone()),
+            &cache,
+            &leave,
+        );
+        let materials = Materials::new(cache, source);
         let delivery = Delivery::new(blobs, keeper.clone());
         let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
         book.resume(left);
@@ -153,6 +165,42 @@ impl Worker {
             session: Some(session),
         })
     }
+}
+
+fn channel(config: &Config, local: Option<IpAddr>) -> Result<AuthorizedChannel, StartError> {
+    let channel = transport::channel_from(local, &config.broker, config.token.clone());
+    channel.map_err(|source| StartError::Address {
+        address: config.broker.clone(),
+        source,
+    })
+}
+
+/// Makes the worker part of the swarm, until `leave`.
+fn take_part(
+    data_port: Option<DataPort>,
+    (worker_id, local): ([u8; 16], Option<IpAddr>),
+    (channel, broker): (AuthorizedChannel, BlobClient),
+    cache: &ChunkCache,
+    leave: &CancellationToken,
+) -> SwarmSource {
+    let (wishes, wanted) = mpsc::unbounded_channel();
+    let (precaches, beforehand) = mpsc::channel(PRECACHES_MAX);
+    let (token, peer_token) = PeerToken::channel();
+    let myself = Myself {
+        worker_id,
+        data_address: data_port
+            .as_ref()
+            .map_or_else(String::new, |port| port.address.clone()),
+        local,
+    };
+    if let Some(port) = data_port {
+        tokio::spawn(port.serve(cache.clone(), peer_token, leave.clone()));
+    }
+    let owner = Owner::new(myself, cache.clone(), broker.clone(), token, precaches);
+    tokio::spawn(owner.run(channel, wanted, leave.clone()));
+    let source = SwarmSource::new(broker, wishes.clone());
+    tokio::spawn(precache(beforehand, cache.clone(), source.clone(), wishes));
+    source
 }
 
 impl Running {

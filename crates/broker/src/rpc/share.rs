@@ -29,9 +29,14 @@ const HOLDINGS_MAX: usize = 4096;
 /// How long a worker's data port may take to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tries to reach it, and the pause between them: it may listen a moment later than it says.
-const DIALS_MAX: usize = 5;
-const DIAL_PAUSE: Duration = Duration::from_secs(3);
+/// Pauses before tries to reach it: it may hear of its token only a moment after the broker dials.
+const DIAL_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
 
 /// What the call needs.
 #[derive(Clone)]
@@ -121,7 +126,8 @@ impl Share {
 
     /// Offers a worker to others once the broker has reached it itself.
     async fn dial(&self, worker: WorkerId, session: u64, address: String) {
-        for _ in 0..DIALS_MAX {
+        for pause in DIAL_PAUSES {
+            sleep(pause).await;
             match reach(&address, &self.peer_token).await {
                 Ok(()) => {
                     // If the swarm is gone, nobody is offered.
@@ -130,7 +136,6 @@ impl Share {
                 }
                 Err(reason) => {
                     tracing::debug!(%address, reason, "a worker's data port was not reached");
-                    sleep(DIAL_PAUSE).await;
                 }
             }
         }

@@ -1,0 +1,438 @@
+//! The one owner of what is wanted: tells the broker, fetches from where it says, and gives the bytes to whoever asked.
+
+use super::{
+    sharing::{FromBroker, keep_sharing},
+    transfer::{Peer, Peers, Trouble, from_broker, from_peer},
+};
+use bytes::Bytes;
+use dewar_blobs::{BlobClient, BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
+use dewar_proto::{AuthorizedChannel, PROTOCOL, v1};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use v1::{share_request::Message as ToBroker, share_response::Message as Heard};
+
+/// Blobs in one message of holdings, as many as the broker takes.
+const HOLDINGS_MAX: usize = 1024;
+
+/// Between two looks whether those who asked for chunks still want them.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A chunk that came is in the cache within this time, or will not be.
+const KEPT_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the cache asks for, or tells.
+pub(crate) enum Wish {
+    Fetch {
+        chunk: Chunk,
+        reply: oneshot::Sender<Result<Bytes, ReadError>>,
+    },
+    /// A chunk that was fetched is in the cache.
+    Kept(Chunk),
+    /// Chunks are in the cache no more.
+    Evicted(Vec<Chunk>),
+    /// A blob the broker wanted here does not come.
+    CannotPrecache { blob: BlobRef, message: String },
+}
+
+/// One chunk of one blob.
+type Key = (BlobRef, u64);
+
+/// From whom a chunk comes; nobody is the broker.
+type From = Option<Peer>;
+
+/// A chunk somebody asked for.
+struct Want {
+    chunk: Chunk,
+    reply: Option<oneshot::Sender<Result<Bytes, ReadError>>>,
+    /// Where it is being fetched, or was.
+    state: State,
+}
+
+#[derive(PartialEq)]
+enum State {
+    /// The broker has not said from whom.
+    Waiting,
+    Fetching,
+    /// It came, and the cache is about to keep it.
+    Came {
+        from: From,
+        at: Instant,
+    },
+}
+
+/// Who the worker is to the swarm.
+pub(crate) struct Myself {
+    pub(crate) worker_id: [u8; 16],
+    /// Where peers reach it; empty if they cannot.
+    pub(crate) data_address: String,
+    /// From where it reaches peers.
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// The state.
+pub(crate) struct Owner {
+    myself: Myself,
+    cache: ChunkCache,
+    broker: BlobClient,
+    peers: Peers,
+    /// What peers must show to be served.
+    token: watch::Sender<Option<Arc<str>>>,
+    /// None while there is no connection.
+    outbox: Option<mpsc::Sender<v1::ShareRequest>>,
+    /// The broker knows no swarm: everything comes from it.
+    is_alone: bool,
+    wants: HashMap<Key, Want>,
+    transfers: JoinSet<(Key, From, Result<Bytes, Outcome>)>,
+    precaches: mpsc::Sender<BlobRef>,
+}
+
+/// How a transfer failed.
+enum Outcome {
+    /// A peer did not give it; another may.
+    Peer(Trouble),
+    /// The broker did not give it, and that is that.
+    Broker(ReadError),
+}
+
+impl Owner {
+    /// An owner that was asked for nothing yet. Blobs the broker wants fetched beforehand go to `precaches`.
+    pub(crate) fn new(
+        myself: Myself,
+        cache: ChunkCache,
+        broker: BlobClient,
+        token: watch::Sender<Option<Arc<str>>>,
+        precaches: mpsc::Sender<BlobRef>,
+    ) -> Self {
+        Self {
+            peers: Peers::new(myself.local),
+            myself,
+            cache,
+            broker,
+            token,
+            outbox: None,
+            is_alone: false,
+            wants: HashMap::new(),
+            transfers: JoinSet::new(),
+            precaches,
+        }
+    }
+
+    /// Serves wishes until `stop`.
+    pub(crate) async fn run(
+        mut self,
+        channel: AuthorizedChannel,
+        mut wishes: mpsc::UnboundedReceiver<Wish>,
+        stop: CancellationToken,
+    ) {
+        let (events, mut from_broker) = mpsc::channel(1024);
+        let sharing = tokio::spawn(keep_sharing(channel, events));
+        let mut look = time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                wish = wishes.recv() => match wish {
+                    Some(wish) => self.grant(wish),
+                    None => break,
+                },
+                Some(event) = from_broker.recv() => self.hear(event).await,
+                Some(done) = self.transfers.join_next() => {
+                    if let Ok((key, from, came)) = done {
+                        self.finish(key, from, came);
+                    }
+                }
+                _ = look.tick() => self.drop_unwanted(),
+                () = stop.cancelled() => break,
+            }
+        }
+        sharing.abort();
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Fetch { chunk, reply } => self.want(chunk, reply),
+            Wish::Kept(chunk) => {
+                let key = (chunk.blob, chunk.index);
+                let want = self.wants.remove(&key);
+                let from = match want.map(|want| want.state) {
+                    Some(State::Came { from, .. }) => from,
+                    _ => None,
+                };
+                self.say(ToBroker::Got(v1::Got {
+                    blob: Some(chunk.blob.into()),
+                    chunk: chunk.index,
+                    source_worker_id: from.map_or_else(Vec::new, |peer| peer.worker_id),
+                }));
+            }
+            Wish::Evicted(chunks) => self.tell_evicted(chunks),
+            Wish::CannotPrecache { blob, message } => self.say_not_precached(blob, message),
+        }
+    }
+
+    fn want(&mut self, chunk: Chunk, reply: oneshot::Sender<Result<Bytes, ReadError>>) {
+        let key = (chunk.blob, chunk.index);
+        let before = self.wants.insert(
+            key,
+            Want {
+                chunk,
+                reply: Some(reply),
+                state: State::Waiting,
+            },
+        );
+        if before.is_some() {
+            self.say_unwanted(key);
+        }
+        if self.is_alone {
+            self.fetch(key, None);
+        } else {
+            self.say_wanted([key]);
+        }
+    }
+
+    async fn hear(&mut self, event: FromBroker) {
+        match event {
+            FromBroker::Connecting(outbox) => self.greet(outbox).await,
+            FromBroker::Heard(Heard::Welcome(welcome)) => self.settle(&welcome),
+            FromBroker::Heard(Heard::Fetch(fetch)) => self.obey(fetch),
+            FromBroker::Heard(Heard::Precache(precache)) => self.precache(&precache),
+            FromBroker::Ended => self.outbox = None,
+            FromBroker::NoSwarm(status) => {
+                tracing::info!(
+                    reason = status.message(),
+                    "the broker knows no swarm; all comes from it"
+                );
+                self.outbox = None;
+                self.is_alone = true;
+                for key in self.waiting() {
+                    self.fetch(key, None);
+                }
+            }
+        }
+    }
+
+    /// Hello, then all that is held, then all that is wanted.
+    async fn greet(&mut self, outbox: mpsc::Sender<v1::ShareRequest>) {
+        self.outbox = Some(outbox);
+        self.say(ToBroker::Hello(v1::ShareHello {
+            protocol: Some(PROTOCOL),
+            worker_id: self.myself.worker_id.to_vec(),
+            data_address: self.myself.data_address.clone(),
+            node: node(),
+        }));
+        let cache = self.cache.clone();
+        let holdings = tokio::task::spawn_blocking(move || cache.holdings()).await;
+        let holdings: Vec<_> = holdings
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(blob, chunks)| holding(blob, &chunks))
+            .collect();
+        for added in holdings.chunks(HOLDINGS_MAX) {
+            self.say(ToBroker::Holdings(v1::Holdings {
+                added: added.to_vec(),
+                removed: Vec::new(),
+            }));
+        }
+        let wanted: Vec<_> = self.wants.keys().copied().collect();
+        self.say_wanted(wanted);
+    }
+
+    fn settle(&mut self, welcome: &v1::ShareWelcome) {
+        match welcome.peer_token.parse() {
+            Ok(token) => {
+                self.peers.set_token(token);
+                self.token
+                    .send_replace(Some(welcome.peer_token.as_str().into()));
+            }
+            Err(error) => tracing::warn!(%error, "the broker's token for peers is malformed"),
+        }
+    }
+
+    fn obey(&mut self, fetch: v1::Fetch) {
+        let Ok(blob) = BlobRef::from_wire(fetch.blob.as_ref(), "fetch.blob") else {
+            return;
+        };
+        let peer = fetch.peer.map(|peer| Peer {
+            worker_id: peer.worker_id,
+            address: peer.address.into(),
+        });
+        self.fetch((blob, fetch.chunk), peer);
+    }
+
+    fn fetch(&mut self, key: Key, from: From) {
+        let Some(want) = self.wants.get_mut(&key) else {
+            self.say_unwanted(key);
+            return;
+        };
+        if want.state != State::Waiting {
+            return;
+        }
+        want.state = State::Fetching;
+        let chunk = want.chunk;
+        match &from {
+            None => {
+                let broker = self.broker.clone();
+                self.transfers.spawn(async move {
+                    let came = from_broker(broker, chunk).await;
+                    (key, from, came.map_err(Outcome::Broker))
+                });
+            }
+            Some(peer) => {
+                let client = self.peers.client(peer);
+                self.transfers.spawn(async move {
+                    let came = match client {
+                        Ok(client) => from_peer(client, chunk).await,
+                        Err(trouble) => Err(trouble),
+                    };
+                    (key, from, came.map_err(Outcome::Peer))
+                });
+            }
+        }
+    }
+
+    fn finish(&mut self, key: Key, from: From, came: Result<Bytes, Outcome>) {
+        let Some(want) = self.wants.get_mut(&key) else {
+            return;
+        };
+        match came {
+            Ok(bytes) => {
+                want.state = State::Came {
+                    from,
+                    at: Instant::now(),
+                };
+                if !want.answer(Ok(bytes)) {
+                    self.give_up(key);
+                }
+            }
+            Err(Outcome::Peer(trouble)) => {
+                want.state = State::Waiting;
+                self.say(ToBroker::Missed(v1::Missed {
+                    blob: Some(key.0.into()),
+                    chunk: key.1,
+                    source_worker_id: from.map_or_else(Vec::new, |peer| peer.worker_id),
+                    reason: trouble.reason.into(),
+                    message: trouble.message,
+                }));
+            }
+            Err(Outcome::Broker(error)) => {
+                want.answer(Err(error));
+                self.give_up(key);
+            }
+        }
+    }
+
+    fn give_up(&mut self, key: Key) {
+        self.wants.remove(&key);
+        self.say_unwanted(key);
+    }
+
+    /// Those whose task was stopped, and those the cache did not keep.
+    fn drop_unwanted(&mut self) {
+        let unwanted = self.wants.iter().filter(|(_, want)| want.is_over());
+        let unwanted: Vec<_> = unwanted.map(|(key, _)| *key).collect();
+        for key in unwanted {
+            self.give_up(key);
+        }
+    }
+
+    fn precache(&mut self, precache: &v1::Precache) {
+        let Ok(blob) = BlobRef::from_wire(precache.blob.as_ref(), "precache.blob") else {
+            return;
+        };
+        if self.precaches.try_send(blob).is_err() {
+            self.say_not_precached(blob, "too much to fetch beforehand".to_owned());
+        }
+    }
+
+    fn say_not_precached(&mut self, blob: BlobRef, message: String) {
+        self.say(ToBroker::PrecacheFailed(v1::PrecacheFailed {
+            blob: Some(blob.into()),
+            message,
+        }));
+    }
+
+    fn tell_evicted(&mut self, chunks: Vec<Chunk>) {
+        let mut removed: HashMap<BlobRef, ChunkSet> = HashMap::new();
+        for chunk in chunks {
+            removed.entry(chunk.blob).or_default().insert(chunk.index);
+        }
+        let removed = removed.iter().map(|(blob, chunks)| holding(*blob, chunks));
+        self.say(ToBroker::Holdings(v1::Holdings {
+            added: Vec::new(),
+            removed: removed.collect(),
+        }));
+    }
+
+    fn say_wanted(&mut self, keys: impl IntoIterator<Item = Key>) {
+        let mut wanted: HashMap<BlobRef, Vec<u64>> = HashMap::new();
+        for (blob, chunk) in keys {
+            wanted.entry(blob).or_default().push(chunk);
+        }
+        for (blob, mut chunks) in wanted {
+            chunks.sort_unstable();
+            self.say(ToBroker::Want(v1::Want {
+                blob: Some(blob.into()),
+                chunks,
+            }));
+        }
+    }
+
+    fn say_unwanted(&mut self, (blob, chunk): Key) {
+        self.say(ToBroker::Unwant(v1::Unwant {
+            blob: Some(blob.into()),
+            chunks: vec![chunk],
+        }));
+    }
+
+    fn waiting(&self) -> Vec<Key> {
+        let waiting = self.wants.iter();
+        waiting
+            .filter(|(_, want)| want.state == State::Waiting)
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    /// A broker that does not read is left: the next connection says again what matters.
+    fn say(&mut self, message: ToBroker) {
+        let request = v1::ShareRequest {
+            message: Some(message),
+        };
+        if let Some(outbox) = &self.outbox
+            && outbox.try_send(request).is_err()
+        {
+            self.outbox = None;
+        }
+    }
+}
+
+impl Want {
+    fn is_over(&self) -> bool {
+        match &self.state {
+            State::Came { at, .. } => at.elapsed() > KEPT_WITHIN,
+            State::Waiting | State::Fetching => {
+                self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+            }
+        }
+    }
+
+    /// Gives whoever asked an answer; false if nobody waits for it.
+    fn answer(&mut self, answer: Result<Bytes, ReadError>) -> bool {
+        let reply = self.reply.take();
+        reply.is_some_and(|reply| reply.send(answer).is_ok())
+    }
+}
+
+fn holding(blob: BlobRef, chunks: &ChunkSet) -> v1::Holding {
+    v1::Holding {
+        blob: Some(blob.into()),
+        chunks: chunks.to_bitmap(),
+    }
+}
+
+/// The same for all workers on one machine, and for no others; empty if the system does not say.
+fn node() -> String {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    boot_id.unwrap_or_default().trim().to_owned()
+}
