@@ -9,4 +9,5 @@ mod reruns;
 mod reuse;
 mod slots;
 mod stuck;
+mod swarm;
 mod tasks;

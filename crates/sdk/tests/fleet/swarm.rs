@@ -1,0 +1,173 @@
+//! Data that moves once: workers on machines of their own, which addresses of the loopback net stand for.
+//!
+//! A worker told to listen on 127.0.1.2 connects from there too, so the broker on 127.0.0.1 takes it for another machine, and
+//! all of 127.0.1.0/24 for one site.
+
+use crate::{
+    kinds::{self, Await, Echo, EchoParameters, Trouble, pattern},
+    lab::{Lab, next, until, within},
+};
+use dewar_proto::{transport, v1};
+use dewar_sdk::{Input, Job, NewTask};
+use dewar_worker::{DataConfig, Running, Worker};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// A worker with a cache and an address of its own.
+fn machine(lab: &Lab, site: u8, host: u8) -> Running {
+    let config = dewar_worker::Config {
+        name: format!("{site}.{host}"),
+        cache_dir: cache(lab, site, host),
+        data: Some(DataConfig {
+            listen: Some(([127, 0, site, host], 0).into()),
+            advertise: None,
+        }),
+        ..lab.worker_config(1)
+    };
+    Worker::start(config, kinds::registry()).unwrap()
+}
+
+fn cache(lab: &Lab, site: u8, host: u8) -> PathBuf {
+    lab.path(&format!("cache-{site}-{host}"))
+}
+
+/// The workers, as the broker sees them, by name.
+async fn workers(lab: &Lab) -> BTreeMap<String, v1::Worker> {
+    let token = lab.broker.token().parse().unwrap();
+    let channel = transport::channel(&lab.broker.address().to_string(), token).unwrap();
+    let mut admin = v1::admin_client::AdminClient::new(channel);
+    let listed = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap();
+    let workers = listed.into_inner().workers.into_iter();
+    workers
+        .map(|worker| (worker.name.clone(), worker))
+        .collect()
+}
+
+async fn until_workers(
+    what: &str,
+    lab: &Lab,
+    is_so: impl Fn(&BTreeMap<String, v1::Worker>) -> bool,
+) -> BTreeMap<String, v1::Worker> {
+    within(what, async {
+        loop {
+            let workers = workers(lab).await;
+            if is_so(&workers) {
+                return workers;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// Waits until so many can be fetched from.
+async fn until_reached(lab: &Lab, count: usize) {
+    until_workers("all are reached", lab, |workers| {
+        let reached = workers.values().filter(|one| !one.data_address.is_empty());
+        reached.count() == count
+    })
+    .await;
+}
+
+/// Tasks that each read all of a blob.
+async fn read_all(job: &Job, blob: dewar_sdk::BlobRef, count: usize) {
+    let size = blob.size_bytes;
+    let parameters = EchoParameters {
+        reads: vec![0, 10, size - 10, 10],
+        ..Default::default()
+    };
+    let task = || NewTask::new::<Echo>(&parameters, vec![Input::whole(blob)]);
+    let tasks: Vec<_> = (0..count).map(|_| task()).collect();
+    job.submit_all(tasks).await.unwrap();
+    let mut outcomes = job.outcomes_after(job.status().await.unwrap().outcome_count());
+    for _ in 0..count {
+        let outcome = next(&mut outcomes).await;
+        let output = outcome.output::<Echo>().unwrap();
+        let bytes = pattern(size as usize);
+        assert_eq!(output.message.parts[0], bytes.slice(..10));
+        assert_eq!(output.message.parts[1], bytes.slice(size as usize - 10..));
+    }
+}
+
+fn sum(workers: &BTreeMap<String, v1::Worker>, of: impl Fn(&v1::Worker) -> u64) -> u64 {
+    workers.values().map(of).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_site_needs_comes_from_the_broker_once() {
+    let lab = Lab::open().await;
+    let machines: Vec<_> = (2..6).map(|host| machine(&lab, 1, host)).collect();
+    until_reached(&lab, machines.len()).await;
+    let job = lab.job().await;
+    let blob = job.upload(pattern(20 * MIB as usize)).await.unwrap();
+    read_all(&job, blob, 16).await;
+    let workers = until_workers("all chunks are reported", &lab, |workers| {
+        workers
+            .values()
+            .all(|one| one.held_bytes % (20 * MIB) == 0 && one.held_bytes > 0)
+    })
+    .await;
+    let from_broker = sum(&workers, |one| one.fetched_from_broker_bytes);
+    let held = sum(&workers, |one| one.held_bytes);
+    assert_eq!(from_broker, 20 * MIB, "{workers:#?}");
+    assert_eq!(
+        sum(&workers, |one| one.fetched_from_peers_bytes),
+        held - 20 * MIB
+    );
+
+    // A site of its own has nobody else to ask.
+    let _other = machine(&lab, 2, 2);
+    until_reached(&lab, 5).await;
+}
+
+/// Files of cached chunks.
+fn chunk_files(cache: &Path) -> Vec<PathBuf> {
+    let Ok(shelves) = fs::read_dir(cache.join("chunks")) else {
+        return Vec::new();
+    };
+    let shelves = shelves.filter_map(|shelf| fs::read_dir(shelf.ok()?.path()).ok());
+    shelves
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_disk_is_found_out_and_shunned() {
+    let lab = Lab::open().await;
+    let _first = machine(&lab, 1, 2);
+    until_reached(&lab, 1).await;
+    let job = lab.job().await;
+    let blob = job.upload(pattern(8 * MIB as usize)).await.unwrap();
+    read_all(&job, blob, 1).await;
+    until("the first has it all", || {
+        chunk_files(&cache(&lab, 1, 2)).len() == 8
+    })
+    .await;
+    for file in chunk_files(&cache(&lab, 1, 2)) {
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[12345] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    }
+    // The first is kept busy, so that whoever comes next computes what follows, and asks the first for what it has.
+    let folder = lab.folder.path().to_str().unwrap().to_owned();
+    let busy = NewTask::new::<Await>(&Trouble { message: folder }, vec![]);
+    job.submit_all(vec![busy]).await.unwrap();
+    until("the first is busy", || lab.path("begun").exists()).await;
+    let _second = machine(&lab, 1, 3);
+    until_reached(&lab, 2).await;
+    read_all(&job, blob, 1).await;
+    let workers = workers(&lab).await;
+    fs::write(lab.path("go"), "").unwrap();
+    let (first, second) = (&workers["1.2"], &workers["1.3"]);
+    assert!(first.corrupt_count >= 1, "{workers:#?}");
+    // What was on its way when the first was found out is all that it gave.
+    assert!(first.corrupt_count <= 4, "{workers:#?}");
+    assert_eq!(second.fetched_from_peers_bytes, 0);
+    assert_eq!(second.fetched_from_broker_bytes, 8 * MIB);
+}
