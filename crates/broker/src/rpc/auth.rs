@@ -1,6 +1,6 @@
 //! Who calls: the token on every call, whose name is the owner of what is submitted with it.
 
-use super::connections::Standing;
+use super::connections::Connection;
 use crate::tokens::Tokens;
 use std::sync::Arc;
 use tonic::{Request, Status, service::Interceptor};
@@ -25,8 +25,8 @@ impl Auth {
 
 impl Interceptor for Auth {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(standing) = request.extensions().get::<Standing>() {
-            standing.check()?;
+        if let Some(connection) = request.extensions().get::<Connection>() {
+            connection.standing.check()?;
         }
         let header = request.metadata().get("authorization");
         let header = header.ok_or_else(|| {

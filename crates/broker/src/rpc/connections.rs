@@ -3,6 +3,7 @@
 use futures::{Stream, StreamExt as _};
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tonic::{Status, transport::server::Connected};
+use tonic::{Request, Status, transport::server::Connected};
 
 /// Connections at a time: the 10,000 workers one broker is made for, and their customers.
 pub(super) const CONNECTION_COUNT_MAX: usize = 12_000;
@@ -23,10 +24,40 @@ pub(super) const CONNECTION_COUNT_MAX: usize = 12_000;
 pub(super) struct Counted {
     stream: TcpStream,
     standing: Standing,
+    ends: Option<Ends>,
     count: Arc<AtomicUsize>,
 }
 
-/// Whether a connection came when there were too many. In the extensions of its every call.
+/// What is known of a connection. In the extensions of its every call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connection {
+    pub(crate) standing: Standing,
+    /// Unknown if it broke at once.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// The addresses of a connection's two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The caller's.
+    pub(crate) remote: IpAddr,
+    /// Ours.
+    pub(crate) local: IpAddr,
+}
+
+impl Ends {
+    /// Whether the caller seems to be on this machine: its address is our own.
+    pub(crate) fn is_same_machine(self) -> bool {
+        self.remote == self.local
+    }
+}
+
+/// The ends of the connection a call came on.
+pub(super) fn ends<T>(request: &Request<T>) -> Option<Ends> {
+    request.extensions().get::<Connection>()?.ends
+}
+
+/// Whether a connection came when there were too many.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Standing {
     /// It is one of those the broker has room for.
@@ -43,8 +74,14 @@ pub(super) fn counted(
     incoming.map(move |stream| {
         let stream = stream?;
         let before = count.fetch_add(1, Ordering::Relaxed);
+        let remote = stream.peer_addr().map(|address| address.ip());
+        let local = stream.local_addr().map(|address| address.ip());
         Ok(Counted {
             stream,
+            ends: remote
+                .ok()
+                .zip(local.ok())
+                .map(|(remote, local)| Ends { remote, local }),
             standing: if before < CONNECTION_COUNT_MAX {
                 Standing::Welcome
             } else {
@@ -74,10 +111,13 @@ impl Drop for Counted {
 }
 
 impl Connected for Counted {
-    type ConnectInfo = Standing;
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> Standing {
-        self.standing
+    fn connect_info(&self) -> Connection {
+        Connection {
+            standing: self.standing,
+            ends: self.ends,
+        }
     }
 }
 
