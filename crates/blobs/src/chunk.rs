@@ -34,7 +34,9 @@ impl Chunk {
     /// # Errors
     /// If they are not.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), CorruptChunk> {
-        let is_right = self.size_bytes() == bytes.len() as u64
+        let is_inside = self.index < chunk_count(self.blob.size_bytes);
+        let is_right = is_inside
+            && self.size_bytes() == bytes.len() as u64
             && chunk_digest(self.blob.size_bytes, self.index, bytes) == self.digest;
         is_right.then_some(()).ok_or(CorruptChunk {
             blob: self.blob.digest,

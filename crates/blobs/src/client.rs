@@ -3,21 +3,27 @@
 //! Every call is one try: whether to repeat it, and for how long, is for the caller, who asks
 //! [`is_transient`]. Repeating is always safe. What comes back is checked before it is given on.
 
+mod in_place;
+mod named;
+
+pub use named::NamedChunks;
+
 use crate::{
-    BlobRef, Chunk, ChunkList, ChunkListError, CorruptChunk, Digest, MalformedBlobRef, hash_bytes,
-    hash_file, is_transient,
+    BlobRef, Chunk, ChunkList, ChunkListError, CorruptChunk, Digest, LocalFile, MalformedBlobRef,
+    chunk_count, hash_bytes, hash_file, is_transient,
 };
 use bytes::{Bytes, BytesMut};
 use dewar_proto::{
     AuthorizedChannel,
     limits::{CHUNK_BYTES, MESSAGE_BYTES_MAX, STREAM_DATA_BYTES},
     v1::{
-        ByteRange, ChunkDigestsRequest, ImportFileRequest, ReadChunkRequest, ReadRequest,
-        ReadResponse, StatRequest, WriteHeader, WriteRequest, blobs_client::BlobsClient,
-        import_file_response::Step, write_request::Part,
+        ByteRange, ChunkDigestsRequest, ChunkDigestsResponse, ChunkRun, ImportFileRequest,
+        ReadChunkRequest, ReadRequest, ReadResponse, StatRequest, WriteHeader, WriteRequest,
+        blobs_client::BlobsClient, import_file_response::Step, write_request::Part,
     },
 };
 use futures::{Stream, StreamExt as _, stream};
+use in_place::InPlace;
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _},
@@ -40,6 +46,7 @@ const WRITE_MESSAGES_WAITING_MAX: usize = 8;
 #[derive(Clone)]
 pub struct BlobClient {
     client: BlobsClient<AuthorizedChannel>,
+    in_place: InPlace,
 }
 
 /// Why bytes of a blob did not come.
@@ -148,7 +155,8 @@ impl BlobClient {
     /// A client over a connection, which is made when first used.
     pub fn new(channel: AuthorizedChannel) -> Self {
         let client = BlobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client }
+        let in_place = InPlace::default();
+        Self { client, in_place }
     }
 
     /// The size of a blob, or `None` if the holder does not have it.
@@ -170,18 +178,66 @@ impl BlobClient {
         if let Some(list) = ChunkList::of_one_chunk(blob) {
             return Ok(list);
         }
-        let digest = blob.digest.0.to_vec();
+        let reply = self.ask_for_digests(blob, &[]).await?;
+        Ok(ChunkList::new(blob, reply.digests)?)
+    }
+
+    /// The chunks of a blob in `runs` of indices, which are ascending, disjoint and inside the blob. No runs means all.
+    ///
+    /// What is said of a blob named by its bytes is proven by that name. Of a file used by reference it is believed: ask
+    /// nobody but the broker.
+    ///
+    /// # Errors
+    /// If they do not come, or are not the blob's.
+    pub async fn chunks(
+        &self,
+        blob: BlobRef,
+        runs: &[Range<u64>],
+    ) -> Result<NamedChunks, ListError> {
+        let all = 0..chunk_count(blob.size_bytes);
+        let runs = match runs {
+            [] => std::slice::from_ref(&all),
+            runs => runs,
+        };
+        if let Some(list) = ChunkList::of_one_chunk(blob) {
+            return Ok(NamedChunks::proven(&list, runs, None));
+        }
+        let is_all = runs.len() == 1 && runs[0] == all;
+        let mut reply = self
+            .ask_for_digests(blob, if is_all { &[] } else { runs })
+            .await?;
+        if reply.by_reference {
+            return Ok(NamedChunks::believed(blob, runs, reply)?);
+        }
+        // A part proves nothing. A broker of minor 1 has given the whole list already.
+        if reply.digests.len() as u64 != all.end.saturating_mul(32) {
+            reply = self.ask_for_digests(blob, &[]).await?;
+        }
+        let list = ChunkList::new(blob, reply.digests)?;
+        let local = reply.local_file.as_ref().map(LocalFile::from_wire);
+        Ok(NamedChunks::proven(&list, runs, local))
+    }
+
+    async fn ask_for_digests(
+        &self,
+        blob: BlobRef,
+        runs: &[Range<u64>],
+    ) -> Result<ChunkDigestsResponse, ListError> {
+        let runs = runs.iter().map(|run| ChunkRun {
+            first_index: run.start,
+            count: run.end.saturating_sub(run.start),
+        });
         let reply = self
             .client
             .clone()
             .max_decoding_message_size(CHUNK_LIST_BYTES_MAX)
             .chunk_digests(ChunkDigestsRequest {
-                digest,
-                runs: Vec::new(),
+                digest: blob.digest.0.to_vec(),
+                runs: runs.collect(),
             })
             .await
             .map_err(ListError::Refused)?;
-        Ok(ChunkList::new(blob, reply.into_inner().digests)?)
+        Ok(reply.into_inner())
     }
 
     /// One chunk, checked.
@@ -228,9 +284,12 @@ impl BlobClient {
         };
         let (expected, actual) = (blob.digest, Digest::from(actual));
         if actual == expected {
-            Ok(bytes)
-        } else {
-            Err(ReadError::Digest { expected, actual })
+            return Ok(bytes);
+        }
+        match self.chunks(*blob, &[]).await {
+            Ok(named) if named.by_reference => named.verify_all(bytes).await,
+            Err(ListError::Refused(status)) => Err(ReadError::Refused(status)),
+            _ => Err(ReadError::Digest { expected, actual }),
         }
     }
 
@@ -377,7 +436,8 @@ impl BlobClient {
         }
     }
 
-    /// Makes a blob of a file on the broker's machine, in place. `progress` hears how many bytes were hashed.
+    /// Makes a blob of a file on the broker's machine, in place. It is usable at once; a broker of minor 1 hashes it first,
+    /// and `progress` hears how many bytes.
     ///
     /// The broker answers `FailedPrecondition` for a path outside the folders it exports, and `NotFound` for one it
     /// does not see; [`BlobClient::write_file`] is then the way.

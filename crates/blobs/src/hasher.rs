@@ -1,12 +1,13 @@
 //! Hashing: one pass over bytes gives a blob's name and the digests of its chunks.
 
-use crate::{ChunkList, Digest};
+use crate::{ChunkList, Digest, chunk_count};
 use blake3::hazmat::HasherExt as _;
 use bytes::BytesMut;
 use dewar_proto::limits::CHUNK_BYTES;
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::FileExt as _,
 };
 
 /// Bytes read from a file at a time; whole SIMD batches of BLAKE3, and small enough for the cache.
@@ -111,6 +112,26 @@ pub fn hash_file(mut file: &File, mut progress: impl FnMut(u64)) -> io::Result<C
     }
     progress(hasher.size_bytes());
     Ok(hasher.finish())
+}
+
+/// The digest of one chunk of a file that is a blob of `size_bytes`. Blocks.
+pub(crate) fn hash_chunk(file: &File, size_bytes: u64, index: u64) -> io::Result<Digest> {
+    let start = index.saturating_mul(CHUNK_BYTES);
+    let end = size_bytes.min(start.saturating_add(CHUNK_BYTES));
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(start);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut at = start;
+    while at < end {
+        let piece = &mut buffer[..((end - at) as usize).min(READ_BYTES)];
+        file.read_exact_at(piece, at)?;
+        hasher.update(piece);
+        at += piece.len() as u64;
+    }
+    if chunk_count(size_bytes) == 1 {
+        return Ok(hasher.finalize().into());
+    }
+    Ok(Digest(hasher.finalize_non_root()))
 }
 
 #[cfg(test)]

@@ -26,17 +26,13 @@ pub trait Source: Send + Sync {
 /// One holder, and no other.
 impl Source for BlobClient {
     async fn chunks(&self, blob: BlobRef, runs: &[Range<u64>]) -> Result<Vec<Chunk>, ListError> {
-        let list = self.chunk_list(blob).await?;
-        Ok(runs
-            .iter()
-            .cloned()
-            .flatten()
-            .filter_map(|index| list.chunk(index))
-            .collect())
+        let named = BlobClient::chunks(self, blob, runs).await?;
+        self.note_place(blob, named.local);
+        Ok(named.chunks)
     }
 
-    async fn in_place(&self, _: &Chunk) -> Option<Bytes> {
-        None
+    async fn in_place(&self, chunk: &Chunk) -> Option<Bytes> {
+        self.read_in_place(chunk).await
     }
 
     async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {

@@ -5,17 +5,19 @@
 //! Who still needs a blob is the queue's business; deleting only looks whether someone is about to.
 
 mod durable;
+mod hash;
 mod import;
 mod load;
+mod reference;
 mod save;
-mod stamp;
 
 pub use import::ImportError;
 pub use load::{LoadError, LoadedBlob};
 pub use save::{BlobWriter, SaveError};
 
-use crate::{BlobRef, ChunkList, Digest};
-use stamp::Stamp;
+use crate::{BlobRef, ChunkList, Digest, stamp::Stamp};
+use import::Stored;
+use reference::Reference;
 use std::{
     collections::HashMap,
     ffi::OsStr,
@@ -63,13 +65,15 @@ struct Entry {
     size_bytes: u64,
     /// Files in which the bytes are, besides or instead of our own.
     imported: Option<Arc<Imported>>,
+    /// The file whose path and stamp are its name, if it is one used by reference. Then there are no others.
+    reference: Option<Arc<Reference>>,
     /// Whether the bytes are in a file of ours.
     is_own: bool,
     /// When a worker last wrote it though it was there.
     rewritten_at: Option<Instant>,
 }
 
-/// A blob in files that are not ours.
+/// A blob in files that are not ours, named by its bytes.
 #[derive(Debug)]
 struct Imported {
     list: Arc<ChunkList>,
@@ -285,7 +289,8 @@ impl Index {
                     }
                     Some(extension) if extension == IMPORTED_EXTENSION.as_bytes() => {
                         match import::read_reference(&path, digest)? {
-                            Some(imported) => index.insert_imported(imported),
+                            Some(Stored::Imported(imported)) => index.insert_imported(imported),
+                            Some(Stored::Reference(reference)) => index.insert_reference(reference),
                             None => tracing::warn!(
                                 path = %path.display(), "the reference to an imported file is damaged; import it again"
                             ),
@@ -296,7 +301,8 @@ impl Index {
             }
         }
         for (digest, path) in lists {
-            if !index.blobs.get(&digest).is_some_and(|entry| entry.is_own) {
+            let entry = index.blobs.get(&digest);
+            if !entry.is_some_and(|entry| entry.is_own || entry.reference.is_some()) {
                 durable::remove(&path)?;
             }
         }
@@ -315,10 +321,17 @@ impl Index {
         self.entry(blob).imported = Some(Arc::new(imported));
     }
 
+    fn insert_reference(&mut self, reference: Reference) {
+        // Two callers may import a file at once: what the first has learned of it stays.
+        let entry = self.entry(reference.blob());
+        entry.reference.get_or_insert_with(|| Arc::new(reference));
+    }
+
     fn entry(&mut self, blob: BlobRef) -> &mut Entry {
         self.blobs.entry(blob.digest).or_insert(Entry {
             size_bytes: blob.size_bytes,
             imported: None,
+            reference: None,
             is_own: false,
             rewritten_at: None,
         })

@@ -94,13 +94,10 @@ pub(crate) async fn serve(
     let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience, share))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let blobs = BlobsServer::new(blobs::BlobsService::new(
-        blobs,
-        engine.clone(),
-        disk.clone(),
-    ))
-    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-    .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
+    let blobs_service = blobs::BlobsService::new(blobs, engine.clone(), disk.clone(), stop.clone());
+    let blobs = BlobsServer::new(blobs_service.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
     let admin = AdminServer::new(admin::AdminService::new(
         engine, about, blob_bytes, disk, swarm,
     ))
@@ -123,7 +120,7 @@ pub(crate) async fn serve(
     // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let incoming = connections::counted(incoming);
-    Server::builder()
+    let served = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
@@ -139,5 +136,7 @@ pub(crate) async fn serve(
         .add_service(InterceptedService::new(blobs, auth.clone()))
         .add_service(InterceptedService::new(admin, auth))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await
+        .await;
+    blobs_service.ended().await;
+    served
 }

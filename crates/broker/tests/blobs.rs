@@ -3,10 +3,13 @@
 mod common;
 
 use common::{JOB, connect, create, jobs, start};
-use dewar_blobs::{BlobClient, BlobRef, ChunkCache, Digest, FileProgress, WriteError, hash_bytes};
+use dewar_blobs::{
+    BlobClient, BlobRef, ChunkCache, Digest, FileProgress, LocalFile, WriteError, hash_bytes,
+};
 use dewar_broker::{Broker, Config, Running};
 use dewar_proto::v1::{
-    ByteRange, ReadRequest, ReleaseRequest, WriteHeader, WriteRequest, blobs_client::BlobsClient,
+    ByteRange, ChunkDigestsRequest, ChunkRun, ImportFileRequest, ReadRequest, ReleaseRequest,
+    WriteHeader, WriteRequest, blobs_client::BlobsClient, import_file_response::Step,
     write_request::Part,
 };
 use std::{fs, path::Path, time::Duration};
@@ -118,12 +121,10 @@ async fn a_file_is_imported_in_place() {
         "{text}"
     );
 
-    // The bytes may still be sent, and count again from then on.
-    client
-        .write_bytes(bytes.clone().into(), Some(JOB))
-        .await
-        .unwrap();
-    assert_eq!(client.read_blob(&blob).await.unwrap(), bytes);
+    // It is another blob now.
+    let other = client.import_file(name, Some(JOB), |_| ()).await.unwrap();
+    assert_ne!(other, blob);
+    assert_eq!(client.read_blob(&other).await.unwrap(), "another stack");
 
     for (path, code) in [
         ("/etc/passwd", Code::FailedPrecondition),
@@ -138,6 +139,77 @@ async fn a_file_is_imported_in_place() {
             .unwrap_err();
         assert_eq!(refusal(error).code(), code, "{path}");
     }
+}
+
+/// The steps of an import, to its end.
+async fn steps_of(broker: &Running, path: &Path) -> Vec<Step> {
+    let request = ImportFileRequest {
+        path: path.to_str().unwrap().into(),
+        job_id: JOB.into(),
+    };
+    let mut client = BlobsClient::new(connect(broker));
+    let mut stream = client.import_file(request).await.unwrap().into_inner();
+    let mut steps = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        steps.extend(message.step);
+    }
+    steps
+}
+
+#[tokio::test]
+async fn an_imported_file_is_named_at_once_and_its_own_digest_follows() {
+    let (folder, export) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let broker = start_with_export(folder.path(), export.path()).await;
+    with_job(&broker).await;
+    let path = export.path().join("stack.mrcs");
+    let bytes = sample(5_500_000);
+    fs::write(&path, &bytes).unwrap();
+    let list = hash_bytes(&bytes);
+    let by_name = LocalFile::look(&path).unwrap().reference();
+    let check = |steps: Vec<Step>| {
+        assert_eq!(steps[0], Step::Blob(by_name.into()));
+        let own = list.blob().digest.0.to_vec();
+        assert_eq!(steps[1..].last(), Some(&Step::Digest(own)));
+    };
+    check(steps_of(&broker, &path).await);
+    broker.shutdown().await.unwrap();
+    let broker = start_with_export(folder.path(), export.path()).await;
+    check(steps_of(&broker, &path).await);
+
+    let client = BlobClient::new(connect(&broker));
+    let named = client.chunks(by_name, &[1..3, 5..6]).await.unwrap();
+    assert!(named.by_reference);
+    let expected = [1, 2, 5].map(|index| list.chunk_digest(index).unwrap());
+    assert_eq!(named.chunks.len(), 3);
+    for (chunk, digest) in named.chunks.iter().zip(expected) {
+        assert_eq!(chunk.digest, digest);
+        let sent = client.read_chunk(chunk).await.unwrap();
+        let in_place = named.local.as_ref().unwrap().read_chunk(chunk).unwrap();
+        assert!(sent == in_place);
+    }
+
+    // A blob of the broker's own is read in place as well, and proven.
+    let own = client
+        .write_bytes(bytes.clone().into(), Some(JOB))
+        .await
+        .unwrap();
+    let named = client.chunks(own, &[2..3]).await.unwrap();
+    assert!(!named.by_reference);
+    assert_eq!(named.chunks, [list.chunk(2).unwrap()]);
+    let read = named.local.unwrap().read_chunk(&named.chunks[0]).unwrap();
+    assert!(read == bytes[2 << 20..3 << 20]);
+
+    let asked = ChunkDigestsRequest {
+        digest: own.digest.0.to_vec(),
+        runs: vec![ChunkRun {
+            first_index: 5,
+            count: 2,
+        }],
+    };
+    let mut wire = BlobsClient::new(connect(&broker));
+    let status = wire.chunk_digests(asked).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("runs[0]"), "{status}");
 }
 
 #[tokio::test]

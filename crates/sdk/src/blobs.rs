@@ -2,7 +2,8 @@
 
 use crate::{CallError, Client, Job};
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef, FileProgress, ReadError, WriteError, hash_file};
+use dewar_blobs::{BlobClient, BlobRef, FileProgress, LocalFile, ReadError, WriteError, hash_file};
+use dewar_proto::limits::CHUNK_BYTES;
 use std::{
     fs::File,
     io,
@@ -73,9 +74,9 @@ impl Job {
 
     /// Makes a blob of a file on this machine; the job holds it until it is released or over.
     ///
-    /// A broker that reads the same file, in a folder it exports, serves it in place; any other gets it sent. Whether
-    /// it is the same file is told by the digest, and not by the path: `progress` hears of the hashing, and of the
-    /// sending if it comes to that.
+    /// A broker that sees the same file, in a folder it exports, serves it in place, and nothing is read now; any other
+    /// gets it sent. Whether it is the same file is told by path, size, time and inode. `progress` hears of the hashing and
+    /// the sending if it comes to that. A file served in place must stay as it is: tasks that need it fail if it does not.
     ///
     /// # Errors
     /// If the file cannot be read, or the broker has no room.
@@ -124,13 +125,6 @@ impl Job {
         let Some(broker_path) = path.to_str() else {
             return Ok(None);
         };
-        // Both hash at once: on one machine the second reader finds the bytes in memory.
-        let own = (!self.client.shared.same_process).then(|| {
-            tokio::task::spawn_blocking({
-                let path = path.to_owned();
-                move || Ok(hash_file(&File::open(path)?, |_| {})?.blob())
-            })
-        });
         let imported = self
             .write(CALL, |blobs| {
                 let (progress, job) = (progress.clone(), self.held_by());
@@ -155,17 +149,10 @@ impl Job {
             }
             Err(error) => return Err(error.into_call(CALL).into()),
         };
-        let Some(own) = own else {
-            return Ok(Some(imported));
-        };
-        let own = own
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let own = own.map_err(|source| ImportError::File {
-            path: path.to_owned(),
-            source,
-        })?;
-        if own == imported {
+        let same_process = self.client.shared.same_process;
+        // Small files, and all files at a broker of minor 1, are named by their bytes.
+        let by_bytes = size_bytes <= CHUNK_BYTES || self.client.shared.protocol.minor < 2;
+        if same_process || is_same_file(path, imported, by_bytes).await? {
             return Ok(Some(imported));
         }
         tracing::info!(
@@ -234,6 +221,26 @@ impl Unwritten {
         };
         CallError::Answer { call, problem }
     }
+}
+
+/// Whether a blob the broker made of a file of its own is this file: told by the bytes, or else by
+/// path, size, time and inode.
+async fn is_same_file(path: &Path, imported: BlobRef, by_bytes: bool) -> Result<bool, ImportError> {
+    let path = path.to_owned();
+    let comparing = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || {
+            if by_bytes {
+                Ok(hash_file(&File::open(path)?, |_| {})?.blob() == imported)
+            } else {
+                Ok(LocalFile::look(&path)?.reference() == imported)
+            }
+        }
+    });
+    let compared = comparing
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    compared.map_err(|source| ImportError::File { path, source })
 }
 
 /// What a broker answers about a path it may not or cannot read.

@@ -1,10 +1,12 @@
 //! Making a blob of a file that stays where it is.
 
-use super::{BlobStore, Imported, Stamp, durable};
-use crate::{BlobRef, ChunkList, Digest, hash_file};
+use super::{BlobStore, Imported, LIST_EXTENSION, durable, reference::Reference};
+use crate::{
+    BlobRef, ChunkList, Digest, chunk_count, hash_file, local_file::open_without_links,
+    stamp::Stamp,
+};
 use dewar_proto::store::v1::ImportedBlob;
 use prost::Message as _;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -64,12 +66,46 @@ pub enum ImportError {
 }
 
 impl BlobStore {
-    /// Makes a blob of a file inside an exported folder; its bytes stay where they are. The file is read once, and not
-    /// at all if it was imported before and is unchanged. `progress` hears how many bytes were hashed.
+    /// Makes a blob of a file inside an exported folder; its bytes stay where they are, and are not read yet. It is named
+    /// by its path and stamp, and so has the same name for as long as it stays the same. Only a file of one chunk is read
+    /// at once, and named by its bytes: that costs nothing, and a blob of one chunk needs no list anywhere.
     ///
     /// # Errors
     /// If the file is not there, not exported, not a file, or cannot be read.
-    pub fn import(&self, path: &Path, progress: impl FnMut(u64)) -> Result<BlobRef, ImportError> {
+    pub fn import(&self, path: &Path) -> Result<BlobRef, ImportError> {
+        let (file, path, stamp) = self.open_exported(path)?;
+        let failed = |source| from_io(&path, source);
+        if chunk_count(stamp.size_bytes) == 1 {
+            return self.import_chunk(&file, path, stamp);
+        }
+        let list_path = |digest: &Digest| self.shared.list_path(digest);
+        let reference = Reference::new(path.clone(), stamp, list_path);
+        let blob = reference.blob();
+        let earlier = {
+            let index = self.shared.index();
+            if index.blobs.contains_key(&blob.digest) {
+                return Ok(blob);
+            }
+            let earlier = index.imports.get(&(path.clone(), stamp));
+            earlier.and_then(|blob| index.blobs.get(&blob.digest)?.imported.clone())
+        };
+        if let Some(earlier) = earlier {
+            reference.know_all(&earlier.list);
+            reference.save(&self.shared.temporary_folder());
+        }
+        let mut index = self.shared.index();
+        durable::write(
+            &self.shared.temporary_folder(),
+            &self.shared.imported_path(&blob.digest),
+            &reference.to_stored(),
+        )
+        .map_err(failed)?;
+        index.insert_reference(reference);
+        Ok(blob)
+    }
+
+    /// Opens a file, links resolved, if it is a regular one in an exported folder.
+    fn open_exported(&self, path: &Path) -> Result<(File, PathBuf, Stamp), ImportError> {
         if !path.is_absolute() {
             let path = path.to_owned();
             return Err(ImportError::NotAbsolute { path });
@@ -93,32 +129,36 @@ impl BlobStore {
         if !metadata.is_file() {
             return Err(ImportError::NotRegular { path: real });
         }
-        let stamp = Stamp::of(&metadata);
-        let key = (real.clone(), stamp);
+        Ok((file, real, Stamp::of(&metadata)))
+    }
+
+    /// Imports a file of one chunk.
+    fn import_chunk(
+        &self,
+        file: &File,
+        path: PathBuf,
+        stamp: Stamp,
+    ) -> Result<BlobRef, ImportError> {
+        let failed = |source| from_io(&path, source);
+        let key = (path.clone(), stamp);
         if let Some(blob) = self.shared.index().imports.get(&key) {
             return Ok(*blob);
         }
-        let list = hash_file(&file, progress).map_err(failed)?;
+        let list = hash_file(file, |_| ()).map_err(failed)?;
         let after = Stamp::of(&file.metadata().map_err(failed)?);
         if let Some(difference) = stamp.difference(&after) {
-            let path = real;
             return Err(ImportError::Changing { path, difference });
         }
-        if list.blob().size_bytes != stamp.size_bytes {
-            return Err(ImportError::Changing {
-                path: real,
-                difference: format!(
-                    "it said {} bytes and gave {}",
-                    stamp.size_bytes,
-                    list.blob().size_bytes
-                ),
-            });
+        let read_bytes = list.blob().size_bytes;
+        if read_bytes != stamp.size_bytes {
+            let difference = format!("it said {} bytes and gave {read_bytes}", stamp.size_bytes);
+            return Err(ImportError::Changing { path, difference });
         }
         self.remember(list, key).map_err(failed)
     }
 
     /// Writes the reference, beside those to other files with the same bytes.
-    fn remember(&self, list: ChunkList, key: (PathBuf, Stamp)) -> io::Result<BlobRef> {
+    pub(super) fn remember(&self, list: ChunkList, key: (PathBuf, Stamp)) -> io::Result<BlobRef> {
         let blob = list.blob();
         let mut index = self.shared.index();
         let known = index.blobs.get(&blob.digest);
@@ -138,6 +178,7 @@ impl BlobStore {
                 .iter()
                 .map(|(path, stamp)| stamp.to_stored(path.as_os_str().as_bytes().to_vec()))
                 .collect(),
+            ..Default::default()
         };
         durable::write(
             &self.shared.temporary_folder(),
@@ -153,8 +194,14 @@ impl BlobStore {
     }
 }
 
+/// What a reference on disk says.
+pub(super) enum Stored {
+    Imported(Imported),
+    Reference(Reference),
+}
+
 /// Reads a reference; `None` if it is damaged.
-pub(super) fn read_reference(path: &Path, digest: Digest) -> io::Result<Option<Imported>> {
+pub(super) fn read_reference(path: &Path, digest: Digest) -> io::Result<Option<Stored>> {
     let Ok(stored) = ImportedBlob::decode(&*fs::read(path)?) else {
         return Ok(None);
     };
@@ -164,31 +211,26 @@ pub(super) fn read_reference(path: &Path, digest: Digest) -> io::Result<Option<I
         let path = PathBuf::from(OsStr::from_bytes(&file.path));
         (path, Stamp::from_stored(file, size_bytes))
     });
-    let list = ChunkList::new(blob, stored.chunk_digests.into());
-    Ok(list.ok().map(|list| Imported {
-        list: Arc::new(list),
-        files: files.collect(),
-    }))
-}
-
-/// Opens a path that was resolved, and nothing a link has put in its place since.
-pub(super) fn open_without_links(path: &Path) -> io::Result<File> {
-    // A pipe that took the file's place must not make us wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let opened = rustix::fs::openat2(
-        rustix::fs::CWD,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::NO_SYMLINKS,
-    );
-    match opened {
-        // Kernels before 5.6 and some sandboxes; the last component is still guarded.
-        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {
-            Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    let mut files: Vec<_> = files.collect();
+    if stored.by_reference {
+        let list_path = |_: &Digest| path.with_extension(LIST_EXTENSION);
+        let reference = files
+            .pop()
+            .map(|(path, stamp)| Reference::new(path, stamp, list_path));
+        // The name says what the file was, so damage shows.
+        let reference = reference.filter(|reference| reference.blob() == blob);
+        if let (Some(reference), Ok(whole)) = (&reference, Digest::try_from(&*stored.digest)) {
+            reference.set_whole(whole);
         }
-        opened => Ok(opened?.into()),
+        return Ok(reference.map(Stored::Reference));
     }
+    let list = ChunkList::new(blob, stored.chunk_digests.into());
+    Ok(list.ok().map(|list| {
+        Stored::Imported(Imported {
+            list: Arc::new(list),
+            files,
+        })
+    }))
 }
 
 fn from_io(path: &Path, source: io::Error) -> ImportError {

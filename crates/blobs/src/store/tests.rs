@@ -1,7 +1,7 @@
 //! Blobs in and out, files imported and changed behind our back, and what a crash leaves.
 
 use super::*;
-use crate::{chunk_count, hash_bytes};
+use crate::{LocalFile, chunk_count, hash_bytes};
 use dewar_proto::limits::CHUNK_BYTES;
 use std::{fs::File, os::unix::fs::symlink};
 use tempfile::TempDir;
@@ -51,7 +51,7 @@ fn save(store: &BlobStore, bytes: &[u8]) -> BlobRef {
 
 fn load(store: &BlobStore, blob: &BlobRef) -> Result<Vec<u8>, LoadError> {
     let loaded = store.load(&blob.digest)?;
-    assert_eq!(loaded.list().blob(), *blob);
+    assert_eq!(loaded.blob(), *blob);
     let mut bytes = Vec::new();
     for index in 0..chunk_count(loaded.size_bytes()) {
         bytes.extend_from_slice(&loaded.read_chunk(index)?);
@@ -169,25 +169,90 @@ fn imported_files_are_read_in_place() {
     let bytes = sample(2 * MIB + 17);
     let path = house.file("stack.mrcs", &bytes);
     let before = Stamp::of(&fs::metadata(&path).unwrap());
-    let mut told = 0;
-    let blob = house
-        .open()
-        .import(&path, |hashed_bytes| told = hashed_bytes)
-        .unwrap();
-    assert_eq!(told, bytes.len() as u64);
-    assert_eq!(blob, hash_bytes(&bytes).blob());
+    let blob = house.open().import(&path).unwrap();
+    assert_eq!(blob, LocalFile::look(&path).unwrap().reference());
 
     let store = house.open();
     assert_eq!(store.total_bytes(), 0, "nothing was copied");
     assert_eq!(load(&store, &blob).unwrap(), bytes);
-    store
-        .import(&path, |_| panic!("hashed a second time"))
-        .unwrap();
+    assert_eq!(store.import(&path).unwrap(), blob);
     assert!(store.delete(&blob.digest).unwrap());
     assert_eq!(files_in(house.data.path()), 0);
     assert_eq!(Stamp::of(&fs::metadata(&path).unwrap()), before);
     assert_eq!(fs::read(&path).unwrap(), bytes);
-    assert_eq!(store.import(&path, |_| ()).unwrap(), blob);
+    assert_eq!(store.import(&path).unwrap(), blob);
+}
+
+fn digests(store: &BlobStore, blob: &BlobRef, run: std::ops::Range<u64>) -> Vec<u8> {
+    let loaded = store.load(&blob.digest).unwrap();
+    assert!(loaded.is_by_reference());
+    loaded.digests(run).unwrap().to_vec()
+}
+
+#[test]
+fn digests_are_learned_kept_and_folded_to_what_b3sum_prints() {
+    let house = House::new();
+    let bytes = sample(5 * MIB + 17);
+    let path = house.file("stack.mrcs", &bytes);
+    let list = hash_bytes(&bytes);
+    let store = house.open();
+    let blob = store.import(&path).unwrap();
+    assert_eq!(store.own_digest(&blob.digest), None);
+    assert_eq!(digests(&store, &blob, 2..4), list.digests()[64..128]);
+    let stopped = store.hash_rest(&blob.digest, |_| (), || true).unwrap();
+    assert_eq!(stopped, None);
+    assert_eq!(digests(&house.open(), &blob, 0..1), list.digests()[..32]);
+
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let progress = |bytes| {
+        told.fetch_max(bytes, std::sync::atomic::Ordering::Relaxed);
+    };
+    let own = store.hash_rest(&blob.digest, progress, || false).unwrap();
+    assert_eq!(own, Some(list.blob().digest));
+    assert_eq!(told.into_inner(), bytes.len() as u64);
+
+    // From here on nobody reads the file for them, or they would be others.
+    hide_a_change(&path);
+    let store = house.open();
+    assert_eq!(store.own_digest(&blob.digest), own);
+    assert_eq!(digests(&store, &blob, 0..6), list.digests()[..]);
+
+    // A list that was damaged is made anew.
+    let list_path = store.shared.list_path(&blob.digest);
+    let mut kept = fs::read(&list_path).unwrap();
+    kept[40] ^= 1;
+    fs::write(&list_path, kept).unwrap();
+    let anew = digests(&house.open(), &blob, 0..6);
+    assert_eq!(anew[..32], list.digests()[..32]);
+    assert_ne!(anew, list.digests()[..], "of the file as it is");
+}
+
+/// Writes into the second chunk, and sets the time back.
+fn hide_a_change(path: &Path) {
+    let file = File::options().write(true).open(path).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"xyz", CHUNK_BYTES).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[test]
+fn imports_of_earlier_releases_still_load_and_are_not_hashed_again() {
+    let house = House::new();
+    let bytes = sample(2 * MIB + 3);
+    let path = house.file("stack.mrcs", &bytes).canonicalize().unwrap();
+    let list = hash_bytes(&bytes);
+    let store = house.open();
+    let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+    store.remember(list.clone(), (path.clone(), stamp)).unwrap();
+
+    let store = house.open();
+    let loaded = store.load(&list.blob().digest).unwrap();
+    assert!(!loaded.is_by_reference());
+    assert_eq!(loaded.digests(0..3).unwrap(), list.digests());
+    assert_eq!(load(&store, &list.blob()).unwrap(), bytes);
+    let blob = store.import(&path).unwrap();
+    assert_ne!(blob, list.blob());
+    assert_eq!(store.own_digest(&blob.digest), Some(list.blob().digest));
 }
 
 #[test]
@@ -197,7 +262,7 @@ fn a_changed_file_is_named_and_never_served() {
     let check = |change: &dyn Fn(&Path), difference: &str| {
         let path = house.file("stack.mrcs", &bytes);
         let store = house.open();
-        let blob = store.import(&path, |_| ()).unwrap();
+        let blob = store.import(&path).unwrap();
         change(&path);
         let error = load(&store, &blob).unwrap_err().to_string();
         assert!(error.contains("stack.mrcs"), "{error}");
@@ -238,11 +303,9 @@ fn a_change_that_hides_its_time_is_caught_by_the_digest() {
     let house = House::new();
     let path = house.file("stack.mrcs", &sample(2 * MIB));
     let store = house.open();
-    let blob = store.import(&path, |_| ()).unwrap();
-    let file = File::options().write(true).open(&path).unwrap();
-    let modified = file.metadata().unwrap().modified().unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, b"xyz", CHUNK_BYTES).unwrap();
-    file.set_modified(modified).unwrap();
+    let blob = store.import(&path).unwrap();
+    assert_eq!(digests(&store, &blob, 0..2).len(), 64);
+    hide_a_change(&path);
     let loaded = store.load(&blob.digest).unwrap();
     assert!(loaded.read_chunk(0).is_ok());
     assert!(matches!(
@@ -257,8 +320,8 @@ fn a_copy_elsewhere_serves_as_well() {
     let bytes = sample(100);
     let store = house.open();
     let (first, second) = (house.file("a", &bytes), house.file("b", &bytes));
-    let blob = store.import(&first, |_| ()).unwrap();
-    assert_eq!(store.import(&second, |_| ()).unwrap(), blob);
+    let blob = store.import(&first).unwrap();
+    assert_eq!(store.import(&second).unwrap(), blob);
     fs::remove_file(second).unwrap();
     assert_eq!(load(&house.open(), &blob).unwrap(), bytes);
 }
@@ -279,40 +342,43 @@ fn only_files_in_exported_folders_are_imported() {
     );
     for path in [&secret, &link, &sneaky] {
         assert!(
-            matches!(
-                store.import(path, |_| ()),
-                Err(ImportError::NotExported { .. })
-            ),
+            matches!(store.import(path), Err(ImportError::NotExported { .. })),
             "{}",
             path.display()
         );
     }
     let folder = house.export.path();
     assert!(matches!(
-        store.import(folder, |_| ()),
+        store.import(folder),
         Err(ImportError::NotRegular { .. })
     ));
     assert!(matches!(
-        store.import(&folder.join("none"), |_| ()),
+        store.import(&folder.join("none")),
         Err(ImportError::NotFound { .. })
     ));
     assert!(matches!(
-        store.import(Path::new("stack.mrcs"), |_| ()),
+        store.import(Path::new("stack.mrcs")),
         Err(ImportError::NotAbsolute { .. })
     ));
     // A link from inside to inside is as good as the file.
     let inside = house.file("inside", b"y");
     let link = house.export.path().join("link2");
     symlink(inside, &link).unwrap();
-    assert!(store.import(&link, |_| ()).is_ok());
+    assert!(store.import(&link).is_ok());
 }
 
 #[test]
 fn a_damaged_reference_is_passed_over() {
+    for size in [100, MIB + 1] {
+        check_damaged_reference(size);
+    }
+}
+
+fn check_damaged_reference(size: usize) {
     let house = House::new();
-    let path = house.file("stack.mrcs", &sample(100));
+    let path = house.file("stack.mrcs", &sample(size));
     let store = house.open();
-    let blob = store.import(&path, |_| ()).unwrap();
+    let blob = store.import(&path).unwrap();
     let reference = store.shared.imported_path(&blob.digest);
     let mut bytes = fs::read(&reference).unwrap();
     for damage in 0..bytes.len() {

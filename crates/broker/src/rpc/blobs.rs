@@ -3,7 +3,13 @@
 //! Disks block, so everything that touches one runs on a blocking thread, a chunk at a time and few at once: no peer,
 //! however slow, keeps a thread to itself, and the engine always finds one to write with.
 
-use super::convert;
+mod digests;
+mod import;
+
+use super::{
+    connections::{self, Ends},
+    convert,
+};
 use crate::{disk_space::DiskSpace, engine::EngineHandle};
 use bytes::{Bytes, BytesMut};
 use dewar_blobs::{
@@ -14,24 +20,23 @@ use dewar_proto::{
     v1::{
         self, ChunkDigestsRequest, ChunkDigestsResponse, ImportFileRequest, ImportFileResponse,
         ReadRequest, ReadResponse, StatRequest, StatResponse, WriteHeader, WriteRequest,
-        blobs_server::Blobs, import_file_response::Step, write_request::Part,
+        blobs_server::Blobs, write_request::Part,
     },
 };
 use dewar_queue::{Command, JobId};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use std::{error::Error, io, ops::Range, path::PathBuf, pin::Pin, sync::Arc};
+use import::Hashing;
+use std::{error::Error, io, ops::Range, pin::Pin, sync::Arc};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Disk accesses at once: enough for the fastest disks, and few beside the runtime's 512 blocking threads.
 const ACCESSES_MAX: usize = 16;
-
-/// Files hashed at once. One keeps a processor busy, and two already share a disk.
-const IMPORTS_MAX: usize = 2;
 
 /// Chunks of one read that are ahead of the network.
 const CHUNKS_AHEAD: usize = 2;
@@ -51,18 +56,28 @@ pub(super) struct BlobsService {
     engine: EngineHandle,
     disk: DiskSpace,
     accesses: Arc<Semaphore>,
-    imports: Arc<Semaphore>,
+    hashing: Hashing,
 }
 
 impl BlobsService {
-    pub(super) fn new(store: BlobStore, engine: EngineHandle, disk: DiskSpace) -> Self {
+    pub(super) fn new(
+        store: BlobStore,
+        engine: EngineHandle,
+        disk: DiskSpace,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             store,
             engine,
             disk,
             accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
-            imports: Arc::new(Semaphore::new(IMPORTS_MAX)),
+            hashing: Hashing::new(stop),
         }
+    }
+
+    /// Waits until the background has done with the folder, after a stop.
+    pub(super) async fn ended(&self) {
+        self.hashing.ended().await;
     }
 
     async fn load(&self, digest: Digest) -> Result<LoadedBlob, Status> {
@@ -173,32 +188,6 @@ impl BlobsService {
         .await?
         .map_err(|error| from_save(&error, job))
     }
-
-    async fn import(
-        &self,
-        path: PathBuf,
-        job: Option<JobId>,
-        steps: &mpsc::Sender<Result<ImportFileResponse, Status>>,
-    ) -> Result<BlobRef, Status> {
-        let store = self.store.clone();
-        let progress = steps.clone();
-        let imported = on_disk(&self.imports, move || {
-            store.import(&path, |hashed_bytes| {
-                let step = Some(Step::HashedBytes(hashed_bytes));
-                // Progress that finds no room is not missed: more will follow.
-                let _ = progress.try_send(Ok(ImportFileResponse { step }));
-            })
-        });
-        let blob = imported.await?.map_err(|error| from_import(&error))?;
-        let _pin = self.store.pin(blob.digest);
-        if self.store.size_of(&blob.digest).is_none() {
-            return Err(Status::aborted(
-                "the blob was given up while it was imported; import it again",
-            ));
-        }
-        self.hold(job, blob).await?;
-        Ok(blob)
-    }
 }
 
 #[tonic::async_trait]
@@ -220,13 +209,12 @@ impl Blobs for BlobsService {
         &self,
         request: Request<ChunkDigestsRequest>,
     ) -> Result<Response<ChunkDigestsResponse>, Status> {
-        let loaded = self.load(digest(&request.get_ref().digest)?).await?;
-        Ok(Response::new(ChunkDigestsResponse {
-            size_bytes: loaded.size_bytes(),
-            digests: loaded.list().digests().clone(),
-            by_reference: false,
-            local_file: None,
-        }))
+        let ends = connections::ends(&request);
+        let is_same_machine = ends.is_some_and(Ends::is_same_machine);
+        let request = request.into_inner();
+        let loaded = self.load(digest(&request.digest)?).await?;
+        let digests = self.digests_of(&loaded, &request.runs, is_same_machine);
+        digests.await.map(Response::new)
     }
 
     async fn read(
@@ -292,14 +280,7 @@ impl Blobs for BlobsService {
         let job = self.holder("job_id", &job_id).await?;
         let (steps, receiver) = mpsc::channel(4);
         let service = self.clone();
-        tokio::spawn(async move {
-            let imported = service.import(path.into(), job, &steps).await;
-            let last = imported.map(|blob| ImportFileResponse {
-                step: Some(Step::Blob(blob.into())),
-            });
-            // Whoever asked may have gone; the import is remembered for the next time.
-            let _ = steps.send(last).await;
-        });
+        tokio::spawn(async move { service.import(path.into(), job, &steps).await });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

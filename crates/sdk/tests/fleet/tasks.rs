@@ -64,13 +64,14 @@ async fn blobs_go_in_and_out_whole_and_in_parts() {
     let sent = job.upload(stack.clone()).await.unwrap();
     assert!(job.read_blob(&sent).await.unwrap() == stack);
 
-    // In an exported folder, served in place; elsewhere, sent: the same blob either way.
-    for folder in ["exported", "private"] {
+    // In an exported folder, served in place under a name of its own; elsewhere, sent: the same blob as before.
+    for (folder, is_sent) in [("exported", false), ("private", true)] {
         let path = lab.path(folder).join("stack.mrcs");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &stack).unwrap();
         let imported = job.import_file(&path, |_| {}).await.unwrap();
-        assert_eq!(imported, sent, "{folder}");
+        assert_eq!(imported == sent, is_sent, "{folder}");
+        assert!(job.read_blob(&imported).await.unwrap() == stack);
     }
 
     let parameters = EchoParameters {
@@ -95,6 +96,40 @@ async fn blobs_go_in_and_out_whole_and_in_parts() {
         matches!(released, Err(CallError::NotFound { .. })),
         "{released:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changed_fails_the_tasks_that_need_it() {
+    let lab = Lab::open().await;
+    let _worker = lab.worker(1);
+    let job = lab.job().await;
+    let path = lab.path("exported").join("stack.mrcs");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, pattern(5_000_000)).unwrap();
+    let stack = job.import_file(&path, |_| {}).await.unwrap();
+    let task = |at: u64| {
+        let parameters = EchoParameters {
+            reads: vec![at, 10],
+            ..Default::default()
+        };
+        let input = Input::parts(stack, [at..at + 10]);
+        NewTask::new::<Echo>(&parameters, vec![input])
+    };
+    job.submit_all(vec![task(0)]).await.unwrap();
+    let first = within("the outcome", job.outcomes().next()).await.unwrap();
+    let output = first.unwrap().output::<Echo>().unwrap();
+    assert_eq!(output.message.parts, [pattern(10)]);
+
+    std::fs::write(&path, pattern(4_000_000)).unwrap();
+    job.submit_all(vec![task(2_000_000)]).await.unwrap();
+    let second = within("the outcome", job.outcomes_after(1).next()).await;
+    let failed = second.unwrap().unwrap().output::<Echo>();
+    let Err(TaskFailed::Failed { failure, .. }) = failed else {
+        panic!("{failed:?}");
+    };
+    assert_eq!(failure.class, FailureClass::BadInput);
+    let text = "stack.mrcs changed after it was imported: it had 5000000 bytes and has 4000000";
+    assert!(failure.message.contains(text), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

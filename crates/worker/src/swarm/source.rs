@@ -24,11 +24,11 @@ impl SwarmSource {
 
 impl Source for SwarmSource {
     async fn chunks(&self, blob: BlobRef, runs: &[Range<u64>]) -> Result<Vec<Chunk>, ListError> {
-        self.broker.chunks(blob, runs).await
+        Source::chunks(&self.broker, blob, runs).await
     }
 
     async fn in_place(&self, chunk: &Chunk) -> Option<Bytes> {
-        self.broker.in_place(chunk).await
+        Source::in_place(&self.broker, chunk).await
     }
 
     async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
