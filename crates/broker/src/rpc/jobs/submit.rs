@@ -25,6 +25,9 @@ const SUBMIT_BYTES_AHEAD_MAX: usize = MESSAGE_BYTES_MAX;
 /// their turn.
 pub(super) const SUBMIT_COUNT_MAX: usize = 32;
 
+/// Keys in one submit, whose tasks' indices are all in its answer: that of a million is 8 MB.
+const KEY_COUNT_MAX: usize = 1_000_000;
+
 /// How long a customer may take to send the next message. It has one of few turns meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -66,6 +69,11 @@ impl JobsService {
             });
             let specs: Vec<_> = specs.collect::<Result<_, Status>>()?;
             keys.extend(specs.iter().filter_map(|spec| spec.key.clone()));
+            if keys.len() > KEY_COUNT_MAX {
+                return Err(Status::resource_exhausted(format!(
+                    "one submit names at most {KEY_COUNT_MAX} keys; send the rest in another"
+                )));
+            }
             let command = Command::Submit {
                 job: id,
                 first_index: request.first_index,
