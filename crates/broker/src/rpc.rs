@@ -9,6 +9,9 @@ mod connections;
 pub(crate) mod convert;
 mod fleet;
 mod jobs;
+mod traffic;
+
+pub(crate) use traffic::Traffic;
 
 use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle};
 use auth::Auth;
@@ -50,6 +53,7 @@ pub(crate) struct Services {
     pub(crate) started_unix_ms: u64,
     pub(crate) blob_bytes: BlobBytes,
     pub(crate) disk: DiskSpace,
+    pub(crate) traffic: Traffic,
 }
 
 /// Serves until told to stop, and then until every call has ended.
@@ -70,6 +74,7 @@ pub(crate) async fn serve(
         started_unix_ms,
         blob_bytes,
         disk,
+        traffic,
     } = services;
     let about = admin::About {
         host_name: dewar_settings::host_name(),
@@ -83,12 +88,20 @@ pub(crate) async fn serve(
     let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let blobs_service = blobs::BlobsService::new(blobs, engine.clone(), disk.clone(), stop.clone());
+    let blobs_service = blobs::BlobsService::new(
+        blobs,
+        engine.clone(),
+        disk.clone(),
+        traffic.clone(),
+        stop.clone(),
+    );
     let blobs = BlobsServer::new(blobs_service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
-    let admin = AdminServer::new(admin::AdminService::new(engine, about, blob_bytes, disk))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(admin::AdminService::new(
+        engine, about, blob_bytes, disk, traffic,
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     // The empty name stands for the broker as a whole.
     health_reporter
