@@ -28,7 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".dewar.v1.Input.inline",
         ".dewar.v1.ReadResponse.data",
         ".dewar.v1.WriteRequest.data",
+        ".dewar.v1.WriteChunksRequest.data",
         ".dewar.v1.ChunkDigestsResponse.digests",
+        ".dewar.v1.OfferRequest.chunk_digests",
     ]);
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())

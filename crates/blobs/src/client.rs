@@ -5,8 +5,10 @@
 
 mod in_place;
 mod named;
+mod upload;
 
 pub use named::NamedChunks;
+pub use upload::NamedFile;
 
 use crate::{
     BlobRef, Chunk, ChunkList, ChunkListError, CorruptChunk, Digest, LocalFile, MalformedBlobRef,

@@ -12,6 +12,7 @@ mod client;
 mod digest;
 mod hasher;
 mod local_file;
+mod pace;
 mod source;
 mod stamp;
 mod store;
@@ -21,10 +22,15 @@ pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, FetchError};
 pub use chunk::{Chunk, chunk_digest};
 pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
 pub use chunk_set::ChunkSet;
-pub use client::{BlobClient, FileProgress, ListError, NamedChunks, ReadError, WriteError};
+pub use client::{
+    BlobClient, FileProgress, ListError, NamedChunks, NamedFile, ReadError, WriteError,
+};
 pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};
 pub use hasher::{Hasher, hash_bytes, hash_file};
 pub use local_file::LocalFile;
+pub use pace::Pace;
 pub use source::Source;
-pub use store::{BlobStore, BlobWriter, ImportError, LoadError, LoadedBlob, Pin, SaveError, Swept};
+pub use store::{
+    BlobStore, BlobWriter, ChunkError, ImportError, LoadError, LoadedBlob, Pin, SaveError, Swept,
+};
 pub use transient::is_transient;

@@ -7,13 +7,16 @@
 mod durable;
 mod hash;
 mod import;
+mod known_chunks;
 mod load;
 mod reference;
 mod save;
+mod upload;
 
 pub use import::ImportError;
 pub use load::{LoadError, LoadedBlob};
 pub use save::{BlobWriter, SaveError};
+pub use upload::ChunkError;
 
 use crate::{BlobRef, ChunkList, Digest, stamp::Stamp};
 use import::Stored;
@@ -49,6 +52,8 @@ struct Shared {
     /// Left free on the disk: whoever keeps note of the blobs needs room for it, also to give some up.
     free_bytes_min: u64,
     index: Mutex<Index>,
+    uploads: Mutex<upload::Uploads>,
+    known_chunks: Mutex<known_chunks::KnownChunks>,
 }
 
 #[derive(Debug, Default)]
@@ -115,14 +120,21 @@ impl BlobStore {
         let blobs = folder.join("blobs");
         fs::create_dir_all(&blobs).map_err(|error| named(&blobs, &error))?;
         let index = Index::read(&blobs).map_err(|error| named(&blobs, &error))?;
+        let uploads = folder.join("uploads");
+        fs::create_dir_all(&uploads).map_err(|error| named(&uploads, &error))?;
         durable::sync_folder(folder)?;
+        let shared = Shared {
+            folder: folder.to_owned(),
+            exports,
+            free_bytes_min,
+            index: Mutex::new(index),
+            uploads: Mutex::default(),
+            known_chunks: Mutex::default(),
+        };
+        let removed = shared.remove_abandoned_uploads();
+        removed.map_err(|error| named(&uploads, &error))?;
         Ok(Self {
-            shared: Arc::new(Shared {
-                folder: folder.to_owned(),
-                exports,
-                free_bytes_min,
-                index: Mutex::new(index),
-            }),
+            shared: Arc::new(shared),
         })
     }
 

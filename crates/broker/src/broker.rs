@@ -168,6 +168,7 @@ impl Broker {
             started_unix_ms,
             blob_bytes: Arc::new(move || blobs.total_bytes()),
             disk,
+            traffic: rpc::Traffic::new(config.upload_limit, config.download_limit),
         };
         Ok(Running {
             address,

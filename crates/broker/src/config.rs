@@ -18,6 +18,10 @@ pub struct Config {
     pub patience: Patience,
     /// How much of the disk is for what.
     pub disk: DiskBounds,
+    /// Bytes of blobs a second that it sends at most.
+    pub upload_limit: Option<u64>,
+    /// Bytes of blobs a second that it takes at most.
+    pub download_limit: Option<u64>,
 }
 
 /// How long the broker waits for workers. Tests are less patient than labs.
@@ -43,6 +47,8 @@ impl Config {
             insecure: false,
             patience: Patience::default(),
             disk: DiskBounds::default(),
+            upload_limit: None,
+            download_limit: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use dewar_broker::{Broker, Config, Patience, add_owner};
+use dewar_settings::Bandwidth;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,12 @@ struct Settings {
     /// After a restart, how long workers that attended before may take to come back before their tasks go to others.
     #[arg(long, value_name = "TIME", env = "DEWAR_COMEBACK", default_value = "60s", value_parser = humantime::parse_duration)]
     comeback: Duration,
+    /// Send at most so many bytes of data a second, such as 100MB/s.
+    #[arg(long, value_name = "SIZE/s", env = "DEWAR_UPLOAD_LIMIT")]
+    upload_limit: Option<Bandwidth>,
+    /// Take at most so many bytes of data a second.
+    #[arg(long, value_name = "SIZE/s", env = "DEWAR_DOWNLOAD_LIMIT")]
+    download_limit: Option<Bandwidth>,
     #[command(flatten)]
     log: dewar_settings::LogArgs,
 }
@@ -77,6 +84,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
             comeback: settings.comeback,
             ..Patience::default()
         },
+        upload_limit: settings.upload_limit.map(|limit| limit.0),
+        download_limit: settings.download_limit.map(|limit| limit.0),
         ..Config::new(data_dir)
     })
     .await?;

@@ -10,6 +10,9 @@ pub(crate) mod convert;
 mod fleet;
 mod jobs;
 mod share;
+mod traffic;
+
+pub(crate) use traffic::Traffic;
 
 use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle, swarm::SwarmHandle};
 use auth::Auth;
@@ -54,6 +57,7 @@ pub(crate) struct Services {
     pub(crate) swarm: SwarmHandle,
     /// What opens workers to one another.
     pub(crate) peer_token: Arc<str>,
+    pub(crate) traffic: Traffic,
 }
 
 /// Serves until told to stop, and then until every call has ended.
@@ -76,6 +80,7 @@ pub(crate) async fn serve(
         disk,
         swarm,
         peer_token,
+        traffic,
     } = services;
     let about = admin::About {
         host_name: dewar_settings::host_name(),
@@ -94,12 +99,18 @@ pub(crate) async fn serve(
     let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience, share))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let blobs_service = blobs::BlobsService::new(blobs, engine.clone(), disk.clone(), stop.clone());
+    let blobs_service = blobs::BlobsService::new(
+        blobs,
+        engine.clone(),
+        disk.clone(),
+        traffic.clone(),
+        stop.clone(),
+    );
     let blobs = BlobsServer::new(blobs_service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
     let admin = AdminServer::new(admin::AdminService::new(
-        engine, about, blob_bytes, disk, swarm,
+        engine, about, blob_bytes, disk, swarm, traffic,
     ))
     .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();

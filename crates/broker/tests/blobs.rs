@@ -4,15 +4,21 @@ mod common;
 
 use common::{JOB, connect, create, jobs, start};
 use dewar_blobs::{
-    BlobClient, BlobRef, ChunkCache, Digest, FileProgress, LocalFile, WriteError, hash_bytes,
+    BlobClient, BlobRef, ChunkCache, Digest, FileProgress, LocalFile, NamedFile, WriteError,
+    hash_bytes,
 };
 use dewar_broker::{Broker, Config, Running};
 use dewar_proto::v1::{
-    ByteRange, ChunkDigestsRequest, ChunkRun, ImportFileRequest, ReadRequest, ReleaseRequest,
-    WriteHeader, WriteRequest, blobs_client::BlobsClient, import_file_response::Step,
-    write_request::Part,
+    ByteRange, ChunkDigestsRequest, ChunkRun, ImportFileRequest, OfferRequest, ReadRequest,
+    ReleaseRequest, WriteChunksRequest, WriteHeader, WriteRequest, blobs_client::BlobsClient,
+    import_file_response::Step, write_chunks_request::Part as ChunkPart, write_request::Part,
 };
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tonic::{Code, Status};
 
 fn sample(length: usize) -> Vec<u8> {
@@ -336,4 +342,129 @@ async fn what_is_wrong_is_named() {
     let status = read(blob.digest.0.to_vec(), Some(range)).await;
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().starts_with("range"), "{status}");
+}
+
+/// A file outside, named.
+async fn named_file(folder: &Path, bytes: &[u8]) -> NamedFile {
+    let path = folder.join("upload.mrcs");
+    fs::write(&path, bytes).unwrap();
+    NamedFile::open(&path, |_| {}).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_file_is_sent_in_chunks_and_only_those_that_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let client = with_job(&broker).await;
+    let mut bytes = sample(20 << 20);
+    let sent = |file: NamedFile| {
+        let client = client.clone();
+        async move {
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let hears = Arc::clone(&told);
+            let progress = move |progress| hears.lock().unwrap().push(progress);
+            let blob = client
+                .send_chunks(&file, Some(JOB), progress)
+                .await
+                .unwrap();
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            (blob, told.len() as u64 * (256 << 10))
+        }
+    };
+    let (first, sent_bytes) = sent(named_file(folder.path(), &bytes).await).await;
+    assert_eq!(sent_bytes, 20 << 20);
+    assert!(client.read_blob(&first).await.unwrap() == bytes);
+    let (again, sent_bytes) = sent(named_file(folder.path(), &bytes).await).await;
+    assert_eq!((again, sent_bytes), (first, 0));
+    for changed in [3, 17] {
+        bytes[changed << 20] ^= 1;
+    }
+    let (second, sent_bytes) = sent(named_file(folder.path(), &bytes).await).await;
+    assert_eq!(sent_bytes, 2 << 20, "a tenth");
+    assert!(client.read_blob(&second).await.unwrap() == bytes);
+
+    // Two at once.
+    bytes[5] ^= 1;
+    let file = named_file(folder.path(), &bytes).await;
+    let (one, other) = tokio::join!(sent(file.clone()), sent(file));
+    assert_eq!(one.0, other.0);
+    assert!(client.read_blob(&one.0).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn wrong_chunks_and_lists_are_refused_and_cost_nothing_that_was_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    with_job(&broker).await;
+    let mut wire = BlobsClient::new(connect(&broker));
+    let bytes = sample(9_000_000);
+    let list = hash_bytes(&bytes);
+    let offer = |digests: Vec<u8>| OfferRequest {
+        blob: Some(list.blob().into()),
+        chunk_digests: digests.into(),
+        job_id: JOB.into(),
+    };
+    for wrong in [vec![], vec![0; list.digests().len()], vec![0; 31]] {
+        let status = wire.offer(offer(wrong)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("chunk_digests"), "{status}");
+    }
+    let write = |parts: Vec<ChunkPart>| {
+        let header = ChunkPart::Header(WriteHeader {
+            blob: Some(list.blob().into()),
+            job_id: JOB.into(),
+        });
+        let parts = std::iter::once(header).chain(parts);
+        let messages = parts.map(|part| WriteChunksRequest { part: Some(part) });
+        let messages = tokio_stream::iter(messages.collect::<Vec<_>>());
+        let mut wire = wire.clone();
+        async move { wire.write_chunks(messages).await }
+    };
+    let whole = |index: usize| bytes[index << 20..(index + 1) << 20].to_vec();
+    let data = |bytes: Vec<u8>| ChunkPart::Data(bytes.into());
+    let unknown = write(vec![ChunkPart::ChunkIndex(0), data(whole(0))]).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Aborted, "not offered");
+
+    wire.clone()
+        .offer(offer(list.digests().to_vec()))
+        .await
+        .unwrap();
+    let mut corrupt = whole(4);
+    corrupt[9] ^= 1;
+    for (parts, text) in [
+        (vec![data(whole(0))], "part: data must follow"),
+        (vec![ChunkPart::ChunkIndex(9)], "chunk_index: is 9"),
+        (
+            vec![
+                ChunkPart::ChunkIndex(1),
+                data(vec![0; 5]),
+                ChunkPart::ChunkIndex(2),
+            ],
+            "chunk_index: of chunk 1 only 5",
+        ),
+        (
+            vec![ChunkPart::ChunkIndex(8), data(vec![0; 700_000])],
+            "data: chunk 8 has",
+        ),
+        (
+            vec![
+                ChunkPart::ChunkIndex(3),
+                data(whole(3)),
+                ChunkPart::ChunkIndex(4),
+                data(corrupt),
+            ],
+            "data: chunk 4 of blob",
+        ),
+    ] {
+        let status = write(parts).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().starts_with(text), "{status}");
+    }
+    let answer = wire.offer(offer(list.digests().to_vec())).await.unwrap();
+    let missing = answer.into_inner().missing;
+    let missing: Vec<_> = missing
+        .iter()
+        .map(|run| (run.first_index, run.count))
+        .collect();
+    assert_eq!(missing, [(0, 3), (4, 5)]);
 }

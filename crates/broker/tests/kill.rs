@@ -3,10 +3,14 @@
 mod common;
 
 use common::*;
-use dewar_proto::v1::{self, jobs_client::JobsClient};
+use dewar_blobs::{BlobClient, NamedFile};
+use dewar_proto::{
+    limits::STREAM_DATA_BYTES,
+    v1::{self, jobs_client::JobsClient},
+};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -89,6 +93,66 @@ async fn check_contents(jobs: &mut JobsClient<dewar_proto::AuthorizedChannel>, c
         }
     }
     assert_eq!(seen, count);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_kill_9_ended_it() {
+    const FILE_BYTES: usize = 48 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.mrcs");
+    let bytes: Vec<u8> = (0..FILE_BYTES)
+        .map(|at| (at % 251 + (at >> 20)) as u8)
+        .collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let file = NamedFile::open(&path, |_| {}).await.unwrap();
+    let client_of = |daemon: &Daemon| {
+        let token = std::fs::read_to_string(folder.path().join("token")).unwrap();
+        BlobClient::new(connect_to(&daemon.address, &token))
+    };
+    let sent_messages = Arc::new(AtomicU64::new(0));
+
+    let mut daemon = Daemon::start(folder.path()).await;
+    daemon.client(folder.path()).create(create()).await.unwrap();
+    let blobs = client_of(&daemon);
+    let (half_sent, at_half) = tokio::sync::oneshot::channel();
+    let (killed, at_kill) = std::sync::mpsc::channel::<()>();
+    let (half_sent, at_kill) = (Mutex::new(Some(half_sent)), Mutex::new(at_kill));
+    let counter = sent_messages.clone();
+    let progress = move |_| {
+        // The file is read no further before the broker is dead.
+        if counter.fetch_add(1, Ordering::SeqCst) == 96
+            && let Some(half_sent) = half_sent.lock().unwrap().take()
+        {
+            half_sent.send(()).unwrap();
+            at_kill.lock().unwrap().recv().unwrap();
+        }
+    };
+    let sending = tokio::spawn({
+        let file = file.clone();
+        async move { blobs.send_chunks(&file, Some(JOB), progress).await }
+    });
+    at_half.await.unwrap();
+    daemon.process.kill().await.unwrap();
+    killed.send(()).unwrap();
+    let error = sending.await.unwrap().unwrap_err();
+    assert!(error.is_transient(), "{error}");
+
+    let daemon = Daemon::start(folder.path()).await;
+    let blobs = client_of(&daemon);
+    let before = sent_messages.load(Ordering::SeqCst);
+    let counter = sent_messages.clone();
+    let progress = move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+    };
+    let blob = blobs.send_chunks(&file, Some(JOB), progress).await.unwrap();
+    let after = sent_messages.load(Ordering::SeqCst);
+    let bytes_of = |messages: u64| messages as usize * STREAM_DATA_BYTES;
+    assert!(
+        bytes_of(after - before) < FILE_BYTES,
+        "what had come was kept"
+    );
+    assert!(bytes_of(after) < 2 * FILE_BYTES);
+    assert!(blobs.read_blob(&blob).await.unwrap() == bytes);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use crate::{CallError, Client, Job};
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef, FileProgress, LocalFile, ReadError, WriteError, hash_file};
+use dewar_blobs::{
+    BlobClient, BlobRef, FileProgress, LocalFile, NamedFile, ReadError, WriteError, hash_file,
+};
 use dewar_proto::limits::CHUNK_BYTES;
 use std::{
     fs::File,
@@ -94,16 +96,7 @@ impl Job {
         if let Some(blob) = self.import_in_place(&path, size_bytes, &progress).await? {
             return Ok(blob);
         }
-        let written = self
-            .write("sending a file", |blobs| {
-                let (path, progress, job) = (path.clone(), progress.clone(), self.held_by());
-                async move { blobs.write_file(&path, job, progress).await }
-            })
-            .await;
-        written.map_err(|error| match error {
-            Unwritten::File { path, source } => ImportError::File { path, source },
-            other => other.into_call("sending a file").into(),
-        })
+        self.send_file(&path, progress).await
     }
 
     /// [`Client::read_blob`].
@@ -161,6 +154,39 @@ impl Job {
         );
         self.release(&[imported.digest]).await?;
         Ok(None)
+    }
+
+    /// Sends the file: in chunks if it is large and the broker takes them, so that a break costs little.
+    async fn send_file(
+        &self,
+        path: &Path,
+        progress: impl Fn(FileProgress) + Send + Sync + Clone + 'static,
+    ) -> Result<BlobRef, ImportError> {
+        const CALL: &str = "sending a file";
+        let written = if self.client.shared.protocol.minor >= 2 {
+            let named = &name_file(path, progress.clone()).await?;
+            self.write(CALL, |blobs| {
+                let (progress, job) = (progress.clone(), self.held_by());
+                async move {
+                    if named.is_chunked() {
+                        blobs.send_chunks(named, job, progress).await
+                    } else {
+                        blobs.write_file(path, job, progress).await
+                    }
+                }
+            })
+            .await
+        } else {
+            self.write(CALL, |blobs| {
+                let (progress, job) = (progress.clone(), self.held_by());
+                async move { blobs.write_file(path, job, progress).await }
+            })
+            .await
+        };
+        written.map_err(|error| match error {
+            Unwritten::File { path, source } => ImportError::File { path, source },
+            other => other.into_call(CALL).into(),
+        })
     }
 
     fn held_by(&self) -> Option<[u8; 16]> {
@@ -241,6 +267,20 @@ async fn is_same_file(path: &Path, imported: BlobRef, by_bytes: bool) -> Result<
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)));
     compared.map_err(|source| ImportError::File { path, source })
+}
+
+async fn name_file(
+    path: &Path,
+    progress: impl Fn(FileProgress) + Send + Sync + 'static,
+) -> Result<NamedFile, ImportError> {
+    NamedFile::open(path, progress).await.map_err(|error| {
+        let source = match error {
+            WriteError::File { source, .. } => source,
+            other => io::Error::other(other),
+        };
+        let path = path.to_owned();
+        ImportError::File { path, source }
+    })
 }
 
 /// What a broker answers about a path it may not or cannot read.

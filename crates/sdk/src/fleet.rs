@@ -36,6 +36,8 @@ pub struct BrokerStatus {
     pub free_bytes: Option<u64>,
     /// Why submits and uploads are refused now.
     pub refusing_reason: Option<String>,
+    /// Bytes of blobs it sent since it started; 0 from a broker of minor 1.
+    pub sent_blob_bytes: u64,
 }
 
 /// How a worker stands.
@@ -161,6 +163,7 @@ impl BrokerStatus {
             blob_bytes: status.blob_bytes,
             free_bytes: Some(status.free_bytes).filter(|bytes| *bytes > 0),
             refusing_reason: said(status.refusing_reason),
+            sent_blob_bytes: status.sent_blob_bytes,
         })
     }
 }

@@ -13,4 +13,4 @@ pub use connect::{ConnectArgs, TokenError};
 pub use file::{SettingsError, parse, try_parse_from};
 pub use folders::{broker_data_dir, host_name, worker_cache_dir};
 pub use log::{LogArgs, LogError, LogFormat};
-pub use size::{ByteSize, MalformedSize};
+pub use size::{Bandwidth, ByteSize, MalformedSize};

@@ -58,6 +58,28 @@ impl FromStr for ByteSize {
     }
 }
 
+/// A number of bytes a second, written like `100MB/s`; the `/s` may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bandwidth(pub u64);
+
+impl FromStr for Bandwidth {
+    type Err = MalformedSize;
+
+    fn from_str(text: &str) -> Result<Self, MalformedSize> {
+        let size = text.trim().strip_suffix("/s").unwrap_or(text);
+        match size.parse::<ByteSize>() {
+            Ok(ByteSize(bytes_per_s)) if bytes_per_s > 0 => Ok(Self(bytes_per_s)),
+            _ => Err(MalformedSize(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", ByteSize(self.0))
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = UNITS
@@ -89,6 +111,18 @@ mod tests {
             assert_eq!(size.0, bytes, "{text}");
             assert_eq!(size.to_string(), shown);
             assert_eq!(shown.parse(), Ok(size));
+        }
+    }
+
+    #[test]
+    fn bandwidths_are_sizes_a_second() {
+        for text in ["100MB/s", " 100 MB/s", "100MB", "100000000"] {
+            let bandwidth: Bandwidth = text.parse().unwrap();
+            assert_eq!(bandwidth, Bandwidth(100_000_000), "{text}");
+            assert_eq!(bandwidth.to_string(), "100MB/s");
+        }
+        for text in ["0", "/s", "100MB/m", "fast"] {
+            assert!(text.parse::<Bandwidth>().is_err(), "{text}");
         }
     }
 

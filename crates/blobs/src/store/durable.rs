@@ -16,6 +16,14 @@ pub(super) fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
     sync_folder(parent)
 }
 
+/// Gives a file that is synced another name, for good.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let parent = to.parent().unwrap_or(Path::new("/"));
+    make_folder(parent)?;
+    fs::rename(from, to)?;
+    sync_folder(parent)
+}
+
 /// Writes a small file under its name, for good.
 pub(super) fn write(temporary_folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(temporary_folder)?;

@@ -48,6 +48,12 @@ pub enum SaveError {
         /// Left alone by blobs.
         free_bytes_min: u64,
     },
+    /// Too much is on its way already.
+    #[error("too many uploads are under way to begin that of blob {blob}")]
+    Busy {
+        /// Which.
+        blob: Digest,
+    },
     /// The disk does not take it.
     #[error("cannot write blob {blob}")]
     Io {
@@ -66,12 +72,7 @@ impl BlobStore {
     /// If there is no room for it.
     pub fn writer(&self, blob: BlobRef) -> Result<BlobWriter, SaveError> {
         let shared = Arc::clone(&self.shared);
-        let free_bytes = shared.free_bytes();
-        // Where the file system does not say, we shall see.
-        let kept = shared.free_bytes_min;
-        if free_bytes.is_some_and(|free| blob.size_bytes > free.saturating_sub(kept)) {
-            return Err(shared.full(&blob));
-        }
+        self.check_room(&blob, blob.size_bytes)?;
         let file = NamedTempFile::new_in(shared.temporary_folder())
             .map_err(|source| shared.save_error(&blob, source))?;
         Ok(BlobWriter {
@@ -80,6 +81,17 @@ impl BlobStore {
             hasher: Hasher::new(),
             file,
         })
+    }
+
+    /// Whether so many bytes of a blob would fit.
+    pub(super) fn check_room(&self, blob: &BlobRef, needed_bytes: u64) -> Result<(), SaveError> {
+        // Where the file system does not say, we shall see.
+        let kept = self.shared.free_bytes_min;
+        let free_bytes = self.shared.free_bytes();
+        if free_bytes.is_some_and(|free| needed_bytes > free.saturating_sub(kept)) {
+            return Err(self.shared.full(blob));
+        }
+        Ok(())
     }
 }
 
@@ -155,7 +167,7 @@ impl Shared {
         }
     }
 
-    fn save_error(&self, blob: &BlobRef, source: io::Error) -> SaveError {
+    pub(super) fn save_error(&self, blob: &BlobRef, source: io::Error) -> SaveError {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(blob),
             _ => SaveError::Io {

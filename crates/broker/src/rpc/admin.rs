@@ -1,6 +1,6 @@
 //! The service Admin: what the people who run the machines ask.
 
-use super::convert;
+use super::{convert, traffic::Traffic};
 use crate::{
     disk_space::DiskSpace,
     engine::{EngineHandle, View},
@@ -31,6 +31,7 @@ pub(super) struct AdminService {
     blob_bytes: super::BlobBytes,
     disk: DiskSpace,
     swarm: SwarmHandle,
+    traffic: Traffic,
 }
 
 impl AdminService {
@@ -40,6 +41,7 @@ impl AdminService {
         blob_bytes: super::BlobBytes,
         disk: DiskSpace,
         swarm: SwarmHandle,
+        traffic: Traffic,
     ) -> Self {
         Self {
             engine,
@@ -47,6 +49,7 @@ impl AdminService {
             blob_bytes,
             disk,
             swarm,
+            traffic,
         }
     }
 
@@ -102,6 +105,7 @@ impl v1::admin_server::Admin for AdminService {
         let broker_start = self.engine.broker_start();
         let blob_bytes = (self.blob_bytes)();
         let free_bytes = self.disk.free_bytes();
+        let sent_blob_bytes = self.traffic.sent_bytes();
         let refusing = self.disk.admit().err();
         let refusing_reason = refusing.map_or_else(String::new, |full| full.to_string());
         let status = self.look(move |View { queue, .. }| v1::StatusResponse {
@@ -122,7 +126,7 @@ impl v1::admin_server::Admin for AdminService {
             blob_bytes,
             free_bytes,
             refusing_reason,
-            sent_blob_bytes: 0,
+            sent_blob_bytes,
         });
         status.await.map(Response::new)
     }

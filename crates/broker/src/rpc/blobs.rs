@@ -5,10 +5,12 @@
 
 mod digests;
 mod import;
+mod uploads;
 
 use super::{
     connections::{self, Ends},
     convert,
+    traffic::Traffic,
 };
 use crate::{disk_space::DiskSpace, engine::EngineHandle};
 use bytes::{Bytes, BytesMut};
@@ -38,6 +40,9 @@ use tonic::{Request, Response, Status, Streaming};
 /// Disk accesses at once: enough for the fastest disks, and few beside the runtime's 512 blocking threads.
 const ACCESSES_MAX: usize = 16;
 
+/// Offers of uploads that are looked at at once.
+const OFFERS_MAX: usize = 4;
+
 /// Chunks of one read that are ahead of the network.
 const CHUNKS_AHEAD: usize = 2;
 
@@ -56,7 +61,10 @@ pub(super) struct BlobsService {
     engine: EngineHandle,
     disk: DiskSpace,
     accesses: Arc<Semaphore>,
+    /// Offers may read and copy for long, and must not keep others from the disk.
+    offers: Arc<Semaphore>,
     hashing: Hashing,
+    traffic: Traffic,
 }
 
 impl BlobsService {
@@ -64,6 +72,7 @@ impl BlobsService {
         store: BlobStore,
         engine: EngineHandle,
         disk: DiskSpace,
+        traffic: Traffic,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -71,7 +80,9 @@ impl BlobsService {
             engine,
             disk,
             accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
+            offers: Arc::new(Semaphore::new(OFFERS_MAX)),
             hashing: Hashing::new(stop),
+            traffic,
         }
     }
 
@@ -162,6 +173,7 @@ impl BlobsService {
             let Some(Part::Data(data)) = message.part else {
                 return Err(convert::invalid("part", "only the first may be a header"));
             };
+            self.traffic.receive(data.len()).await;
             gathered.extend_from_slice(&data);
             if gathered.len() >= WRITE_BYTES {
                 self.admit(job)?;
@@ -237,7 +249,15 @@ impl Blobs for BlobsService {
             .buffered(CHUNKS_AHEAD)
             .map_ok(move |(offset, bytes)| stream::iter(messages_of(within(bytes, offset, &range))))
             .try_flatten();
-        Ok(Response::new(messages.boxed()))
+        let traffic = self.traffic.clone();
+        let paced = messages.and_then(move |message: ReadResponse| {
+            let traffic = traffic.clone();
+            async move {
+                traffic.send(message.data.len()).await;
+                Ok(message)
+            }
+        });
+        Ok(Response::new(paced.boxed()))
     }
 
     async fn write(
@@ -293,16 +313,18 @@ impl Blobs for BlobsService {
 
     async fn offer(
         &self,
-        _: Request<v1::OfferRequest>,
+        request: Request<v1::OfferRequest>,
     ) -> Result<Response<v1::OfferResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let missing = self.take_offer(request.into_inner()).await?;
+        Ok(Response::new(v1::OfferResponse { missing }))
     }
 
     async fn write_chunks(
         &self,
-        _: Request<Streaming<v1::WriteChunksRequest>>,
+        request: Request<Streaming<v1::WriteChunksRequest>>,
     ) -> Result<Response<v1::WriteChunksResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let missing = self.take_chunks(&mut request.into_inner()).await?;
+        Ok(Response::new(v1::WriteChunksResponse { missing }))
     }
 }
 
@@ -374,6 +396,7 @@ fn from_save(error: &SaveError, job: Option<JobId>) -> Status {
         // A worker's output waits until there is room.
         SaveError::Full { .. } if job.is_none() => Status::unavailable(text),
         SaveError::Full { .. } => Status::resource_exhausted(text),
+        SaveError::Busy { .. } => Status::unavailable(text),
         SaveError::Io { .. } => Status::internal(text),
     }
 }

@@ -12,8 +12,8 @@ use std::fmt::Write as _;
 #[command(
     after_help = "Examples:\n  dewar status\n  dewar status --broker titan:9990 --json | jq .running_count\n\n\
     JSON keys: broker, host_name, program_version, protocol, started_unix_ms, broker_start, data_dir, job_count, \
-    waiting_count, running_count, worker_count, slot_count, blob_bytes, free_bytes (null if not said), refusing_reason (null \
-    unless submits and uploads are refused now)"
+    waiting_count, running_count, worker_count, slot_count, blob_bytes, sent_blob_bytes, free_bytes (null if not said), \
+    refusing_reason (null unless submits and uploads are refused now)"
 )]
 pub struct Options {
     #[command(flatten)]
@@ -50,9 +50,10 @@ fn to_text(address: &str, status: &BrokerStatus) -> String {
     row(
         "data",
         format!(
-            "{}, {} of blobs{}",
+            "{}, {} of blobs, {} sent{}",
             status.data_dir,
             rounded_size(status.blob_bytes),
+            rounded_size(status.sent_blob_bytes),
             free.map_or_else(String::new, |free| format!(", {free} free"))
         ),
     );
@@ -103,6 +104,7 @@ fn to_json(address: &str, status: &BrokerStatus) -> Value {
         "worker_count": status.worker_count,
         "slot_count": status.slot_count,
         "blob_bytes": status.blob_bytes,
+        "sent_blob_bytes": status.sent_blob_bytes,
         "free_bytes": status.free_bytes,
         "refusing_reason": status.refusing_reason,
     })

@@ -24,6 +24,7 @@ fn a_running_job_is_shown_from_every_side() {
         "worker_count",
         "slot_count",
         "blob_bytes",
+        "sent_blob_bytes",
         "free_bytes",
         "refusing_reason",
     ];
