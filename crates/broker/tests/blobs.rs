@@ -1,5 +1,7 @@
 //! Blobs over the wire: in, out, in place, and refused with a reason.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run is one run")]
+
 mod common;
 
 use common::{JOB, connect, create, jobs, start};

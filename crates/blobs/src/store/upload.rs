@@ -4,6 +4,8 @@
 //! every chunk that may be there is hashed again, so that bytes a power cut lost are never believed. Two customers with the
 //! same blob fill the same file.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run is one run")]
+
 use super::{BlobStore, SaveError, Shared, durable, known_chunks::KnownChunks};
 use crate::{BlobRef, ChunkList, ChunkSet, CorruptChunk, Digest, chunk_count, hasher::hash_chunk};
 use dewar_proto::limits::CHUNK_BYTES;
@@ -129,7 +131,7 @@ impl BlobStore {
         if self.is_own(&blob.digest) {
             return Vec::new();
         }
-        missing.unwrap_or_else(|| vec![0..chunk_count(blob.size_bytes)])
+        missing.unwrap_or_else(|| Vec::from([0..chunk_count(blob.size_bytes)]))
     }
 
     fn is_own(&self, digest: &Digest) -> bool {

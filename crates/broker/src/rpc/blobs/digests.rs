@@ -1,5 +1,7 @@
 //! Chunk digests by runs: what is asked is checked, and what is not known yet is hashed a piece at a time.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one run is one run")]
+
 use super::{BlobsService, convert, from_load, on_disk};
 use bytes::{Bytes, BytesMut};
 use dewar_blobs::{LoadedBlob, chunk_count};
