@@ -159,6 +159,11 @@ impl Task {
         }
     }
 
+    /// Whether it reads anything. Most of the smallest do not, and dispatch spends nothing on where their bytes are.
+    pub(crate) fn has_inputs(&self) -> bool {
+        !self.spec.inputs.is_empty()
+    }
+
     /// What it reads of blobs, as far as they are there.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let own = self.spec.inputs.iter();

@@ -122,9 +122,11 @@ impl Queue {
                 at,
             } => {
                 self.last_attempt = self.last_attempt.max(attempt.n);
-                self.note_passed_over(*task);
-                if let Some(task) = self.task_mut(*task) {
-                    task.attempts_begun = task.attempts_begun.saturating_add(1);
+                if let Some(begun) = self.task_mut(*task) {
+                    begun.attempts_begun = begun.attempts_begun.saturating_add(1);
+                    if begun.has_inputs() {
+                        self.note_passed_over(*task);
+                    }
                 }
                 self.begin_attempt(*task, *attempt, *worker, *at);
             }

@@ -50,7 +50,7 @@ impl Queue {
             return;
         };
         let waits = matches!(task.phase, Phase::Waiting { alone: false });
-        if !waits || task.parts().next().is_none() {
+        if !waits {
             return;
         }
         let need = task.need();

@@ -46,7 +46,7 @@ impl Queue {
     fn next_match(&self, reserved: Option<WorkerId>) -> Option<(TaskId, WorkerId)> {
         let (id, need) = self.ready.pick(reserved)?;
         let task = self.task(id)?;
-        if task.parts().next().is_some() {
+        if task.has_inputs() {
             let turns = self.ready.next_turns(need, &self.job(id.job)?.owner);
             return self.nearest_match(task, turns, need, reserved);
         }

@@ -17,7 +17,7 @@ use std::cmp::Reverse;
 pub(in crate::queue) const PASSED_OVER_COUNT_MAX: u8 = 64;
 
 impl Queue {
-    /// For a task that reads blobs: it and the best worker with room for it, or one that suits that worker better.
+    /// For a task with inputs: it and the best worker with room for it, or one that suits that worker better.
     pub(super) fn nearest_match(
         &self,
         front: &Task,
@@ -80,7 +80,7 @@ impl Queue {
         task: &Task,
         mut workers: impl Iterator<Item = WorkerId>,
     ) -> Option<WorkerId> {
-        if task.parts().next().is_none() {
+        if !task.has_inputs() {
             return workers.next();
         }
         workers.min_by_key(|worker| Reverse(self.held_bytes(*worker, task)))
