@@ -277,6 +277,9 @@ impl Engine {
                 let answer = self.attend(*hello, outbox, now, turn);
                 turn.releases.push(Release::Attended(reply, answer));
             }
+            Message::Holdings { worker, changes } => {
+                self.note_holdings(worker, changes, now, turn);
+            }
             Message::FromWorker {
                 worker,
                 session,

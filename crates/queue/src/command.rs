@@ -1,7 +1,8 @@
 //! What the shell asks of the queue, and how the queue says no.
 
 use crate::{
-    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, Kind, Output, TaskId, TaskSpec, WorkerId,
+    AttemptId, BlobRef, Digest, Failure, HoldingChange, JobId, JobNumber, Kind, Output, TaskId,
+    TaskSpec, WorkerId,
 };
 use std::sync::Arc;
 
@@ -108,6 +109,13 @@ pub enum Command {
         worker: WorkerId,
         /// Why not, if not.
         busy_reason: Option<Arc<str>>,
+    },
+    /// What chunks a worker holds has changed.
+    NoteHoldings {
+        /// Who.
+        worker: WorkerId,
+        /// How.
+        changes: Vec<HoldingChange>,
     },
     /// A worker tells how a try ended.
     Report {

@@ -1,8 +1,8 @@
 //! What happened. Durable events are the broker's whole memory; the others die with the process.
 
 use crate::{
-    AttemptId, BlobRef, Digest, Failure, JobId, JobNumber, JobTerms, Outcome, TaskId, TaskSpec,
-    Timestamp, WorkerHello, WorkerId,
+    AttemptId, BlobRef, Digest, Failure, HoldingChange, JobId, JobNumber, JobTerms, Outcome,
+    TaskId, TaskSpec, Timestamp, WorkerHello, WorkerId,
 };
 use std::sync::Arc;
 
@@ -144,6 +144,13 @@ pub enum Event {
         /// Why not, if not.
         busy_reason: Option<Arc<str>>,
     },
+    /// What chunks a worker holds has changed.
+    HoldingsNoted {
+        /// Who.
+        worker: WorkerId,
+        /// How.
+        changes: Vec<HoldingChange>,
+    },
     /// A worker failed everything it touched: for a while it is given nothing.
     WorkerOnProbation {
         /// Who.
@@ -246,6 +253,7 @@ impl Event {
             | Self::WorkerGone { .. }
             | Self::WorkerDraining { .. }
             | Self::WorkerAvailability { .. }
+            | Self::HoldingsNoted { .. }
             | Self::WorkerOnProbation { .. }
             | Self::WorkerOnTrial { .. }
             | Self::ComebackOver

@@ -6,6 +6,7 @@
 mod command;
 mod config;
 mod event;
+mod holdings;
 mod holds;
 mod ids;
 mod job;
@@ -23,6 +24,7 @@ pub use command::{
 };
 pub use config::Config;
 pub use event::{AttemptEnd, Event};
+pub use holdings::{CHUNK_BYTES, Chunks, HoldingChange};
 pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, Now, TaskId, Timestamp, WorkerId};
 pub use job::{Job, Task, TaskCounts};
 pub use queue::{Broken, Queue};

@@ -15,7 +15,7 @@ pub use check::Broken;
 use crate::{
     AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Kind, Now,
     Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
-    holds::Holds, kind_stats::KindStats, ready::Ready, turns::Turn,
+    holdings::Holdings, holds::Holds, kind_stats::KindStats, ready::Ready, turns::Turn,
 };
 use memo::Memo;
 use std::{
@@ -55,6 +55,8 @@ pub struct Queue {
     /// Workers on which tries wait behind others.
     queueing: BTreeSet<(usize, WorkerId)>,
     holds: Holds,
+    /// What workers have of the blobs that tasks read.
+    holdings: Holdings,
     /// The highest number a job ever had, forgotten ones too, so that none is given twice.
     last_job: u64,
     /// Running number of the last attempt of this broker start.
@@ -84,6 +86,7 @@ impl Queue {
             time_limits: BTreeSet::new(),
             queueing: BTreeSet::new(),
             holds: Holds::default(),
+            holdings: Holdings::default(),
             last_job: 0,
             last_attempt: 0,
             counts: TaskCounts::default(),
@@ -123,6 +126,7 @@ impl Queue {
                 worker,
                 busy_reason,
             } => self.set_availability(worker, busy_reason),
+            Command::NoteHoldings { worker, changes } => self.note_holdings(worker, changes),
             Command::Report {
                 worker,
                 task,

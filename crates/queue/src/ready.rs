@@ -167,6 +167,13 @@ impl Ready {
         Some((turn.task, need))
     }
 
+    /// An owner's next tasks of a need, as long as they are of the priority of the first.
+    pub(crate) fn next_turns(&self, need: &Need, owner: &Arc<str>) -> impl Iterator<Item = Turn> {
+        let queue = self.needs.get(need);
+        let turns = queue.and_then(|queue| queue.turns.get(owner));
+        turns.into_iter().flat_map(Turns::next)
+    }
+
     /// Workers with room for a need, the least loaded first, and how loaded they are.
     pub(crate) fn open(&self, need: &Need) -> impl Iterator<Item = (u32, WorkerId)> {
         let open = self.needs.get(need).into_iter();

@@ -91,6 +91,20 @@ impl Turns {
         })
     }
 
+    /// The next ones, as long as they are of the priority of the first.
+    pub(crate) fn next(&self) -> impl Iterator<Item = Turn> {
+        let first = self.jobs.keys().next().map(|(priority, _)| *priority);
+        let equal = self.jobs.iter();
+        let equal = equal.take_while(move |((priority, _), _)| Some(*priority) == first);
+        equal.flat_map(|((priority, job), runs)| {
+            let indices = runs.iter().flat_map(|(start, end)| *start..*end);
+            indices.map(|index| Turn {
+                priority: *priority,
+                task: TaskId { job: *job, index },
+            })
+        })
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -127,6 +141,9 @@ mod tests {
                     turns.insert(turn);
                 }
                 prop_assert_eq!(turns.first(), model.first().copied());
+                let first = model.first().map(|turn: &Turn| turn.priority);
+                let equal = model.iter().copied().filter(|turn| Some(turn.priority) == first);
+                prop_assert!(turns.next().eq(equal));
                 prop_assert_eq!(turns.len(), model.len());
                 prop_assert_eq!(turns.is_empty(), model.is_empty());
                 prop_assert_eq!(turns.contains(turn), model.contains(&turn));

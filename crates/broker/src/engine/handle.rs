@@ -5,7 +5,7 @@ use super::{
     message::{FromWorker, Hello, Message, ToWorker},
 };
 use crate::store::PackReader;
-use dewar_queue::{Command, JobNumber, WorkerId};
+use dewar_queue::{Command, HoldingChange, JobNumber, WorkerId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A way to the engine; clones are the same.
@@ -92,6 +92,15 @@ impl EngineHandle {
             message,
         })
         .await
+    }
+
+    /// Passes on what chunks a worker holds, for dispatch to prefer it. Nothing is answered: the worker may have gone.
+    pub async fn note_holdings(
+        &self,
+        worker: WorkerId,
+        changes: Vec<HoldingChange>,
+    ) -> Result<(), EngineError> {
+        self.send(Message::Holdings { worker, changes }).await
     }
 
     /// Reads packed payloads.

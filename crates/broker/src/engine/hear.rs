@@ -5,7 +5,7 @@ use super::{
     message::{Address, FromWorker, Hello, ToWorker},
     tell::Release,
 };
-use dewar_queue::{Command, HeldAttempt, Now, TaskId, WorkerHello, WorkerId};
+use dewar_queue::{Command, HeldAttempt, HoldingChange, Now, TaskId, WorkerHello, WorkerId};
 use tokio::sync::mpsc;
 
 impl Engine {
@@ -100,6 +100,19 @@ impl Engine {
         if let Err(refusal) = decided {
             // The session outlived the lease; its end follows from `WorkerGone`.
             tracing::debug!(worker = %hex(worker), %refusal, "not heard");
+        }
+    }
+
+    pub(super) fn note_holdings(
+        &mut self,
+        worker: WorkerId,
+        changes: Vec<HoldingChange>,
+        now: Now,
+        turn: &mut Turn,
+    ) {
+        let command = Command::NoteHoldings { worker, changes };
+        if let Err(refusal) = self.decide(command, now, turn) {
+            tracing::debug!(worker = %hex(worker), %refusal, "holdings not noted");
         }
     }
 

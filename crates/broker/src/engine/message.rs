@@ -2,7 +2,8 @@
 
 use super::{Effect, EngineError, View};
 use dewar_queue::{
-    AttemptId, Command, JobId, JobNumber, TaskResult, TaskSpec, WorkerHello, WorkerId,
+    AttemptId, Command, HoldingChange, JobId, JobNumber, TaskResult, TaskSpec, WorkerHello,
+    WorkerId,
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +27,11 @@ pub(super) enum Message {
         hello: Box<Hello>,
         outbox: mpsc::Sender<ToWorker>,
         reply: oneshot::Sender<Result<u64, EngineError>>,
+    },
+    /// What chunks a worker holds has changed.
+    Holdings {
+        worker: WorkerId,
+        changes: Vec<HoldingChange>,
     },
     /// A message of a worker that said hello.
     FromWorker {

@@ -89,6 +89,7 @@ impl Engine {
             | Event::WorkerSeen { .. }
             | Event::WorkerDisconnected { .. }
             | Event::WorkerAvailability { .. }
+            | Event::HoldingsNoted { .. }
             | Event::WorkerOnTrial { .. }
             | Event::CustomerSeen { .. }
             | Event::CustomerWatches { .. }

@@ -65,3 +65,21 @@ async fn what_waits_when_it_is_told_to_stop_is_still_answered() {
     let late = handle.command(create()).await;
     assert!(matches!(late, Err(EngineError::Gone)));
 }
+
+/// The queue knows no wire, so it has a number of its own for what workers count in.
+#[test]
+fn queue_and_wire_mean_the_same_chunk() {
+    assert_eq!(dewar_queue::CHUNK_BYTES, dewar_proto::limits::CHUNK_BYTES);
+}
+
+#[tokio::test]
+async fn holdings_of_a_worker_that_is_gone_harm_nobody() {
+    let (engine, handle, _folder) = open(Box::new(MemStore::default()));
+    let running = tokio::spawn(engine.run(CancellationToken::new()));
+    handle
+        .note_holdings(WorkerId([1; 16]), Vec::new())
+        .await
+        .unwrap();
+    assert!(handle.command(create()).await.is_ok());
+    running.abort();
+}

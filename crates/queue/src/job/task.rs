@@ -2,7 +2,7 @@
 
 use crate::{
     AttemptId, Failure, FailureClass, InputSource, Kind, Outcome, OutcomeResult, Payload, TaskSpec,
-    TaskState, Timestamp, WorkerId, ready::Need,
+    TaskState, Timestamp, WorkerId, holdings::Part, ready::Need,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,6 +14,8 @@ pub struct Task {
     pub(crate) parameters: Payload,
     pub(crate) phase: Phase,
     pub(crate) attempts_begun: u32,
+    /// How often a later one was given out instead while it waited.
+    pub(crate) passed_over_count: u8,
     /// How often it was rerun.
     pub(crate) generation: u32,
     /// Most tasks never fail, and a million of them may wait: what went wrong is kept apart.
@@ -73,6 +75,7 @@ impl Task {
             parameters: spec.parameters.clone(),
             phase: Phase::Blocked,
             attempts_begun: 0,
+            passed_over_count: 0,
             generation: 0,
             history: None,
             needed: (!dependencies.is_empty()).then(|| {
@@ -154,6 +157,25 @@ impl Task {
             kind: self.spec.kind.clone(),
             resources: self.spec.resources,
         }
+    }
+
+    /// Whether it reads anything. Most of the smallest do not, and dispatch spends nothing on where their bytes are.
+    pub(crate) fn has_inputs(&self) -> bool {
+        !self.spec.inputs.is_empty()
+    }
+
+    /// What it reads of blobs, as far as they are there.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let own = self.spec.inputs.iter();
+        let own = own.map(|input| (&input.source, &input.ranges));
+        let fed = self.needed.iter().flat_map(|needed| &needed.inputs);
+        let fed = fed.filter_map(|(position, source)| {
+            Some((source, &self.spec.inputs.get(*position)?.ranges))
+        });
+        own.chain(fed).filter_map(|(source, ranges)| match source {
+            InputSource::Blob(blob) => Some((blob, ranges.as_slice())),
+            InputSource::Output { .. } | InputSource::Message(_) => None,
+        })
     }
 
     /// Whether a try failed on this worker.

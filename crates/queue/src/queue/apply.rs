@@ -102,6 +102,11 @@ impl Queue {
                 worker,
                 busy_reason,
             } => self.change_worker(*worker, |worker| worker.busy_reason = busy_reason.clone()),
+            Event::HoldingsNoted { worker, changes } => {
+                if self.workers.contains_key(worker) {
+                    self.holdings.note(*worker, changes);
+                }
+            }
             Event::WorkerOnProbation {
                 worker,
                 until,
@@ -117,8 +122,11 @@ impl Queue {
                 at,
             } => {
                 self.last_attempt = self.last_attempt.max(attempt.n);
-                if let Some(task) = self.task_mut(*task) {
-                    task.attempts_begun = task.attempts_begun.saturating_add(1);
+                if let Some(begun) = self.task_mut(*task) {
+                    begun.attempts_begun = begun.attempts_begun.saturating_add(1);
+                    if begun.has_inputs() {
+                        self.note_passed_over(*task);
+                    }
                 }
                 self.begin_attempt(*task, *attempt, *worker, *at);
             }

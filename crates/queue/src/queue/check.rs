@@ -1,6 +1,6 @@
 //! What holds between any two events, counted anew from the tasks themselves.
 
-use super::Queue;
+use super::{Queue, decide::PASSED_OVER_COUNT_MAX};
 use crate::{Digest, Job, OutcomeResult, TaskCounts, TaskId, holds, job::Phase, turns::Turn};
 use std::collections::{HashMap, HashSet};
 
@@ -38,6 +38,11 @@ impl Queue {
                 };
                 let turn = Turn::new(job.priority, id);
                 *job_counts.of_state(task.state()) += 1;
+                hold!(
+                    task.passed_over_count <= PASSED_OVER_COUNT_MAX,
+                    "{id} was passed over {} times",
+                    task.passed_over_count
+                );
                 *counts.of_state(task.state()) += 1;
                 match &task.phase {
                     Phase::Blocked => hold!(
@@ -154,6 +159,9 @@ impl Queue {
         );
         if let Some(disorder) = self.ready.disorder() {
             return Err(Broken(disorder));
+        }
+        if let Some(disorder) = self.holdings.disorder(|id| self.workers.contains_key(&id)) {
+            return Err(Broken(disorder.into()));
         }
         self.check_owners()?;
         self.check_workers(live_count)

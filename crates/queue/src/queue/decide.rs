@@ -3,6 +3,9 @@
 mod customers;
 mod dispatch;
 mod fleet;
+mod locality;
 mod overdue;
 mod report;
 mod selection;
+
+pub(super) use locality::PASSED_OVER_COUNT_MAX;

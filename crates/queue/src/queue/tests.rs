@@ -4,6 +4,7 @@ mod dependencies;
 mod fairness;
 mod histories;
 mod limits;
+mod locality;
 mod reruns;
 mod reuse;
 mod trust;

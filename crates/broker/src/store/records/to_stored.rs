@@ -108,6 +108,7 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
         | Event::WorkerGone { .. }
         | Event::WorkerDraining { .. }
         | Event::WorkerAvailability { .. }
+        | Event::HoldingsNoted { .. }
         | Event::WorkerOnProbation { .. }
         | Event::WorkerOnTrial { .. }
         | Event::ComebackOver

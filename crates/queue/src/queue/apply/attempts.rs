@@ -4,6 +4,7 @@ use super::super::Queue;
 use crate::{
     AttemptEnd, AttemptId, Failure, JobNumber, Kind, Outcome, TaskId, Timestamp, WorkerId,
     job::Phase,
+    ready::CANDIDATE_COUNT_MAX,
     worker::{Held, Trust},
 };
 
@@ -41,6 +42,26 @@ impl Queue {
         self.ready.charge(&owner, signed(slot_us(&held)));
         self.change_worker(worker_id, |worker| worker.book.insert(attempt, held));
         self.set_clocks(worker_id, at);
+    }
+
+    /// Counts it for the tasks whose turn it was when a later one was given out for the bytes its worker holds.
+    pub(super) fn note_passed_over(&mut self, id: TaskId) {
+        let (Some(job), Some(task)) = (self.job(id.job), self.task(id)) else {
+            return;
+        };
+        let waits = matches!(task.phase, Phase::Waiting { alone: false });
+        if !waits {
+            return;
+        }
+        let need = task.need();
+        let turns = self.ready.next_turns(&need, &job.owner);
+        let before = turns.map(|turn| turn.task).take_while(|other| *other != id);
+        let passed: Vec<TaskId> = before.take(CANDIDATE_COUNT_MAX).collect();
+        for other in passed {
+            if let Some(task) = self.task_mut(other) {
+                task.passed_over_count = task.passed_over_count.saturating_add(1);
+            }
+        }
     }
 
     pub(super) fn drop_attempt(

@@ -35,6 +35,7 @@ impl Queue {
 
     pub(super) fn remove_worker(&mut self, id: WorkerId) {
         self.unlist(id);
+        self.holdings.forget(id);
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };

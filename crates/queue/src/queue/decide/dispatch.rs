@@ -1,7 +1,7 @@
 //! Who gets the next task.
 //!
 //! In this order: a task under suspicion, to a worker that holds nothing; the task whose turn it is, to the least loaded
-//! worker that could take it; when nothing waits, a try that waits behind others on one worker, to a worker with a
+//! worker that could take it, or the one that holds most of what it reads; when nothing waits, a try that waits behind others on one worker, to a worker with a
 //! free slot; and near the end of a job, a second copy of a slow task. A task that was computed before is answered
 //! instead of being given out.
 
@@ -46,6 +46,10 @@ impl Queue {
     fn next_match(&self, reserved: Option<WorkerId>) -> Option<(TaskId, WorkerId)> {
         let (id, need) = self.ready.pick(reserved)?;
         let task = self.task(id)?;
+        if task.has_inputs() {
+            let turns = self.ready.next_turns(need, &self.job(id.job)?.owner);
+            return self.nearest_match(task, turns, need, reserved);
+        }
         let open = || self.ready.open(need).map(|(_, worker)| worker);
         let mut allowed = open().filter(|worker| Some(*worker) != reserved);
         let first = allowed.next()?;
@@ -158,20 +162,18 @@ impl Queue {
         Some(since.0)
     }
 
-    /// A worker that could run a task at once, other than those that have it or failed it.
+    /// A worker that could run a task at once, other than those that have it or failed it: the one that holds most of it.
     fn with_free_slots(&self, task: &Task, reserved: Option<WorkerId>) -> Option<WorkerId> {
         let has_it = |id: WorkerId| task.live().iter().any(|(_, other)| *other == id);
         let need = task.need();
-        let mut open = self.ready.open(&need);
-        let found = open.find(|(_, id)| {
+        let open = self.ready.open(&need).map(|(_, id)| id);
+        let free = open.filter(|id| {
             Some(*id) != reserved
                 && !has_it(*id)
                 && !task.failed_on(*id)
-                && self
-                    .worker(*id)
-                    .is_some_and(|worker| worker.has_free_slots(task.spec.resources))
+                && self.has_free_slots(*id, task)
         });
-        found.map(|(_, id)| id)
+        self.nearest(task, free)
     }
 
     fn started(&self, task: TaskId, worker: WorkerId, now: Now) -> Event {

@@ -6,8 +6,8 @@
 
 use super::super::Queue;
 use crate::{
-    AttemptEnd, AttemptId, Event, HeldAttempt, KIND_COUNT_MAX, Now, Refusal, SLOT_COUNT_MAX,
-    TaskId, WorkerHello, WorkerId, job::Phase,
+    AttemptEnd, AttemptId, Event, HeldAttempt, HoldingChange, KIND_COUNT_MAX, Now, Refusal,
+    SLOT_COUNT_MAX, TaskId, WorkerHello, WorkerId, job::Phase,
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -116,6 +116,18 @@ impl Queue {
         Ok(vec![Event::WorkerAvailability {
             worker: id,
             busy_reason,
+        }])
+    }
+
+    pub(in crate::queue) fn note_holdings(
+        &self,
+        id: WorkerId,
+        changes: Vec<HoldingChange>,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        Ok(vec![Event::HoldingsNoted {
+            worker: id,
+            changes,
         }])
     }
 

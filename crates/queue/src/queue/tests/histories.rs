@@ -1,7 +1,7 @@
 //! Random histories of customers, workers, time and restarts; after each step everything is counted anew.
 
 use super::*;
-use crate::{Kernel, Outcome, OutputPart, Resources, TaskSelection};
+use crate::{HoldingChange, Kernel, Outcome, OutputPart, Resources, TaskSelection};
 use proptest::{prelude::*, test_runner::RngSeed};
 use std::{
     collections::{HashMap, HashSet},
@@ -60,6 +60,11 @@ enum Step {
     Heartbeat {
         worker: u8,
     },
+    Holds {
+        worker: u8,
+        blob: u8,
+        comes: bool,
+    },
     Disconnect {
         worker: u8,
     },
@@ -100,6 +105,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (worker.clone(), 1..4u8, any::<u8>())
             .prop_map(|(worker, slots, claim)| Step::Join { worker, slots, claim }),
         4 => worker.clone().prop_map(|worker| Step::Heartbeat { worker }),
+        3 => (worker.clone(), 0..4u8, any::<bool>())
+            .prop_map(|(worker, blob, comes)| Step::Holds { worker, blob, comes }),
         2 => worker.clone().prop_map(|worker| Step::Disconnect { worker }),
         1 => worker.prop_map(|worker| Step::Drain { worker }),
         12 => (any::<u16>(), 0..8u8).prop_map(|(pick, result)| Step::Report { pick, result }),
@@ -270,6 +277,18 @@ impl History {
                 self.tell(Command::Join { hello });
             }
             Step::Heartbeat { worker: n } => self.tell(Command::Heartbeat { worker: worker(n) }),
+            Step::Holds {
+                worker: n,
+                blob,
+                comes,
+            } => self.tell(Command::NoteHoldings {
+                worker: worker(n),
+                changes: vec![HoldingChange {
+                    digest: digest(blob),
+                    added: comes.then_some(0).into_iter().collect(),
+                    removed: (!comes).then_some(0).into_iter().collect(),
+                }],
+            }),
             Step::Disconnect { worker: n } => self.tell(Command::Disconnect { worker: worker(n) }),
             Step::Drain { worker: n } => self.tell(Command::Drain { worker: worker(n) }),
             Step::Report { pick, result } => {
