@@ -112,7 +112,7 @@ async fn a_file_that_changed_fails_the_tasks_that_need_it() {
             reads: vec![at, 10],
             ..Default::default()
         };
-        let input = Input::parts(stack, [at..at + 10]);
+        let input = Input::parts(stack, std::iter::once(at..at + 10));
         NewTask::new::<Echo>(&parameters, vec![input])
     };
     job.submit_all(vec![task(0)]).await.unwrap();
