@@ -158,7 +158,7 @@ impl Broker {
             source,
         })?;
         let services = rpc::Services {
-            swarm: swarm::start(stop.clone()),
+            swarm: swarm::start(handle.clone(), stop.clone()),
             peer_token: peer_token(folder.token()),
             engine: handle,
             blobs: blobs.clone(),

@@ -3,8 +3,9 @@
 use super::{
     Arrival, Holder, Instant, Miss, Order, PrecacheProgress, SiteName, Tracker, precache::Precache,
 };
+use crate::engine::EngineHandle;
 use dewar_blobs::{BlobRef, ChunkSet};
-use dewar_queue::WorkerId;
+use dewar_queue::{Chunks, HoldingChange, WorkerId};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -22,8 +23,8 @@ const INBOX_MAX: usize = 4096;
 /// Messages that may wait for one worker's socket: each order answers a chunk it wants, so more come from no honest one.
 pub(crate) const OUTBOX_MAX: usize = 4096;
 
-/// Between two looks for what takes too long, and two tellings of how far precaching is.
-const TICK: Duration = Duration::from_millis(500);
+/// Between two looks for what takes too long, two tellings of how far precaching is, and two of who holds what.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Ways to the owner; clones are the same.
 #[derive(Clone)]
@@ -195,11 +196,11 @@ impl SwarmHandle {
     }
 }
 
-/// Starts the owner. It ends with `stop`.
-pub(crate) fn start(stop: CancellationToken) -> SwarmHandle {
+/// Starts the owner. It tells the engine who holds what, and ends with `stop`.
+pub(crate) fn start(engine: EngineHandle, stop: CancellationToken) -> SwarmHandle {
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
     tokio::spawn(async move {
-        let mut owner = Owner::default();
+        let mut owner = Owner::new(engine);
         tokio::select! {
             () = owner.run(inbox) => {}
             () = stop.cancelled() => {}
@@ -208,13 +209,18 @@ pub(crate) fn start(stop: CancellationToken) -> SwarmHandle {
     SwarmHandle { sender }
 }
 
-#[derive(Default)]
 struct Owner {
+    engine: EngineHandle,
     tracker: Tracker,
     sessions: HashMap<WorkerId, Session>,
     last_session: u64,
     precaches: Vec<Precache>,
+    /// What the engine has not been told of who holds what.
+    news: News,
 }
+
+/// Chunks that came to workers and went, by worker and blob.
+type News = BTreeMap<WorkerId, HashMap<BlobRef, (ChunkSet, ChunkSet)>>;
 
 struct Session {
     number: u64,
@@ -222,6 +228,17 @@ struct Session {
 }
 
 impl Owner {
+    fn new(engine: EngineHandle) -> Self {
+        Self {
+            engine,
+            tracker: Tracker::default(),
+            sessions: HashMap::new(),
+            last_session: 0,
+            precaches: Vec::new(),
+            news: News::new(),
+        }
+    }
+
     async fn run(&mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -231,7 +248,10 @@ impl Owner {
                     Some(message) => self.hear(message),
                     None => return,
                 },
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    self.tell_engine().await;
+                }
             }
             for order in self.tracker.take_orders() {
                 self.tell(order.to, ToMember::Fetch(order));
@@ -292,9 +312,13 @@ impl Owner {
 
     fn note(&mut self, worker: WorkerId, said: Said, now: Instant) {
         match said {
-            Said::Holds { blob, chunks } => self.tracker.add_holding(worker, blob, &chunks, now),
+            Said::Holds { blob, chunks } => {
+                self.tracker.add_holding(worker, blob, &chunks, now);
+                self.note_news(worker, blob, &chunks, &ChunkSet::default());
+            }
             Said::HoldsNoMore { blob, chunks } => {
                 self.tracker.remove_holding(worker, blob, &chunks);
+                self.note_news(worker, blob, &ChunkSet::default(), &chunks);
             }
             Said::Wants { blob, chunks } => self.tracker.want(worker, blob, chunks, now),
             Said::WantsNoMore { blob, chunks } => self.tracker.unwant(worker, blob, chunks, now),
@@ -303,7 +327,11 @@ impl Owner {
                 chunk,
                 from,
                 size_bytes,
-            } => self.tracker.got(worker, blob, chunk, from, size_bytes, now),
+            } => {
+                self.tracker.got(worker, blob, chunk, from, size_bytes, now);
+                let chunks = [chunk].into_iter().collect();
+                self.note_news(worker, blob, &chunks, &ChunkSet::default());
+            }
             Said::Missed {
                 blob,
                 chunk,
@@ -328,6 +356,31 @@ impl Owner {
                     precache.failed.insert(worker, text.clone());
                 }
             }
+        }
+    }
+
+    /// The last word on a chunk counts.
+    fn note_news(&mut self, worker: WorkerId, blob: BlobRef, came: &ChunkSet, went: &ChunkSet) {
+        let blobs = self.news.entry(worker).or_default();
+        let (added, removed) = blobs.entry(blob).or_default();
+        added.remove_all(went);
+        added.insert_all(came);
+        removed.remove_all(came);
+        removed.insert_all(went);
+    }
+
+    /// Has dispatch know who holds what.
+    async fn tell_engine(&mut self) {
+        for (worker, blobs) in std::mem::take(&mut self.news) {
+            let changes = blobs
+                .into_iter()
+                .map(|(blob, (added, removed))| HoldingChange {
+                    digest: dewar_queue::Digest(blob.digest.0),
+                    added: Chunks::from_bitmap(&added.to_bitmap()),
+                    removed: Chunks::from_bitmap(&removed.to_bitmap()),
+                });
+            // A broker that shuts down gives out nothing any more.
+            let _ = self.engine.note_holdings(worker, changes.collect()).await;
         }
     }
 
