@@ -7,7 +7,10 @@ use crate::{
     kinds::{self, Await, Echo, EchoParameters, Trouble, pattern},
     lab::{Lab, next, until, within},
 };
-use dewar_proto::{transport, v1};
+use dewar_proto::{
+    AuthorizedChannel, transport,
+    v1::{self, admin_client::AdminClient},
+};
 use dewar_sdk::{Input, Job, NewTask};
 use dewar_worker::{DataConfig, Running, Worker};
 use std::{
@@ -36,12 +39,18 @@ fn cache(lab: &Lab, site: u8, host: u8) -> PathBuf {
     lab.path(&format!("cache-{site}-{host}"))
 }
 
-/// The workers, as the broker sees them, by name.
-async fn workers(lab: &Lab) -> BTreeMap<String, v1::Worker> {
+fn admin(lab: &Lab) -> AdminClient<AuthorizedChannel> {
     let token = lab.broker.token().parse().unwrap();
     let channel = transport::channel(&lab.broker.address().to_string(), token).unwrap();
-    let mut admin = v1::admin_client::AdminClient::new(channel);
-    let listed = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap();
+    AdminClient::new(channel)
+}
+
+/// The workers, as the broker sees them, by name.
+async fn workers(lab: &Lab) -> BTreeMap<String, v1::Worker> {
+    let listed = admin(lab)
+        .list_workers(v1::ListWorkersRequest {})
+        .await
+        .unwrap();
     let workers = listed.into_inner().workers.into_iter();
     workers
         .map(|worker| (worker.name.clone(), worker))
@@ -63,6 +72,22 @@ async fn until_workers(
         }
     })
     .await
+}
+
+/// Has all workers fetch a blob, all at once.
+async fn precache(lab: &Lab, blob: dewar_sdk::BlobRef) {
+    let mut admin = admin(lab);
+    let request = v1::PrecacheRequest {
+        blobs: vec![blob.into()],
+        site: String::new(),
+    };
+    let mut progress = admin.precache(request).await.unwrap().into_inner();
+    let mut last = v1::PrecacheResponse::default();
+    while let Some(next) = within("progress", progress.message()).await.unwrap() {
+        assert_eq!(next.failures, [] as [String; 0]);
+        last = next;
+    }
+    assert_eq!(last.held_bytes, last.wanted_bytes);
 }
 
 /// Waits until so many can be fetched from.
@@ -94,10 +119,6 @@ async fn read_all(job: &Job, blob: dewar_sdk::BlobRef, count: usize) {
     }
 }
 
-fn sum(workers: &BTreeMap<String, v1::Worker>, of: impl Fn(&v1::Worker) -> u64) -> u64 {
-    workers.values().map(of).sum()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_site_needs_comes_from_the_broker_once() {
     let lab = Lab::open().await;
@@ -105,24 +126,30 @@ async fn what_a_site_needs_comes_from_the_broker_once() {
     until_reached(&lab, machines.len()).await;
     let job = lab.job().await;
     let blob = job.upload(pattern(20 * MIB as usize)).await.unwrap();
-    read_all(&job, blob, 16).await;
-    let workers = until_workers("all chunks are reported", &lab, |workers| {
-        workers
-            .values()
-            .all(|one| one.held_bytes % (20 * MIB) == 0 && one.held_bytes > 0)
-    })
-    .await;
-    let from_broker = sum(&workers, |one| one.fetched_from_broker_bytes);
-    let held = sum(&workers, |one| one.held_bytes);
-    assert_eq!(from_broker, 20 * MIB, "{workers:#?}");
+    precache(&lab, blob).await;
+    let workers = workers(&lab).await;
+    assert!(workers.values().all(|one| one.held_bytes == 20 * MIB));
+    let counts = |of: fn(&v1::Worker) -> u64| workers.values().map(move |one| of(one) / MIB);
+    let from_broker: Vec<_> = counts(|one| one.fetched_from_broker_bytes).collect();
+    let from_peers: Vec<_> = counts(|one| one.fetched_from_peers_bytes).collect();
     assert_eq!(
-        sum(&workers, |one| one.fetched_from_peers_bytes),
-        held - 20 * MIB
+        from_broker.iter().sum::<u64>(),
+        20,
+        "{from_broker:?} {from_peers:?}"
     );
+    assert_eq!(
+        from_peers.iter().sum::<u64>(),
+        3 * 20,
+        "{from_broker:?} {from_peers:?}"
+    );
+    read_all(&job, blob, 8).await;
 
     // A site of its own has nobody else to ask.
     let _other = machine(&lab, 2, 2);
     until_reached(&lab, 5).await;
+    precache(&lab, blob).await;
+    let workers = self::workers(&lab).await;
+    assert_eq!(workers["2.2"].fetched_from_broker_bytes, 20 * MIB);
 }
 
 /// Files of cached chunks.
