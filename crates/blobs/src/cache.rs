@@ -4,12 +4,14 @@
 //! in: what a crash or a bad disk left behind is fetched anew, never believed. So nothing is synced. When the folder
 //! outgrows its limit the chunks longest unused go; whoever still reads one keeps it, since a mapping outlives its name.
 
+mod claim;
 mod evict;
 mod fetch;
+mod lists;
 
 pub use fetch::FetchError;
 
-use crate::{Chunk, Digest};
+use crate::{BlobRef, Chunk, ChunkSet, Digest};
 use bytes::Bytes;
 use memmap2::Mmap;
 use std::{
@@ -17,9 +19,10 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
+use tokio::sync::mpsc;
 
 /// What a cache may take of a disk if nothing else is said.
 pub const CACHE_BYTES_DEFAULT: u64 = 50 << 30;
@@ -44,6 +47,8 @@ struct Shared {
     size_bytes: Mutex<u64>,
     /// One lock for each chunk on its way, so that two slots fetch it once.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Who wants to hear of every chunk that is kept.
+    listener: OnceLock<mpsc::UnboundedSender<Chunk>>,
 }
 
 impl ChunkCache {
@@ -53,7 +58,9 @@ impl ChunkCache {
     /// If the folder cannot be made, read or written.
     pub fn open(folder: &Path, size_bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(folder.join("chunks"))?;
-        fs::create_dir_all(folder.join("tmp"))?;
+        for name in ["tmp", "lists", "fetching"] {
+            fs::create_dir_all(folder.join(name))?;
+        }
         evict::remove_abandoned(&folder.join("tmp"))?;
         let cache = Self {
             shared: Arc::new(Shared {
@@ -61,12 +68,40 @@ impl ChunkCache {
                 size_bytes_max,
                 size_bytes: Mutex::new(0),
                 fetching: Mutex::default(),
+                listener: OnceLock::new(),
             }),
         };
         cache
             .shared
             .evict_if_full(&mut locked(&cache.shared.size_bytes), true)?;
         Ok(cache)
+    }
+
+    /// Every chunk that this process keeps from now on. One listener only; later ones hear nothing.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Chunk> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let _ = self.shared.listener.set(sender);
+        receiver
+    }
+
+    /// What is here, by blob, also from before this process. Blocks.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn holdings(&self) -> io::Result<Vec<(BlobRef, ChunkSet)>> {
+        self.shared.listed()
+    }
+
+    /// A chunk by its digest alone, for others, who check it. Blocks.
+    pub fn open_chunk(&self, digest: &Digest) -> Option<Bytes> {
+        let file = File::open(self.shared.path(digest)).ok()?;
+        note_use(&file);
+        map(&file).ok()
+    }
+
+    /// Most bytes it may hold.
+    pub fn size_bytes_max(&self) -> u64 {
+        self.shared.size_bytes_max
     }
 
     /// How many bytes the folder holds, as far as this process knows.
@@ -97,26 +132,17 @@ impl ChunkCache {
     /// If the disk does not take it.
     pub fn put(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
         self.shared.write(&chunk.digest, bytes)?;
+        if let Err(error) = self.shared.note_listed(chunk) {
+            // It is found all the same; only the swarm is not told of it after a restart.
+            tracing::debug!(%error, "a chunk is not listed");
+        }
+        if let Some(listener) = self.shared.listener.get() {
+            // Whoever listened may have gone.
+            let _ = listener.send(*chunk);
+        }
         let mut size_bytes = locked(&self.shared.size_bytes);
         *size_bytes += bytes.len() as u64;
         self.shared.evict_if_full(&mut size_bytes, false)
-    }
-}
-
-impl ChunkCache {
-    /// STUB until the cache branch is merged.
-    pub fn holdings(&self) -> Vec<(crate::BlobRef, crate::ChunkSet)> {
-        Vec::new()
-    }
-
-    /// STUB.
-    pub fn open_chunk(&self, digest: &Digest) -> Option<Bytes> {
-        map(&File::open(self.shared.path(digest)).ok()?).ok()
-    }
-
-    /// STUB.
-    pub fn size_bytes_max(&self) -> u64 {
-        self.shared.size_bytes_max
     }
 }
 

@@ -18,9 +18,6 @@ pub trait Source: Send + Sync {
 
     /// A chunk's bytes, checked, from wherever they are to be had.
     fn fetch(&self, chunk: &Chunk) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
-
-    /// The cache keeps a chunk that was fetched, and can give it to others.
-    fn note_kept(&self, chunk: &Chunk);
 }
 
 /// One holder, and no other.
@@ -38,6 +35,4 @@ impl Source for BlobClient {
     async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
         self.read_chunk(chunk).await
     }
-
-    fn note_kept(&self, _: &Chunk) {}
 }

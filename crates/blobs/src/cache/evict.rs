@@ -74,7 +74,7 @@ pub(super) fn remove_abandoned(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

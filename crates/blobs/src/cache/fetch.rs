@@ -1,14 +1,26 @@
 //! Getting the parts of a blob a task reads: from the folder, and from a holder where it lacks them.
 
-use super::{ChunkCache, locked};
+use super::{ChunkCache, claim::Claim, locked};
 use crate::{BlobRef, Chunk, Digest, ListError, ReadError, Source};
 use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{io, ops::Range, sync::Arc};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
-/// Chunks on their way at once for one blob: enough to hide a delay of 20 ms on a link of 1 GB/s between neighbours.
-const CHUNKS_FETCHING_MAX: usize = 4;
+/// Chunks on their way at once for one blob: enough for each of a site's workers to be given some of its own to pass on.
+const CHUNKS_FETCHING_MAX: usize = 16;
+
+/// Pauses between looks for a chunk that another process fetches.
+const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(5);
+const CLAIM_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Who may fetch a chunk.
+enum Claimed {
+    /// We, until the claim is dropped. Without one nobody is kept from fetching it too.
+    Ours(Option<Claim>),
+    /// Another process.
+    Others,
+}
 
 /// Why the parts of a blob are not here.
 #[derive(Debug, thiserror::Error)]
@@ -81,16 +93,50 @@ impl ChunkCache {
         }
         let turn = self.turn(chunk.digest);
         let guard = turn.lock().await;
-        let bytes = match self.look(chunk).await? {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = source.fetch(chunk).await?;
-                self.keep(source, chunk, bytes).await?
-            }
-        };
+        let bytes = self.find_or_fetch(source, chunk).await?;
         drop(guard);
         self.end_turn(chunk.digest, turn);
         Ok(bytes)
+    }
+
+    /// Looks, and fetches unless another process does so already: then it waits for that one.
+    async fn find_or_fetch(
+        &self,
+        source: &impl Source,
+        chunk: &Chunk,
+    ) -> Result<Bytes, FetchError> {
+        let mut pause = CLAIM_PAUSE_MIN;
+        loop {
+            if let Some(bytes) = self.look(chunk).await? {
+                return Ok(bytes);
+            }
+            match self.claim(chunk).await? {
+                Claimed::Ours(_claim) => {
+                    // It may have come between the look and the claim.
+                    if let Some(bytes) = self.look(chunk).await? {
+                        return Ok(bytes);
+                    }
+                    let bytes = source.fetch(chunk).await?;
+                    return self.keep(chunk, bytes).await;
+                }
+                Claimed::Others => tokio::time::sleep(pause).await,
+            }
+            pause = CLAIM_PAUSE_MAX.min(pause * 2);
+        }
+    }
+
+    async fn claim(&self, chunk: &Chunk) -> Result<Claimed, FetchError> {
+        let (cache, digest) = (self.clone(), chunk.digest);
+        blocking(move || match cache.shared.claim(&digest) {
+            Ok(Some(claim)) => Claimed::Ours(Some(claim)),
+            Ok(None) => Claimed::Others,
+            // Fetched twice is better than not at all.
+            Err(error) => {
+                tracing::debug!(%error, "a chunk cannot be claimed");
+                Claimed::Ours(None)
+            }
+        })
+        .await
     }
 
     async fn look(&self, chunk: &Chunk) -> Result<Option<Bytes>, FetchError> {
@@ -100,25 +146,16 @@ impl ChunkCache {
 
     /// Writes a chunk to the folder and gives it back from there, so that slots share its memory. A disk that is full
     /// makes the cache useless, not the task: the bytes we have are as good.
-    async fn keep(
-        &self,
-        source: &impl Source,
-        chunk: &Chunk,
-        bytes: Bytes,
-    ) -> Result<Bytes, FetchError> {
-        let (cache, kept) = (self.clone(), *chunk);
-        let (bytes, is_kept) = blocking(move || {
-            if let Err(error) = cache.put(&kept, &bytes) {
+    async fn keep(&self, chunk: &Chunk, bytes: Bytes) -> Result<Bytes, FetchError> {
+        let (cache, chunk) = (self.clone(), *chunk);
+        blocking(move || {
+            if let Err(error) = cache.put(&chunk, &bytes) {
                 tracing::warn!(%error, "cannot keep a chunk in the cache");
-                return (bytes, false);
+                return bytes;
             }
-            (cache.get(&kept).unwrap_or(bytes), true)
+            cache.get(&chunk).unwrap_or(bytes)
         })
-        .await?;
-        if is_kept {
-            source.note_kept(chunk);
-        }
-        Ok(bytes)
+        .await
     }
 
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {

@@ -1,8 +1,8 @@
 //! The cache on its own, and against a holder that miscounts, corrupts and hangs up.
 
 use super::*;
-use crate::ChunkList;
-use crate::{BlobClient, BlobRef, hash_bytes};
+
+use crate::{BlobClient, BlobRef, ChunkList, ListError, ReadError, Source, hash_bytes};
 use dewar_proto::{
     limits::CHUNK_BYTES,
     transport,
@@ -14,6 +14,7 @@ use dewar_proto::{
 };
 use futures::{Stream, StreamExt as _, stream};
 use std::{
+    ops::Range,
     pin::Pin,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -232,14 +233,135 @@ async fn slots_that_want_the_same_chunk_fetch_it_once() {
 }
 
 #[tokio::test]
-async fn corrupt_and_broken_reads_are_repeated() {
+async fn corrupt_and_broken_reads_may_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = sample(MIB + 1);
+    let bytes = sample(1000);
     let (holder, client) = serve(bytes.clone(), 2, 2).await;
     let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
-    let parts = cache.fetch(&client, holder.list.blob(), &[]).await.unwrap();
+    let blob = holder.list.blob();
+    for _ in 0..4 {
+        let error = cache.fetch(&client, blob, &[]).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
+    let parts = cache.fetch(&client, blob, &[]).await.unwrap();
     assert_eq!(joined(parts), bytes);
-    assert_eq!(holder.reads.load(Ordering::SeqCst), 2 + 4);
+}
+
+/// A source that counts what it gives, each chunk after a while.
+#[derive(Default)]
+struct Counting {
+    bytes: Bytes,
+    given: Mutex<Vec<u64>>,
+}
+
+impl Counting {
+    fn list(&self) -> ChunkList {
+        hash_bytes(&self.bytes)
+    }
+}
+
+impl Source for Counting {
+    async fn chunks(&self, _: BlobRef, runs: &[Range<u64>]) -> Result<Vec<Chunk>, ListError> {
+        let list = self.list();
+        let indices = runs.iter().cloned().flatten();
+        Ok(indices.filter_map(|index| list.chunk(index)).collect())
+    }
+
+    async fn in_place(&self, _: &Chunk) -> Option<Bytes> {
+        None
+    }
+
+    async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+        locked(&self.given).push(chunk.index);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let range = chunk.range();
+        Ok(self.bytes.slice(range.start as usize..range.end as usize))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caches_of_one_folder_fetch_and_store_each_chunk_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Counting {
+        bytes: sample(6 * MIB + 5),
+        ..Default::default()
+    };
+    let blob = source.list().blob();
+    // Each stands for a process: they share nothing but the folder.
+    let open = |_| ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let caches: Vec<_> = (0..4).map(open).collect();
+    let fetches = caches.iter().map(|cache| cache.fetch(&source, blob, &[]));
+    for parts in futures::future::join_all(fetches).await {
+        assert_eq!(joined(parts.unwrap()), source.bytes);
+    }
+    let mut given = locked(&source.given).clone();
+    given.sort_unstable();
+    assert_eq!(given, (0..7).collect::<Vec<_>>());
+    assert_eq!(chunk_files(folder.path()).len(), 7);
+    assert_eq!(
+        fs::read_dir(folder.path().join("fetching"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_that_is_given_up_leaves_the_chunk_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Counting {
+        bytes: sample(MIB),
+        ..Default::default()
+    };
+    let blob = source.list().blob();
+    let first = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let second = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(5), first.fetch(&source, blob, &[]));
+    assert!(given_up.await.is_err());
+    let parts = second.fetch(&source, blob, &[]).await.unwrap();
+    assert_eq!(joined(parts), source.bytes);
+}
+
+#[tokio::test]
+async fn what_is_held_is_told_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Counting {
+        bytes: sample(5 * MIB),
+        ..Default::default()
+    };
+    let blob = source.list().blob();
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let mut kept = cache.listen();
+    let part = MIB as u64 + 1..3 * MIB as u64;
+    cache
+        .fetch(&source, blob, std::slice::from_ref(&part))
+        .await
+        .unwrap();
+    let mut told = vec![
+        kept.try_recv().unwrap().index,
+        kept.try_recv().unwrap().index,
+    ];
+    told.sort_unstable();
+    assert_eq!(told, [1, 2]);
+    assert!(kept.try_recv().is_err());
+
+    let again = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let held: ChunkSet = [1, 2].into_iter().collect();
+    assert_eq!(again.holdings().unwrap(), [(blob, held)]);
+    let digest = source.list().chunk_digest(2).unwrap();
+    assert_eq!(
+        again.open_chunk(&digest).unwrap(),
+        source.bytes[2 * MIB..3 * MIB]
+    );
+
+    for file in chunk_files(folder.path()) {
+        fs::remove_file(file).unwrap();
+    }
+    assert_eq!(again.holdings().unwrap(), []);
+    assert_eq!(
+        fs::read_dir(folder.path().join("lists")).unwrap().count(),
+        0
+    );
 }
 
 #[tokio::test]

@@ -25,16 +25,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A chunk that came is in the cache within this time, or will not be.
 const KEPT_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the cache asks for, or tells.
+/// What is asked of the owner, or told.
 pub(crate) enum Wish {
     Fetch {
         chunk: Chunk,
         reply: oneshot::Sender<Result<Bytes, ReadError>>,
     },
-    /// A chunk that was fetched is in the cache.
-    Kept(Chunk),
-    /// Chunks are in the cache no more.
-    Evicted(Vec<Chunk>),
     /// A blob the broker wanted here does not come.
     CannotPrecache { blob: BlobRef, message: String },
 }
@@ -129,6 +125,7 @@ impl Owner {
         mut wishes: mpsc::UnboundedReceiver<Wish>,
         stop: CancellationToken,
     ) {
+        let mut kept = self.cache.listen();
         let (events, mut from_broker) = mpsc::channel(1024);
         let sharing = tokio::spawn(keep_sharing(channel, events));
         let mut look = time::interval(LOOK_EVERY);
@@ -138,6 +135,7 @@ impl Owner {
                     Some(wish) => self.grant(wish),
                     None => break,
                 },
+                Some(chunk) = kept.recv() => self.note_kept(chunk),
                 Some(event) = from_broker.recv() => self.hear(event).await,
                 Some(done) = self.transfers.join_next() => {
                     if let Ok((key, from, came)) = done {
@@ -154,21 +152,32 @@ impl Owner {
     fn grant(&mut self, wish: Wish) {
         match wish {
             Wish::Fetch { chunk, reply } => self.want(chunk, reply),
-            Wish::Kept(chunk) => {
-                let key = (chunk.blob, chunk.index);
-                let want = self.wants.remove(&key);
-                let from = match want.map(|want| want.state) {
-                    Some(State::Came { from, .. }) => from,
-                    _ => None,
-                };
-                self.say(ToBroker::Got(v1::Got {
-                    blob: Some(chunk.blob.into()),
-                    chunk: chunk.index,
-                    source_worker_id: from.map_or_else(Vec::new, |peer| peer.worker_id),
-                }));
-            }
-            Wish::Evicted(chunks) => self.tell_evicted(chunks),
             Wish::CannotPrecache { blob, message } => self.say_not_precached(blob, message),
+        }
+    }
+
+    /// A chunk is in the cache, and can be given to others.
+    fn note_kept(&mut self, chunk: Chunk) {
+        let key = (chunk.blob, chunk.index);
+        if let Some(Want {
+            state: State::Came { from, .. },
+            ..
+        }) = self.wants.get(&key)
+        {
+            let from = from.clone();
+            self.wants.remove(&key);
+            self.say(ToBroker::Got(v1::Got {
+                blob: Some(chunk.blob.into()),
+                chunk: chunk.index,
+                source_worker_id: from.map_or_else(Vec::new, |peer| peer.worker_id),
+            }));
+        } else {
+            // Whoever wanted it was stopped meanwhile.
+            let chunks = [chunk.index].into_iter().collect();
+            self.say(ToBroker::Holdings(v1::Holdings {
+                added: vec![holding(chunk.blob, &chunks)],
+                removed: Vec::new(),
+            }));
         }
     }
 
@@ -224,8 +233,12 @@ impl Owner {
         }));
         let cache = self.cache.clone();
         let holdings = tokio::task::spawn_blocking(move || cache.holdings()).await;
+        let holdings = holdings.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         let holdings: Vec<_> = holdings
-            .unwrap_or_default()
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "what the cache holds is not known");
+                Vec::new()
+            })
             .into_iter()
             .map(|(blob, chunks)| holding(blob, &chunks))
             .collect();
@@ -350,18 +363,6 @@ impl Owner {
         self.say(ToBroker::PrecacheFailed(v1::PrecacheFailed {
             blob: Some(blob.into()),
             message,
-        }));
-    }
-
-    fn tell_evicted(&mut self, chunks: Vec<Chunk>) {
-        let mut removed: HashMap<BlobRef, ChunkSet> = HashMap::new();
-        for chunk in chunks {
-            removed.entry(chunk.blob).or_default().insert(chunk.index);
-        }
-        let removed = removed.iter().map(|(blob, chunks)| holding(*blob, chunks));
-        self.say(ToBroker::Holdings(v1::Holdings {
-            added: Vec::new(),
-            removed: removed.collect(),
         }));
     }
 

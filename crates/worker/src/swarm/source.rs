@@ -41,9 +41,4 @@ impl Source for SwarmSource {
         // Dropped before the answer, the owner finds nobody to give it to, and wants it no more.
         answer.await.map_err(ended)?
     }
-
-    fn note_kept(&self, chunk: &Chunk) {
-        // Without an owner there is nobody to tell.
-        let _ = self.wishes.send(Wish::Kept(*chunk));
-    }
 }
