@@ -23,7 +23,7 @@ enum Verb {
     Demo(demo::Options),
     /// Formatting, clippy, all tests, documentation.
     Test,
-    /// Measures the queue and prints a table with targets: `bench queue`.
+    /// Measures the queue or the data plane and prints a table with targets: `bench queue`, `bench data`.
     #[command(disable_help_flag = true)]
     Bench(proof::Words),
     /// Kills, stops and cuts off real programs at random under load, and looks for what was promised.

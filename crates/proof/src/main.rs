@@ -26,12 +26,15 @@ enum Verb {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// The queue: submits, no-op tasks, latency, large parameters, depth, idle workers.
-    Queue(bench::Options),
+    Queue(bench::queue::Options),
+    /// Data: a swarm behind a slow link, a shared cache, one stream, a stack that is not copied.
+    Data(bench::data::Options),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Bench(Bench::Queue(options)) => bench::run(&options),
+        Verb::Bench(Bench::Queue(options)) => bench::queue::run(&options),
+        Verb::Bench(Bench::Data(options)) => bench::data::run(&options),
         Verb::Chaos(options) => chaos::run(&options),
         Verb::Sim(options) => sim::run(&options),
     }

@@ -18,6 +18,8 @@ pub struct Programs {
     logs: Option<PathBuf>,
     /// The network namespace they run in; none for the caller's own.
     namespace: Option<String>,
+    /// Further flags of the daemons.
+    flags: Vec<String>,
 }
 
 /// How to start a broker.
@@ -61,6 +63,7 @@ impl Programs {
             folder: folder.into(),
             logs: None,
             namespace: None,
+            flags: Vec::new(),
         };
         for name in ["dewar", "dewar-broker", "dewar-worker"] {
             let path = programs.folder.join(name);
@@ -115,6 +118,7 @@ impl Programs {
         for export in &options.exports {
             command.arg("--export").arg(export);
         }
+        command.args(&self.flags);
         let mut process = Guarded::start("dewar-broker", &mut command)?;
         let stdout = process.child().stdout.take().context("stdout is piped")?;
         let mut line = String::new();
@@ -160,7 +164,8 @@ impl Programs {
             .arg("--token-file")
             .arg(token_file)
             .arg("--cache-dir")
-            .arg(&options.cache_dir);
+            .arg(&options.cache_dir)
+            .args(&self.flags);
         Guarded::start(&options.name, &mut command)
     }
 
@@ -169,6 +174,15 @@ impl Programs {
     pub fn in_namespace(self, name: &str) -> Self {
         Self {
             namespace: Some(name.to_owned()),
+            ..self
+        }
+    }
+
+    /// The same, with these flags more for each daemon that is started.
+    #[must_use]
+    pub fn with_flags(self, flags: &[&str]) -> Self {
+        Self {
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             ..self
         }
     }

@@ -42,11 +42,20 @@ impl fmt::Display for Machine {
 
 /// Memory a process has resident, in MB of a million bytes.
 pub(super) fn resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS")
+}
+
+/// The most it ever had.
+pub(super) fn peak_resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM")
+}
+
+fn status_mb(pid: u32, field: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib: f64 = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .context("the kernel gives VmRSS")?
+        .and_then(|line| line.strip_prefix(':')?.trim().strip_suffix(" kB"))
+        .with_context(|| format!("the kernel gives {field}"))?
         .trim()
         .parse()?;
     Ok(kib * 1024.0 / 1e6)
@@ -75,6 +84,7 @@ mod tests {
     fn a_process_that_computes_is_seen_to() {
         let pid = std::process::id();
         assert!(resident_mb(pid).unwrap() > 0.1);
+        assert!(peak_resident_mb(pid).unwrap() > 0.1);
         let before = computed(pid).unwrap();
         let mut n = 0u64;
         while computed(pid).unwrap() < before + Duration::from_millis(20) {

@@ -1,18 +1,19 @@
 //! What was measured, with target and verdict beside each figure.
 
-use super::{commits::Commits, machine::Machine};
+use super::machine::Machine;
 use serde_json::{Value, json};
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// Everything one run measured.
-pub(super) struct Report {
+pub struct Report {
     machine: Machine,
     rows: Vec<Row>,
 }
 
 struct Row {
     name: String,
-    measured: f64,
+    /// Or why there is none.
+    figure: Result<f64, String>,
     unit: &'static str,
     target: Option<Target>,
 }
@@ -25,36 +26,11 @@ pub(super) enum Target {
 }
 
 impl Report {
-    pub(super) fn new(machine: Machine, commits: &Commits) -> Self {
-        let mut report = Self {
-            machine,
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            machine: Machine::look(dir),
             rows: Vec::new(),
-        };
-        report.add(
-            "plain file, write + fdatasync p50",
-            commits.file.p50,
-            "ms",
-            None,
-        );
-        report.add(
-            "plain file, write + fdatasync p99",
-            commits.file.p99,
-            "ms",
-            None,
-        );
-        report.add(
-            "store, one-event commit p50 (C50)",
-            commits.store.p50,
-            "ms",
-            None,
-        );
-        report.add(
-            "store, one-event commit p99 (C99)",
-            commits.store.p99,
-            "ms",
-            None,
-        );
-        report
+        }
     }
 
     pub(super) fn add(
@@ -64,14 +40,33 @@ impl Report {
         unit: &'static str,
         target: Option<Target>,
     ) {
-        let row = Row {
+        self.push(Row {
             name: name.into(),
-            measured,
+            figure: Ok(measured),
             unit,
             target,
-        };
+        });
+    }
+
+    /// A figure that cannot be had here, and why.
+    pub(super) fn skip(&mut self, name: impl Into<String>, reason: impl Into<String>) {
+        self.push(Row {
+            name: name.into(),
+            figure: Err(reason.into()),
+            unit: "",
+            target: None,
+        });
+    }
+
+    fn push(&mut self, row: Row) {
         eprintln!("bench: {}", row.line());
         self.rows.push(row);
+    }
+
+    /// Names of figures that miss their targets.
+    pub fn missed(&self) -> impl Iterator<Item = &str> {
+        let missed = self.rows.iter().filter(|row| row.is_met() == Some(false));
+        missed.map(|row| row.name.as_str())
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -91,6 +86,10 @@ impl fmt::Display for Report {
 
 impl Row {
     fn line(&self) -> String {
+        let measured = match &self.figure {
+            Ok(measured) => figure(*measured),
+            Err(reason) => return format!("{:64} skipped: {reason}", self.name),
+        };
         let target = match self.target {
             None => String::new(),
             Some(Target::AtLeast(at_least)) => format!("at least {}", figure(at_least)),
@@ -101,18 +100,18 @@ impl Row {
             Some(true) => "met",
             Some(false) => "MISSED",
         };
-        let measured = figure(self.measured);
         let line = format!(
-            "{:52} {measured:>10} {:8} {target:20} {verdict}",
+            "{:64} {measured:>10} {:8} {target:20} {verdict}",
             self.name, self.unit
         );
         line.trim_end().to_owned()
     }
 
     fn is_met(&self) -> Option<bool> {
-        self.target.map(|target| match target {
-            Target::AtLeast(at_least) => self.measured >= at_least,
-            Target::AtMost(at_most) => self.measured <= at_most,
+        let (measured, target) = self.figure.as_ref().ok().zip(self.target)?;
+        Some(match target {
+            Target::AtLeast(at_least) => *measured >= at_least,
+            Target::AtMost(at_most) => *measured <= at_most,
         })
     }
 
@@ -124,7 +123,8 @@ impl Row {
         };
         json!({
             "name": self.name,
-            "measured": self.measured,
+            "measured": self.figure.as_ref().ok(),
+            "skipped": self.figure.as_ref().err(),
             "unit": self.unit,
             "at_least": at_least,
             "at_most": at_most,
@@ -156,7 +156,7 @@ mod tests {
         ] {
             let row = Row {
                 name: "row".to_owned(),
-                measured,
+                figure: Ok(measured),
                 unit: "ms",
                 target: Some(target),
             };

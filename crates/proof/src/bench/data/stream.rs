@@ -1,0 +1,88 @@
+//! One stream over loopback, from the page cache: what it costs to check bytes and keep them.
+
+use super::{
+    Bench,
+    link::read_unchecked,
+    swarm::{Plan, Swarm},
+};
+use crate::{bench::report::Target, lab};
+use anyhow::{Result, ensure};
+use dewar_blobs::{BlobClient, BlobRef, CACHE_BYTES_DEFAULT, ChunkCache};
+use dewar_proto::transport::channel_from;
+use std::{net::Ipv4Addr, path::Path, time::Instant};
+
+/// Bytes of the file.
+const FILE_BYTES: u64 = 512 << 20;
+
+/// Bytes fetched at a time, as a worker does that fills its cache.
+const AT_ONCE_BYTES: u64 = 16 << 20;
+
+/// Each way so often, by turns; medians are compared.
+const TRIES: usize = 7;
+
+/// Not the broker's, or the file would be read where it is.
+const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+impl Bench {
+    pub(super) async fn stream(&mut self) -> Result<()> {
+        let bytes = self.count(FILE_BYTES);
+        let swarm = Swarm::begin(Plan {
+            dir: &self.dir,
+            file_bytes: usize::try_from(bytes)?,
+            network: None,
+        })
+        .await?;
+        let (address, token_file) = swarm.broker();
+        let channel = channel_from(Some(FROM.into()), address, lab::token(token_file)?)?;
+        // The first to ask has the broker hash the file.
+        let client = BlobClient::new(channel.clone());
+        fetch(&client, swarm.blob, &self.dir).await?;
+        let (mut unchecked, mut checked) = (Vec::new(), Vec::new());
+        for _ in 0..TRIES {
+            let started = Instant::now();
+            read_unchecked(channel.clone(), swarm.blob).await?;
+            unchecked.push(started.elapsed().as_secs_f64());
+            checked.push(fetch(&client, swarm.blob, &self.dir).await?);
+        }
+        let rate = |seconds| bytes as f64 / 1e6 / median(seconds);
+        let (unchecked, checked) = (rate(unchecked), rate(checked));
+        let what = "loopback, one stream";
+        self.report
+            .add(format!("{what}, unchecked"), unchecked, "MB/s", None);
+        self.report.add(
+            format!("{what}, checked, into a cold cache"),
+            checked,
+            "MB/s",
+            Some(Target::AtLeast(unchecked / 2.0)),
+        );
+        Ok(())
+    }
+}
+
+/// Fetches a blob into a new cache. How many seconds it took.
+async fn fetch(client: &BlobClient, blob: BlobRef, dir: &Path) -> Result<f64> {
+    let folder = tempfile::Builder::new().prefix("dewar-").tempdir_in(dir)?;
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT)?;
+    let (started, mut start) = (Instant::now(), 0);
+    while start < blob.size_bytes {
+        let end = blob.size_bytes.min(start + AT_ONCE_BYTES);
+        let part = start..end;
+        cache
+            .fetch(client, blob, std::slice::from_ref(&part))
+            .await?;
+        start = end;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    ensure!(
+        cache.size_bytes() >= blob.size_bytes,
+        "the cache keeps {} bytes of {}",
+        cache.size_bytes(),
+        blob.size_bytes
+    );
+    Ok(seconds)
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
