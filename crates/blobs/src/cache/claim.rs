@@ -35,7 +35,8 @@ impl Shared {
         // Whoever had it before may have removed the file between our opening and locking it.
         let is_current = fs::metadata(&path)
             .is_ok_and(|now| file.metadata().is_ok_and(|ours| now.ino() == ours.ino()));
-        Ok(is_current.then_some(Claim { path, _file: file }))
+        // Not made at all if it is not ours: dropped, it would remove the file of whoever has it.
+        Ok(is_current.then(|| Claim { path, _file: file }))
     }
 }
 

@@ -111,13 +111,13 @@ impl ChunkCache {
                 return Ok(bytes);
             }
             match self.claim(chunk).await? {
-                Claimed::Ours(_claim) => {
+                Claimed::Ours(claim) => {
                     // It may have come between the look and the claim.
                     if let Some(bytes) = self.look(chunk).await? {
                         return Ok(bytes);
                     }
                     let bytes = source.fetch(chunk).await?;
-                    return self.keep(chunk, bytes).await;
+                    return self.keep(chunk, bytes, claim).await;
                 }
                 Claimed::Others => tokio::time::sleep(pause).await,
             }
@@ -146,9 +146,17 @@ impl ChunkCache {
 
     /// Writes a chunk to the folder and gives it back from there, so that slots share its memory. A disk that is full
     /// makes the cache useless, not the task: the bytes we have are as good.
-    async fn keep(&self, chunk: &Chunk, bytes: Bytes) -> Result<Bytes, FetchError> {
+    ///
+    /// The claim goes along: the write goes on when whoever waits for it gives up.
+    async fn keep(
+        &self,
+        chunk: &Chunk,
+        bytes: Bytes,
+        claim: Option<Claim>,
+    ) -> Result<Bytes, FetchError> {
         let (cache, chunk) = (self.clone(), *chunk);
         blocking(move || {
+            let _claim = claim;
             if let Err(error) = cache.put(&chunk, &bytes) {
                 tracing::warn!(%error, "cannot keep a chunk in the cache");
                 return bytes;
