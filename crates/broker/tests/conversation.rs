@@ -479,3 +479,79 @@ async fn a_data_folder_has_one_broker_and_is_free_when_it_stopped() {
     broker.shutdown().await.unwrap();
     start(folder.path()).await.shutdown().await.unwrap();
 }
+
+/// Has a worker give 60 kB for each of `given_count` tasks, which then are read whole by each of `reading_count` others.
+async fn read_large_messages(
+    broker: &dewar_broker::Running,
+    given_count: u64,
+    reading_count: usize,
+) -> FakeWorker {
+    let mut jobs = jobs(broker);
+    jobs.create(create()).await.unwrap();
+    let input = |n| v1::Input {
+        output: Some(v1::OutputRef {
+            task_index: n,
+            part: Some(v1::output_ref::Part::Message(v1::WholeMessage {})),
+        }),
+        ..Default::default()
+    };
+    let reading = v1::TaskSpec {
+        inputs: (0..given_count).map(input).collect(),
+        ..spec(Vec::new())
+    };
+    let mut tasks = vec![spec(Vec::new()); given_count as usize];
+    tasks.extend(vec![reading; reading_count]);
+    jobs.submit(tokio_stream::once(submit(0, tasks)))
+        .await
+        .unwrap();
+    let hello = v1::Hello {
+        slot_count: 1000,
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let mut worker = FakeWorker::attend_as(connect(broker), hello).await.unwrap();
+    let mut given = Vec::new();
+    while given.len() < given_count as usize {
+        given.extend(worker.assignments().await);
+    }
+    for assignment in given {
+        worker.succeed(&assignment, vec![7; 60_000]).await;
+    }
+    worker
+}
+
+#[tokio::test]
+async fn tasks_with_large_inputs_are_sent_a_few_at_a_time() {
+    const READING_COUNT: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut worker = read_large_messages(&broker, 10, READING_COUNT).await;
+    let mut count = 0;
+    while count < READING_COUNT {
+        if let broker_message::Message::Assignments(sent) = worker.hear().await {
+            count += sent.assignments.len();
+        }
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_whose_inputs_fit_no_message_fails_and_the_session_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut worker = read_large_messages(&broker, 150, 1).await;
+    for _ in 0..151 {
+        worker.wait_for_receipt().await;
+    }
+    let watch = v1::WatchRequest {
+        job_id: JOB.into(),
+        after_sequence: 150,
+    };
+    let mut outcomes = jobs(&broker).watch(watch).await.unwrap().into_inner();
+    let update = tokio::time::timeout(PATIENCE, outcomes.message()).await;
+    let update = format!("{:?}", update.unwrap().unwrap().unwrap());
+    assert!(
+        update.contains("9000000 bytes together, at most 8387584 reach a worker"),
+        "{update}"
+    );
+    broker.shutdown().await.unwrap();
+}

@@ -1,5 +1,7 @@
 //! The service Fleet: one two-way stream for each worker's tasks, and one for its part in the swarm.
 
+mod assignments;
+
 use super::{
     connections, convert,
     share::{self, Share},
@@ -90,7 +92,7 @@ impl v1::fleet_server::Fleet for FleetService {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = listen(&engine, worker, session, incoming) => ended,
-                ended = speak(&engine, inbox, minor, &sender) => ended,
+                ended = speak(&engine, worker, session, inbox, minor, &sender) => ended,
             };
             if let Err(status) = ended {
                 // A worker whose socket takes nothing is not told either.
@@ -132,70 +134,33 @@ async fn listen(
 /// Passes on what the worker is told, until the engine ends the session.
 async fn speak(
     engine: &EngineHandle,
+    worker: WorkerId,
+    session: u64,
     mut inbox: mpsc::Receiver<ToWorker>,
     minor: u32,
     sender: &mpsc::Sender<Result<v1::BrokerMessage, Status>>,
 ) -> Result<(), Status> {
-    use v1::broker_message::Message;
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, ASSIGNMENT_COUNT_MAX).await > 0 {
-        let specs = waiting.iter().filter_map(|message| match message {
-            ToWorker::Assign { spec, .. } => Some(spec),
-            _ => None,
-        });
-        let payloads = specs.flat_map(|spec| convert::payloads_of(spec));
-        let payloads = convert::payloads_to_wire(engine.packs(), payloads).await?;
-        let mut payloads = payloads.into_iter();
-        let mut assignments = Vec::new();
-        let mut messages = Vec::new();
-        for message in waiting.drain(..) {
-            // Assignments that follow one another travel together; order is kept towards everything else.
-            if !matches!(message, ToWorker::Assign { .. }) {
-                flush(&mut assignments, &mut messages);
-            }
-            match message {
-                ToWorker::Assign { address, job, spec } => {
-                    assignments.push(v1::Assignment {
-                        task: Some(convert::task_ref(address)),
-                        attempt: Some(convert::attempt_id(address)),
-                        spec: Some(convert::spec_to_wire(&spec, &mut payloads)?),
-                        display_name: format!("{job}.{}", address.index),
-                    });
+        while !waiting.is_empty() {
+            let portion = assignments::portion(&mut waiting);
+            let packed = assignments::pack(engine.packs(), portion, minor).await?;
+            for message in packed.messages {
+                if sender.send(Ok(broker_message(message))).await.is_err() {
+                    return Ok(());
                 }
-                ToWorker::Received(address) => {
-                    messages.push(Message::ReportReceived(v1::ReportReceived {
-                        task: Some(convert::task_ref(address)),
-                        attempt: Some(convert::attempt_id(address)),
-                    }));
-                }
-                ToWorker::Stop(address) => messages.push(Message::Stop(v1::Stop {
-                    task: Some(convert::task_ref(address)),
-                    attempt: Some(convert::attempt_id(address)),
-                })),
-                ToWorker::Drain => messages.push(Message::Drain(v1::Drain {})),
-                ToWorker::BackSoon if minor == 0 => {}
-                ToWorker::BackSoon => messages.push(Message::BackSoon(v1::BackSoon {})),
             }
-        }
-        flush(&mut assignments, &mut messages);
-        for message in messages {
-            if sender.send(Ok(broker_message(message))).await.is_err() {
-                return Ok(());
+            for refused in packed.refused {
+                engine
+                    .hear(worker, session, refused)
+                    .await
+                    .map_err(convert::status)?;
             }
         }
     }
     Err(Status::unavailable(
         "the broker ends this session; say hello again",
     ))
-}
-
-fn flush(assignments: &mut Vec<v1::Assignment>, messages: &mut Vec<v1::broker_message::Message>) {
-    if !assignments.is_empty() {
-        let assignments = std::mem::take(assignments);
-        messages.push(v1::broker_message::Message::Assignments(v1::Assignments {
-            assignments,
-        }));
-    }
 }
 
 fn broker_message(message: v1::broker_message::Message) -> v1::BrokerMessage {
