@@ -555,3 +555,68 @@ async fn a_task_whose_inputs_fit_no_message_fails_and_the_session_goes_on() {
     );
     broker.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn progress_that_is_no_number_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let tasks = submit(0, vec![spec(Vec::new())]);
+    jobs.submit(tokio_stream::once(tasks)).await.unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let assignment = worker.assignments().await.remove(0);
+    let progress = vec![v1::AttemptProgress {
+        task: assignment.task.clone(),
+        attempt: assignment.attempt,
+        fraction: f32::NAN,
+    }];
+    let heartbeat = v1::Heartbeat { progress };
+    worker
+        .say(worker_message::Message::Heartbeat(heartbeat))
+        .await;
+    worker.succeed(&assignment, Vec::new()).await;
+    worker.wait_for_receipt().await;
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_the_broker_cannot_take_fails_its_try_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let once = v1::TaskSpec {
+        attempts_max: 1,
+        ..spec(Vec::new())
+    };
+    let tasks = submit(0, vec![once]);
+    jobs.submit(tokio_stream::once(tasks)).await.unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let assignment = worker.assignments().await.remove(0);
+    let blob = v1::BlobRef {
+        digest: vec![1; 32],
+        size_bytes: 1,
+    };
+    worker
+        .say(worker_message::Message::Report(v1::Report {
+            task: assignment.task.clone(),
+            attempt: assignment.attempt,
+            result: Some(v1::report::Result::Succeeded(v1::Output {
+                message: None,
+                blobs: vec![blob; 4097],
+            })),
+            run_ms: 12,
+        }))
+        .await;
+    worker.wait_for_receipt().await;
+    let watch = v1::WatchRequest {
+        job_id: JOB.into(),
+        after_sequence: 0,
+    };
+    let mut outcomes = jobs.watch(watch).await.unwrap().into_inner();
+    let update = tokio::time::timeout(PATIENCE, outcomes.message()).await;
+    let update = format!("{:?}", update.unwrap().unwrap().unwrap());
+    assert!(update.contains("has 4097 blobs, at most 4096"), "{update}");
+    broker.shutdown().await.unwrap();
+}

@@ -11,7 +11,7 @@ use crate::{
     engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
 };
 use dewar_proto::{PROTOCOL, check_protocol, v1};
-use dewar_queue::{KIND_COUNT_MAX, WorkerHello, WorkerId};
+use dewar_queue::{Failure, FailureClass, KIND_COUNT_MAX, TaskResult, WorkerHello, WorkerId};
 use futures::Stream;
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -169,6 +169,15 @@ fn broker_message(message: v1::broker_message::Message) -> v1::BrokerMessage {
     }
 }
 
+/// What becomes of a try whose result the broker cannot take. To end the session instead would do nothing but have the
+/// worker say the same again, or another one compute the same.
+fn untakable(status: &Status) -> TaskResult {
+    TaskResult::Failed(Failure {
+        class: FailureClass::KernelError,
+        message: format!("the broker cannot take its result: {}", status.message()),
+    })
+}
+
 fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
     check_protocol(hello.protocol, "this worker", "broker")
         .map_err(|error| Status::failed_precondition(error.to_string()))?;
@@ -227,23 +236,20 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
         Some(Message::Heartbeat(heartbeat)) => {
             let progress = heartbeat.progress.into_iter().enumerate();
             let progress = progress
+                // A kernel's nonsense about how far it is costs the bar, not the worker.
+                .filter(|(_, entry)| entry.fraction.is_finite())
                 .map(|(index, entry)| {
                     let field = format!("heartbeat.progress[{index}]");
                     let address = convert::address(&field, entry.task, entry.attempt)?;
-                    if !entry.fraction.is_finite() {
-                        return Err(convert::invalid(
-                            &format!("{field}.fraction"),
-                            "is no number",
-                        ));
-                    }
                     Ok((address, entry.fraction))
                 })
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<_, Status>>()?;
             Ok(FromWorker::Heartbeat { progress })
         }
         Some(Message::Report(report)) => Ok(FromWorker::Report {
             address: convert::address("report", report.task, report.attempt)?,
-            result: convert::result("report.result", report.result)?,
+            result: convert::result("report.result", report.result)
+                .unwrap_or_else(|status| untakable(&status)),
             run_ms: report.run_ms,
         }),
         Some(Message::HandBack(hand_back)) => {
