@@ -620,3 +620,23 @@ async fn a_result_the_broker_cannot_take_fails_its_try_and_nothing_else() {
     assert!(update.contains("has 4097 blobs, at most 4096"), "{update}");
     broker.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_worker_that_holds_much_of_a_forgotten_job_is_told_to_stop_all_of_it() {
+    const HELD_COUNT: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let held = |n| v1::HeldAttempt {
+        task: Some(v1::TaskRef {
+            job_id: vec![9; 16],
+            index: n,
+        }),
+        attempt: Some(v1::AttemptId { broker_start: 1, n }),
+    };
+    let mut worker = FakeWorker::attend(&broker, 1, (0..HELD_COUNT).map(held).collect()).await;
+    for _ in 0..HELD_COUNT {
+        let message = worker.hear().await;
+        assert!(matches!(message, broker_message::Message::Stop(_)));
+    }
+    broker.shutdown().await.unwrap();
+}

@@ -78,7 +78,8 @@ impl v1::fleet_server::Fleet for FleetService {
             hello.info.site = share::subnet(ends.remote);
         }
         let worker = hello.worker.id;
-        let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
+        // Each try it says it holds may be one to stop; those must not cut off whoever has many.
+        let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX + hello.held.len());
         let session = self
             .engine
             .attend(hello, outbox)
