@@ -479,3 +479,164 @@ async fn a_data_folder_has_one_broker_and_is_free_when_it_stopped() {
     broker.shutdown().await.unwrap();
     start(folder.path()).await.shutdown().await.unwrap();
 }
+
+/// Has a worker give 60 kB for each of `given_count` tasks, which then are read whole by each of `reading_count` others.
+async fn read_large_messages(
+    broker: &dewar_broker::Running,
+    given_count: u64,
+    reading_count: usize,
+) -> FakeWorker {
+    let mut jobs = jobs(broker);
+    jobs.create(create()).await.unwrap();
+    let input = |n| v1::Input {
+        output: Some(v1::OutputRef {
+            task_index: n,
+            part: Some(v1::output_ref::Part::Message(v1::WholeMessage {})),
+        }),
+        ..Default::default()
+    };
+    let reading = v1::TaskSpec {
+        inputs: (0..given_count).map(input).collect(),
+        ..spec(Vec::new())
+    };
+    let mut tasks = vec![spec(Vec::new()); given_count as usize];
+    tasks.extend(vec![reading; reading_count]);
+    jobs.submit(tokio_stream::once(submit(0, tasks)))
+        .await
+        .unwrap();
+    let hello = v1::Hello {
+        slot_count: 1000,
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let mut worker = FakeWorker::attend_as(connect(broker), hello).await.unwrap();
+    let mut given = Vec::new();
+    while given.len() < given_count as usize {
+        given.extend(worker.assignments().await);
+    }
+    for assignment in given {
+        worker.succeed(&assignment, vec![7; 60_000]).await;
+    }
+    worker
+}
+
+#[tokio::test]
+async fn tasks_with_large_inputs_are_sent_a_few_at_a_time() {
+    const READING_COUNT: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut worker = read_large_messages(&broker, 10, READING_COUNT).await;
+    let mut count = 0;
+    while count < READING_COUNT {
+        if let broker_message::Message::Assignments(sent) = worker.hear().await {
+            count += sent.assignments.len();
+        }
+    }
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_whose_inputs_fit_no_message_fails_and_the_session_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut worker = read_large_messages(&broker, 150, 1).await;
+    for _ in 0..151 {
+        worker.wait_for_receipt().await;
+    }
+    let watch = v1::WatchRequest {
+        job_id: JOB.into(),
+        after_sequence: 150,
+    };
+    let mut outcomes = jobs(&broker).watch(watch).await.unwrap().into_inner();
+    let update = tokio::time::timeout(PATIENCE, outcomes.message()).await;
+    let update = format!("{:?}", update.unwrap().unwrap().unwrap());
+    assert!(
+        update.contains("9000000 bytes together, at most 8387584 reach a worker"),
+        "{update}"
+    );
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn progress_that_is_no_number_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let tasks = submit(0, vec![spec(Vec::new())]);
+    jobs.submit(tokio_stream::once(tasks)).await.unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let assignment = worker.assignments().await.remove(0);
+    let progress = vec![v1::AttemptProgress {
+        task: assignment.task.clone(),
+        attempt: assignment.attempt,
+        fraction: f32::NAN,
+    }];
+    let heartbeat = v1::Heartbeat { progress };
+    worker
+        .say(worker_message::Message::Heartbeat(heartbeat))
+        .await;
+    worker.succeed(&assignment, Vec::new()).await;
+    worker.wait_for_receipt().await;
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_the_broker_cannot_take_fails_its_try_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let once = v1::TaskSpec {
+        attempts_max: 1,
+        ..spec(Vec::new())
+    };
+    let tasks = submit(0, vec![once]);
+    jobs.submit(tokio_stream::once(tasks)).await.unwrap();
+    let mut worker = FakeWorker::attend(&broker, 1, Vec::new()).await;
+    let assignment = worker.assignments().await.remove(0);
+    let blob = v1::BlobRef {
+        digest: vec![1; 32],
+        size_bytes: 1,
+    };
+    worker
+        .say(worker_message::Message::Report(v1::Report {
+            task: assignment.task.clone(),
+            attempt: assignment.attempt,
+            result: Some(v1::report::Result::Succeeded(v1::Output {
+                message: None,
+                blobs: vec![blob; 4097],
+            })),
+            run_ms: 12,
+        }))
+        .await;
+    worker.wait_for_receipt().await;
+    let watch = v1::WatchRequest {
+        job_id: JOB.into(),
+        after_sequence: 0,
+    };
+    let mut outcomes = jobs.watch(watch).await.unwrap().into_inner();
+    let update = tokio::time::timeout(PATIENCE, outcomes.message()).await;
+    let update = format!("{:?}", update.unwrap().unwrap().unwrap());
+    assert!(update.contains("has 4097 blobs, at most 4096"), "{update}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_holds_much_of_a_forgotten_job_is_told_to_stop_all_of_it() {
+    const HELD_COUNT: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let held = |n| v1::HeldAttempt {
+        task: Some(v1::TaskRef {
+            job_id: vec![9; 16],
+            index: n,
+        }),
+        attempt: Some(v1::AttemptId { broker_start: 1, n }),
+    };
+    let mut worker = FakeWorker::attend(&broker, 1, (0..HELD_COUNT).map(held).collect()).await;
+    for _ in 0..HELD_COUNT {
+        let message = worker.hear().await;
+        assert!(matches!(message, broker_message::Message::Stop(_)));
+    }
+    broker.shutdown().await.unwrap();
+}

@@ -5,8 +5,8 @@ use dewar_queue::{AttemptId, WorkerId};
 use std::collections::{BTreeMap, HashMap};
 use tokio::sync::mpsc;
 
-/// Messages that may wait for a worker's socket: twice what the largest worker may be sent ahead. One that reads none of
-/// so many is cut off, and may come back.
+/// Messages that may wait for a worker's socket, beside stops of what it held when it came: twice what the largest worker
+/// may be sent ahead. One that reads none of so many is cut off, and may come back.
 pub(crate) const OUTBOX_MESSAGE_COUNT_MAX: usize = 16_384;
 
 /// All workers that the queue knows, connected or not.

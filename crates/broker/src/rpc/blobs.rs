@@ -385,7 +385,12 @@ fn from_load(error: &LoadError) -> Status {
         LoadError::Unknown(_) => Status::not_found(text),
         LoadError::Changed { .. } => Status::failed_precondition(text),
         LoadError::Corrupt { .. } => Status::data_loss(text),
-        LoadError::Io { .. } => Status::internal(text),
+        // Without its file it will not come back by asking again…
+        LoadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Status::failed_precondition(text)
+        }
+        // … but a disk or a server of files that is away, or too many open files, may pass.
+        LoadError::Io { .. } => Status::unavailable(text),
     }
 }
 
@@ -432,6 +437,7 @@ fn with_causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Code;
 
     #[test]
     fn ranges_stay_inside_the_blob() {
@@ -448,6 +454,23 @@ mod tests {
         assert_eq!(check(2, 6, 7), None);
         assert_eq!(check(8, 0, 7), None);
         assert_eq!(check(u64::MAX, 2, 7), None);
+    }
+
+    #[test]
+    fn what_may_pass_is_not_final() {
+        let check = |kind: io::ErrorKind| {
+            let error = LoadError::Io {
+                path: "a".into(),
+                source: kind.into(),
+            };
+            from_load(&error).code()
+        };
+        assert_eq!(check(io::ErrorKind::NotFound), Code::FailedPrecondition);
+        assert_eq!(check(io::ErrorKind::PermissionDenied), Code::Unavailable);
+        assert_eq!(
+            check(io::ErrorKind::StaleNetworkFileHandle),
+            Code::Unavailable
+        );
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! A bound on connections: those beyond it are told so, call by call, rather than left hanging.
+//! A bound on connections: those a little beyond it are told so, call by call, and more are closed at once.
+//!
+//! Whoever can reach the port can open one, token or not, so each must say the first words of HTTP/2 soon, and together
+//! they leave files for the store to open: a broker that cannot write ends.
 
 use futures::{Stream, StreamExt as _};
+use rustix::process::{Resource, getrlimit};
 use std::{
     io,
     net::IpAddr,
@@ -10,21 +14,48 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Sleep, sleep},
 };
 use tonic::{Request, Status, transport::server::Connected};
 
 /// Connections at a time: the 10,000 workers one broker is made for, and their customers.
-pub(super) const CONNECTION_COUNT_MAX: usize = 12_000;
+const CONNECTION_COUNT_MAX: usize = 12_000;
+
+/// Files that are left to the store, the blobs and the imports, however many connections there could be.
+const FILE_COUNT_RESERVE: usize = 1024;
+
+/// Connections beyond the bound that are told so.
+const TOLD_COUNT_MAX: usize = 32;
+
+/// Bytes with which every client of HTTP/2 begins (RFC 9113, 3.4).
+const PREFACE_BYTES: u64 = 24;
+
+/// How long a connection may take to say them, and how long one too many is kept.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause after a connection could not be taken: for want of files that would be at once, and again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    count_max: usize,
+    told_count_max: usize,
+}
 
 /// A connection that is counted for as long as it lives.
 pub(super) struct Counted {
     stream: TcpStream,
     standing: Standing,
     ends: Option<Ends>,
+    read_bytes: u64,
+    /// When it is closed, until it has shown that it is in earnest.
+    closes: Option<Pin<Box<Sleep>>>,
     count: Arc<AtomicUsize>,
 }
 
@@ -63,33 +94,75 @@ pub(crate) enum Standing {
     /// It is one of those the broker has room for.
     Welcome,
     /// It is one too many.
-    OneTooMany,
+    OneTooMany {
+        /// For how many there is room.
+        count_max: usize,
+    },
+}
+
+impl Bounds {
+    /// What this process may open, which its limit on files may make less.
+    pub(super) fn of_process() -> Self {
+        let file_count = getrlimit(Resource::Nofile).current;
+        let file_count =
+            file_count.map_or(usize::MAX, |count| count.try_into().unwrap_or(usize::MAX));
+        Self::within(file_count)
+    }
+
+    fn within(file_count: usize) -> Self {
+        let reserve = FILE_COUNT_RESERVE.min(file_count / 2);
+        let count_max = CONNECTION_COUNT_MAX.min(file_count - reserve);
+        Self {
+            count_max,
+            told_count_max: TOLD_COUNT_MAX.min(count_max / 8),
+        }
+    }
 }
 
 /// Counts connections as they come and go.
 pub(super) fn counted(
     incoming: impl Stream<Item = io::Result<TcpStream>>,
+    bounds: Bounds,
 ) -> impl Stream<Item = io::Result<Counted>> {
     let count = Arc::new(AtomicUsize::new(0));
-    incoming.map(move |stream| {
-        let stream = stream?;
+    incoming.filter_map(move |stream| {
+        let counted = stream.map(|stream| Counted::new(stream, &count, bounds));
+        async move {
+            if counted.is_err() {
+                sleep(ACCEPT_PAUSE).await;
+            }
+            counted.transpose()
+        }
+    })
+}
+
+impl Counted {
+    /// None if not even to be told.
+    fn new(stream: TcpStream, count: &Arc<AtomicUsize>, bounds: Bounds) -> Option<Self> {
+        let Bounds {
+            count_max,
+            told_count_max,
+        } = bounds;
         let before = count.fetch_add(1, Ordering::Relaxed);
+        if before >= count_max + told_count_max {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
         let remote = stream.peer_addr().map(|address| address.ip());
         let local = stream.local_addr().map(|address| address.ip());
-        Ok(Counted {
+        let ends = remote.ok().zip(local.ok());
+        Some(Self {
             stream,
-            ends: remote
-                .ok()
-                .zip(local.ok())
-                .map(|(remote, local)| Ends { remote, local }),
-            standing: if before < CONNECTION_COUNT_MAX {
-                Standing::Welcome
-            } else {
-                Standing::OneTooMany
+            ends: ends.map(|(remote, local)| Ends { remote, local }),
+            standing: match before < count_max {
+                true => Standing::Welcome,
+                false => Standing::OneTooMany { count_max },
             },
+            read_bytes: 0,
+            closes: Some(Box::pin(sleep(PATIENCE))),
             count: count.clone(),
         })
-    })
+    }
 }
 
 impl Standing {
@@ -97,8 +170,8 @@ impl Standing {
     pub(super) fn check(self) -> Result<(), Status> {
         match self {
             Self::Welcome => Ok(()),
-            Self::OneTooMany => Err(Status::resource_exhausted(format!(
-                "{CONNECTION_COUNT_MAX} connections are open already; the broker takes no more"
+            Self::OneTooMany { count_max } => Err(Status::resource_exhausted(format!(
+                "{count_max} connections are open already; the broker takes no more"
             ))),
         }
     }
@@ -127,7 +200,18 @@ impl AsyncRead for Counted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if let Some(closes) = &mut self.closes
+            && closes.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.read_bytes += (buffer.filled().len() - before) as u64;
+        if self.read_bytes >= PREFACE_BYTES && matches!(self.standing, Standing::Welcome) {
+            self.closes = None;
+        }
+        read
     }
 }
 
@@ -164,30 +248,69 @@ impl AsyncWrite for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
-    #[tokio::test]
-    async fn the_one_too_many_is_told_and_room_comes_back() {
+    async fn listen() -> (
+        std::net::SocketAddr,
+        impl Stream<Item = io::Result<TcpStream>>,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = futures::stream::unfold(listener, |listener| async move {
             let stream = listener.accept().await.map(|(stream, _)| stream);
             Some((stream, listener))
         });
-        let mut connections = std::pin::pin!(counted(accepted));
+        (address, accepted)
+    }
+
+    #[tokio::test]
+    async fn the_one_too_many_is_told_the_next_closed_and_room_comes_back() {
+        let (address, accepted) = listen().await;
+        let bounds = Bounds {
+            count_max: 1,
+            told_count_max: 1,
+        };
+        let mut connections = std::pin::pin!(counted(accepted, bounds));
         let mut ends = vec![TcpStream::connect(address).await.unwrap()];
         let first = connections.next().await.unwrap().unwrap();
         assert!(first.standing.check().is_ok());
-        // As if the others were there.
-        first.count.store(CONNECTION_COUNT_MAX, Ordering::Relaxed);
         ends.push(TcpStream::connect(address).await.unwrap());
         let second = connections.next().await.unwrap().unwrap();
         let refused = second.standing.check().unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert!(refused.message().contains("12000 connections"));
+        assert!(refused.message().contains("1 connections"));
+        let mut closed = TcpStream::connect(address).await.unwrap();
+        tokio::select! {
+            _ = connections.next() => panic!("the third is not to be served"),
+            read = closed.read(&mut [0]) => assert_eq!(read.unwrap(), 0),
+        }
         drop((first, second));
         ends.push(TcpStream::connect(address).await.unwrap());
-        let third = connections.next().await.unwrap().unwrap();
-        assert!(third.standing.check().is_ok());
+        let fourth = connections.next().await.unwrap().unwrap();
+        assert!(fourth.standing.check().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_begin_is_closed() {
+        let (address, accepted) = listen().await;
+        let mut connections = std::pin::pin!(counted(accepted, Bounds::within(64)));
+        let mut end = TcpStream::connect(address).await.unwrap();
+        let mut connection = connections.next().await.unwrap().unwrap();
+        end.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        let mut begun = [0; 14];
+        connection.read_exact(&mut begun).await.unwrap();
+        let ended = connection.read(&mut begun).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn files_are_left_to_the_store() {
+        let check = |file_count| Bounds::within(file_count).count_max;
+        assert_eq!(check(usize::MAX), CONNECTION_COUNT_MAX);
+        assert_eq!(check(4096), 4096 - FILE_COUNT_RESERVE);
+        assert_eq!(check(64), 32);
     }
 }

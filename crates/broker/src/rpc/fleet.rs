@@ -1,5 +1,7 @@
 //! The service Fleet: one two-way stream for each worker's tasks, and one for its part in the swarm.
 
+mod assignments;
+
 use super::{
     connections, convert,
     share::{self, Share},
@@ -9,7 +11,7 @@ use crate::{
     engine::{EngineHandle, FromWorker, Hello, OUTBOX_MESSAGE_COUNT_MAX, ToWorker, WorkerInfo},
 };
 use dewar_proto::{PROTOCOL, check_protocol, v1};
-use dewar_queue::{KIND_COUNT_MAX, WorkerHello, WorkerId};
+use dewar_queue::{Failure, FailureClass, KIND_COUNT_MAX, TaskResult, WorkerHello, WorkerId};
 use futures::Stream;
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -76,7 +78,8 @@ impl v1::fleet_server::Fleet for FleetService {
             hello.info.site = share::subnet(ends.remote);
         }
         let worker = hello.worker.id;
-        let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
+        // Each try it says it holds may be one to stop; those must not cut off whoever has many.
+        let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX + hello.held.len());
         let session = self
             .engine
             .attend(hello, outbox)
@@ -90,7 +93,7 @@ impl v1::fleet_server::Fleet for FleetService {
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = listen(&engine, worker, session, incoming) => ended,
-                ended = speak(&engine, inbox, minor, &sender) => ended,
+                ended = speak(&engine, worker, session, inbox, minor, &sender) => ended,
             };
             if let Err(status) = ended {
                 // A worker whose socket takes nothing is not told either.
@@ -132,55 +135,27 @@ async fn listen(
 /// Passes on what the worker is told, until the engine ends the session.
 async fn speak(
     engine: &EngineHandle,
+    worker: WorkerId,
+    session: u64,
     mut inbox: mpsc::Receiver<ToWorker>,
     minor: u32,
     sender: &mpsc::Sender<Result<v1::BrokerMessage, Status>>,
 ) -> Result<(), Status> {
-    use v1::broker_message::Message;
     let mut waiting = Vec::new();
     while inbox.recv_many(&mut waiting, ASSIGNMENT_COUNT_MAX).await > 0 {
-        let specs = waiting.iter().filter_map(|message| match message {
-            ToWorker::Assign { spec, .. } => Some(spec),
-            _ => None,
-        });
-        let payloads = specs.flat_map(|spec| convert::payloads_of(spec));
-        let payloads = convert::payloads_to_wire(engine.packs(), payloads).await?;
-        let mut payloads = payloads.into_iter();
-        let mut assignments = Vec::new();
-        let mut messages = Vec::new();
-        for message in waiting.drain(..) {
-            // Assignments that follow one another travel together; order is kept towards everything else.
-            if !matches!(message, ToWorker::Assign { .. }) {
-                flush(&mut assignments, &mut messages);
-            }
-            match message {
-                ToWorker::Assign { address, job, spec } => {
-                    assignments.push(v1::Assignment {
-                        task: Some(convert::task_ref(address)),
-                        attempt: Some(convert::attempt_id(address)),
-                        spec: Some(convert::spec_to_wire(&spec, &mut payloads)?),
-                        display_name: format!("{job}.{}", address.index),
-                    });
+        while !waiting.is_empty() {
+            let portion = assignments::portion(&mut waiting);
+            let packed = assignments::pack(engine.packs(), portion, minor).await?;
+            for message in packed.messages {
+                if sender.send(Ok(broker_message(message))).await.is_err() {
+                    return Ok(());
                 }
-                ToWorker::Received(address) => {
-                    messages.push(Message::ReportReceived(v1::ReportReceived {
-                        task: Some(convert::task_ref(address)),
-                        attempt: Some(convert::attempt_id(address)),
-                    }));
-                }
-                ToWorker::Stop(address) => messages.push(Message::Stop(v1::Stop {
-                    task: Some(convert::task_ref(address)),
-                    attempt: Some(convert::attempt_id(address)),
-                })),
-                ToWorker::Drain => messages.push(Message::Drain(v1::Drain {})),
-                ToWorker::BackSoon if minor == 0 => {}
-                ToWorker::BackSoon => messages.push(Message::BackSoon(v1::BackSoon {})),
             }
-        }
-        flush(&mut assignments, &mut messages);
-        for message in messages {
-            if sender.send(Ok(broker_message(message))).await.is_err() {
-                return Ok(());
+            for refused in packed.refused {
+                engine
+                    .hear(worker, session, refused)
+                    .await
+                    .map_err(convert::status)?;
             }
         }
     }
@@ -189,19 +164,19 @@ async fn speak(
     ))
 }
 
-fn flush(assignments: &mut Vec<v1::Assignment>, messages: &mut Vec<v1::broker_message::Message>) {
-    if !assignments.is_empty() {
-        let assignments = std::mem::take(assignments);
-        messages.push(v1::broker_message::Message::Assignments(v1::Assignments {
-            assignments,
-        }));
-    }
-}
-
 fn broker_message(message: v1::broker_message::Message) -> v1::BrokerMessage {
     v1::BrokerMessage {
         message: Some(message),
     }
+}
+
+/// What becomes of a try whose result the broker cannot take. To end the session instead would do nothing but have the
+/// worker say the same again, or another one compute the same.
+fn untakable(status: &Status) -> TaskResult {
+    TaskResult::Failed(Failure {
+        class: FailureClass::KernelError,
+        message: format!("the broker cannot take its result: {}", status.message()),
+    })
 }
 
 fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
@@ -262,23 +237,20 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
         Some(Message::Heartbeat(heartbeat)) => {
             let progress = heartbeat.progress.into_iter().enumerate();
             let progress = progress
+                // A kernel's nonsense about how far it is costs the bar, not the worker.
+                .filter(|(_, entry)| entry.fraction.is_finite())
                 .map(|(index, entry)| {
                     let field = format!("heartbeat.progress[{index}]");
                     let address = convert::address(&field, entry.task, entry.attempt)?;
-                    if !entry.fraction.is_finite() {
-                        return Err(convert::invalid(
-                            &format!("{field}.fraction"),
-                            "is no number",
-                        ));
-                    }
                     Ok((address, entry.fraction))
                 })
-                .collect::<Result<_, _>>()?;
+                .collect::<Result<_, Status>>()?;
             Ok(FromWorker::Heartbeat { progress })
         }
         Some(Message::Report(report)) => Ok(FromWorker::Report {
             address: convert::address("report", report.task, report.attempt)?,
-            result: convert::result("report.result", report.result)?,
+            result: convert::result("report.result", report.result)
+                .unwrap_or_else(|status| untakable(&status)),
             run_ms: report.run_ms,
         }),
         Some(Message::HandBack(hand_back)) => {
