@@ -8,6 +8,9 @@ pub const CHUNK_BYTES: u64 = 1 << 20;
 /// Parameters or an output message beyond this travel as blobs, so that control messages stay small.
 pub const PAYLOAD_INLINE_BYTES_MAX: usize = 64 << 10;
 
+/// Blobs one task reads or gives: more than the shards and blocks of any refinement.
+pub const TASK_BLOBS_MAX: usize = 4096;
+
 /// Bytes of data in one message of a blob stream: larger ones are slower and hold up what shares the connection.
 pub const STREAM_DATA_BYTES: usize = 256 << 10;
 

@@ -87,8 +87,10 @@ impl Context {
         }
     }
 
-    /// Tells how far the kernel is, from 0 to 1.
+    /// Tells how far the kernel is, from 0 to 1. What is no number counts as 0.
     pub fn set_progress(&self, fraction: f32) {
+        // A share of nothing, 0/0, is easily computed, and a clamp lets it pass.
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction };
         self.shared
             .progress
             .store(fraction.clamp(0.0, 1.0).to_bits(), Ordering::Relaxed);
@@ -108,5 +110,24 @@ impl Context {
 impl From<crate::MissingInput> for RunError {
     fn from(missing: crate::MissingInput) -> Self {
         Self::BadInput(missing.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_a_number_from_0_to_1() {
+        let context = Context::default();
+        for (told, kept) in [
+            (0.5, 0.5),
+            (f32::NAN, 0.0),
+            (-1.0, 0.0),
+            (f32::INFINITY, 1.0),
+        ] {
+            context.set_progress(told);
+            assert_eq!(context.progress().to_bits(), f32::to_bits(kept), "{told}");
+        }
     }
 }

@@ -47,6 +47,13 @@ pub(crate) enum Attempt {
     },
 }
 
+impl Attempt {
+    /// Whether its products are on their way.
+    pub(crate) fn is_delivering(&self) -> bool {
+        matches!(self, Self::Delivering { .. })
+    }
+}
+
 /// Whether a report outlasts this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {

@@ -3,6 +3,7 @@
 //! The session turns what it hears into calls here. What must be said to the broker is put down in order and taken by
 //! the session. What becomes of results is in `results.rs` beside this.
 
+mod caution;
 mod results;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     session::Event,
     slots::{Finished, Ran, Slots, Work},
 };
+use caution::Caution;
 use dewar_proto::v1;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -42,6 +44,7 @@ pub(crate) struct Book {
     stopping: VecDeque<(Instant, AttemptKey)>,
     /// Attempts whose kernels did not stop, and may yet return.
     stuck: HashSet<AttemptKey>,
+    caution: Caution,
     /// What the broker must hear, in order.
     said: Vec<ToBroker>,
 }
@@ -66,6 +69,7 @@ impl Book {
             ready: VecDeque::new(),
             stopping: VecDeque::new(),
             stuck: HashSet::new(),
+            caution: Caution::default(),
             said: Vec::new(),
         }
     }
@@ -195,6 +199,13 @@ impl Book {
         // What was handed back is nobody's.
         let Some(Attempt::Running { stopped, .. }) = self.attempts.get(&key) else {
             return;
+        };
+        let ran = match ran {
+            Ran::Output(output) => match delivery::excess(&output) {
+                Some(failure) => Ran::Failed(failure),
+                None => Ran::Output(output),
+            },
+            ran => ran,
         };
         let result = match ran {
             _ if *stopped => report::Result::Cancelled(v1::Cancelled {}),

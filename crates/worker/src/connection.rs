@@ -37,16 +37,19 @@ pub(crate) async fn keep_connected(
     let mut waits = backoff();
     while !leave.is_cancelled() {
         let (ended, was_heard) = attend(&channel, &events).await;
-        if was_heard {
+        let is_refusal = matches!(&ended, Err(status) if is_refusal(status.code()));
+        if was_heard && !is_refusal {
             waits = backoff();
         }
         let event = match ended {
-            Err(status) if is_final(status.code()) => Event::Refused(status),
+            Err(status) if is_final(status.code(), was_heard) => Event::Refused(status),
             Err(status) => Event::Disconnected {
                 reason: status.message().to_owned(),
+                is_refusal,
             },
             Ok(()) => Event::Disconnected {
                 reason: "the broker ended the session".to_owned(),
+                is_refusal,
             },
         };
         if events.send(event).await.is_err() {
@@ -102,14 +105,17 @@ async fn attend(
     }
 }
 
-/// Refusals that no later try can mend. Everything else is a broker that is away, starting or being replaced.
-fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::InvalidArgument
-            | Code::Unimplemented
-    )
+/// Refusals that no later try can mend. Everything else is a broker that is away, starting or being replaced. Once it was
+/// heard, the broker took the worker, and what it refuses is a message.
+fn is_final(code: Code, was_heard: bool) -> bool {
+    match code {
+        Code::Unauthenticated | Code::PermissionDenied => true,
+        Code::Unimplemented => !was_heard,
+        _ => is_refusal(code) && !was_heard,
+    }
+}
+
+/// Something that was said is wrong.
+fn is_refusal(code: Code) -> bool {
+    matches!(code, Code::FailedPrecondition | Code::InvalidArgument)
 }

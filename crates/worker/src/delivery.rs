@@ -44,6 +44,18 @@ pub(crate) enum DeliveryError {
     Damaged,
 }
 
+/// What is wrong with an output that no broker takes.
+pub(crate) fn excess(output: &RunOutput) -> Option<v1::Failure> {
+    let blob_count = output.blobs.len();
+    (blob_count > limits::TASK_BLOBS_MAX).then(|| {
+        let message = format!(
+            "the kernel gave {blob_count} blobs; a task may give {}",
+            limits::TASK_BLOBS_MAX
+        );
+        failure(v1::FailureClass::KernelError, &message)
+    })
+}
+
 /// Whether an output fits into its report as it is.
 pub(crate) fn fits_report(output: &RunOutput) -> bool {
     output.blobs.is_empty() && output.message.len() <= limits::PAYLOAD_INLINE_BYTES_MAX

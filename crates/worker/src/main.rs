@@ -100,8 +100,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         let mut worker = Worker::start(config, dewar_kernels::registry())?;
         let ended = worker.serve_until_signalled().await;
         if let Err(RunningError::Stuck { .. }) = &ended {
+            // It ends as a failure then, after which whoever watches over it starts it again.
             let error = dewar_worker::begin_anew(worker.worker_id());
-            return Err(error).context("cannot begin anew");
+            tracing::error!(%error, "cannot begin anew");
         }
         Ok(ended?)
     });

@@ -8,5 +8,5 @@ mod folder;
 mod keeper;
 mod record;
 
-pub(crate) use folder::Identity;
+pub(crate) use folder::{Identity, broker_key};
 pub(crate) use keeper::{Keeper, Kept, Piece};

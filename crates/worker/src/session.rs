@@ -42,6 +42,8 @@ pub(crate) enum Event {
     Heard(FromBroker),
     Disconnected {
         reason: String,
+        /// The broker ended a session that it had begun, over something that was said.
+        is_refusal: bool,
     },
     /// The broker will never have us.
     Refused(Status),
@@ -164,7 +166,12 @@ impl Session {
         match event {
             Event::Connecting(outbox) => self.greet(outbox),
             Event::Heard(message) => self.obey(message)?,
-            Event::Disconnected { reason } => self.lose(reason),
+            Event::Disconnected { reason, is_refusal } => {
+                if is_refusal {
+                    self.book.note_refusal(&reason);
+                }
+                self.lose(reason);
+            }
             Event::Refused(status) => {
                 return Err(RunningError::Refused {
                     address: self.config.broker.clone(),

@@ -7,7 +7,7 @@ use crate::{
     delivery::Delivery,
     materials::Materials,
     restart,
-    results::{Identity, Keeper},
+    results::{Identity, Keeper, broker_key},
     self_test::self_test,
     session::{Event, Session},
     slots::Slots,
@@ -110,7 +110,8 @@ impl Worker {
         let cache =
             ChunkCache::open(&config.cache_dir, config.cache_bytes_max).map_err(unusable)?;
         let results_dir = config.cache_dir.join("results");
-        let identity = Identity::take(&results_dir, restart::identity()).map_err(unusable)?;
+        let identity = Identity::take(&results_dir, &broker_key(&config), restart::identity())
+            .map_err(unusable)?;
         let worker_id = identity.worker_id;
         let (keeper, left) = Keeper::start(identity).map_err(unusable)?;
 

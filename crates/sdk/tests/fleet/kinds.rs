@@ -240,6 +240,42 @@ pub fn runs(file: &Path) -> usize {
     fs::read(file).map_or(0, |runs| runs.len())
 }
 
+/// Tells no number as its progress, waits until it was heard, and gives blobs.
+pub struct Odd;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OddParameters {
+    /// How long it runs after it told its progress.
+    #[prost(uint64, tag = "1")]
+    pub run_ms: u64,
+    #[prost(uint64, tag = "2")]
+    pub blob_count: u64,
+}
+
+impl TaskKind for Odd {
+    const NAME: &'static str = "test.odd";
+    const VERSION: u32 = 1;
+    type Parameters = OddParameters;
+    type Output = Trouble;
+}
+
+impl Kernel for Odd {
+    fn run(
+        &self,
+        parameters: OddParameters,
+        context: &Context,
+    ) -> Result<Product<Trouble>, RunError> {
+        context.set_progress(f32::NAN);
+        std::thread::sleep(Duration::from_millis(parameters.run_ms));
+        Ok(Product {
+            message: Trouble::default(),
+            blobs: (0..parameters.blob_count)
+                .map(|_| Bytes::from_static(b"x"))
+                .collect(),
+        })
+    }
+}
+
 pub fn registry() -> Registry {
     Registry::default()
         .with(Echo)
@@ -249,4 +285,5 @@ pub fn registry() -> Registry {
         .with(Deaf)
         .with(Where)
         .with(Count)
+        .with(Odd)
 }

@@ -147,6 +147,60 @@ async fn results_outlive_an_absent_broker_and_a_stopped_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_wait_for_their_own_broker() {
+    let mut lab = Lab::open().await;
+    let other = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    job.submit::<Await>(&Trouble { message }, vec![])
+        .await
+        .unwrap();
+    let mut first = lab.worker(1);
+    until("the kernel runs", || lab.path("begun").exists()).await;
+    let address = lab.broker.address();
+    lab.broker.stop();
+    lab.broker.wait().await.unwrap();
+    std::fs::write(lab.path("go"), "").unwrap();
+    until("the result is on disk", || kept_count(&lab) == 1).await;
+    first.stop();
+    within("the worker", first.wait()).await.unwrap();
+    std::fs::remove_file(lab.path("begun")).unwrap();
+
+    // The same machine works for another broker meanwhile, with the same cache folder.
+    let elsewhere = dewar_worker::Config {
+        cache_dir: lab.path("cache"),
+        ..other.worker_config(1)
+    };
+    let mut second = Worker::start(elsewhere, kinds::registry()).unwrap();
+    let side_job = other.job().await;
+    side_job
+        .submit::<Echo>(&EchoParameters::default(), vec![])
+        .await
+        .unwrap();
+    let outcome = within("an outcome", side_job.outcomes().next()).await;
+    outcome.unwrap().unwrap().output::<Echo>().unwrap();
+    second.stop();
+    within("the worker", second.wait()).await.unwrap();
+    assert_eq!(kept_count(&lab), 1, "it is still there");
+
+    lab.broker = start_broker(lab.folder.path(), address).await;
+    let _third = lab.worker(1);
+    let outcome = within("the outcome", job.outcomes().next()).await.unwrap();
+    outcome.unwrap().output::<Await>().unwrap();
+    assert!(!lab.path("begun").exists(), "the work was done once");
+}
+
+/// Files of reports of the workers in this process.
+fn kept_count(lab: &Lab) -> usize {
+    let folders = std::fs::read_dir(lab.path("cache/results")).unwrap();
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let names = files.map(|file| file.unwrap().file_name());
+    names
+        .filter(|name| name.as_encoded_bytes().ends_with(b".reports"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminated_process_hands_back_and_ends_well() {
     let lab = Lab::open().await;
     let job = lab.job().await;

@@ -1,7 +1,7 @@
 //! What tasks come to when nothing is lost.
 
 use crate::{
-    kinds::{Await, Echo, EchoParameters, Panic, Trouble, pattern},
+    kinds::{Await, Echo, EchoParameters, Odd, OddParameters, Panic, Trouble, pattern},
     lab::{Lab, until, within},
 };
 use dewar_sdk::{
@@ -229,5 +229,40 @@ async fn what_waiting_cannot_mend_is_said_at_once() {
     assert!(
         matches!(unknown, Err(CallError::NotFound { .. })),
         "{unknown:?}"
+    );
+}
+
+/// The task ends and the worker goes on, whatever its kernel gives.
+async fn outcome_of_odd(run_ms: u64, blob_count: u64) -> Result<usize, TaskFailed> {
+    let lab = Lab::open().await;
+    let job = lab.job().await;
+    let parameters = OddParameters { run_ms, blob_count };
+    let task = NewTask::new::<Odd>(&parameters, vec![]).attempts_max(1);
+    job.submit_all(vec![task]).await.unwrap();
+    let mut worker = lab.worker(1);
+    let mut outcomes = job.outcomes();
+    let outcome = tokio::select! {
+        outcome = within("the outcome", outcomes.next()) => outcome.unwrap().unwrap(),
+        ended = worker.wait() => panic!("the worker ended: {ended:?}"),
+    };
+    outcome.output::<Odd>().map(|output| output.blobs.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_that_is_no_number_does_no_harm() {
+    // Long enough for some heartbeats.
+    assert_eq!(outcome_of_odd(600, 2).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_blobs_are_a_failure_with_the_numbers() {
+    let failed = outcome_of_odd(0, 4097).await;
+    let Err(TaskFailed::Failed { failure, .. }) = failed else {
+        panic!("{failed:?}");
+    };
+    assert_eq!(failure.class, FailureClass::KernelError);
+    assert!(
+        failure.message.contains("4097") && failure.message.contains("4096"),
+        "{failure:?}"
     );
 }

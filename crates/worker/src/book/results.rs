@@ -11,7 +11,7 @@ use crate::{
 };
 use dewar_proto::v1;
 use dewar_task::RunOutput;
-use v1::{report, worker_message::Message as ToBroker};
+use v1::report;
 
 /// A result that took so long is kept on disk whatever the broker does: one sync of a few milliseconds is nothing beside
 /// it. Shorter ones only go there when the broker is away or silent, so that small tasks do not wait for a disk.
@@ -20,7 +20,9 @@ const EXPENSIVE_MS: u64 = 10_000;
 impl Book {
     /// Says again what was not acknowledged, with what it names: another broker may have started meanwhile.
     pub(crate) fn say_again(&mut self) {
+        self.begin_turns();
         let mut named = Vec::new();
+        let mut reports = Vec::new();
         for (key, attempt) in &mut self.attempts {
             let Attempt::Reported {
                 report,
@@ -31,7 +33,7 @@ impl Book {
                 continue;
             };
             if pieces.is_empty() {
-                self.said.push(ToBroker::Report(report.clone()));
+                reports.push((*key, report.clone()));
                 continue;
             }
             let waiting = match durability {
@@ -44,6 +46,9 @@ impl Book {
                 pieces: std::mem::take(pieces),
             };
             named.push((result, waiting));
+        }
+        for (key, report) in reports {
+            self.say_in_turn(key, report);
         }
         for (result, waiting) in named {
             self.deliver(result.key, waiting, async move { result });
@@ -165,7 +170,7 @@ impl Book {
             report,
             pieces,
         } = result;
-        self.said.push(ToBroker::Report(report.clone()));
+        self.say_in_turn(key, report.clone());
         let must_keep = self.is_away || report.run_ms >= EXPENSIVE_MS;
         let mut reported = Attempt::Reported {
             report,
@@ -241,6 +246,7 @@ impl Book {
             self.keeper.forget(key);
         }
         self.attempts.remove(&key);
+        self.next_turn(key);
     }
 }
 

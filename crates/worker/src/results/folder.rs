@@ -1,11 +1,14 @@
-//! Whose results a folder holds: one process at a time, by a lock that dies with it.
+//! Whose results a folder holds: one process at a time, by a lock that dies with it, and one broker's, whose key is in
+//! the lock's file. Another broker does not know the tasks: it would thank for their results, and they would be lost.
 
+use crate::Config;
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+use tonic::{Request, service::Interceptor as _};
 use uuid::Uuid;
 
 const LOCK: &str = "lock";
@@ -20,9 +23,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Takes over a folder that nobody owns: the wanted one first, then one with results, then any. Without any, makes
-    /// one. Empty folders of processes that are gone are removed on the way.
-    pub(crate) fn take(results_dir: &Path, wanted: Option<Uuid>) -> io::Result<Self> {
+    /// Takes over a folder of this broker that nobody owns: the wanted one first, then one with results, then any. Without
+    /// any, makes one. Empty folders of processes that are gone are removed on the way; another broker's results are left.
+    pub(crate) fn take(results_dir: &Path, broker: &str, wanted: Option<Uuid>) -> io::Result<Self> {
         fs::create_dir_all(results_dir)?;
         let mut left: Vec<(Uuid, PathBuf)> = fs::read_dir(results_dir)?
             .filter_map(|entry| {
@@ -36,31 +39,36 @@ impl Identity {
         });
         let mut taken = None;
         for (worker_id, folder) in left {
-            let Some(lock) = try_lock(&folder) else {
+            let Some(mut lock) = try_lock(&folder) else {
                 continue;
             };
+            let is_ours = holds(&mut lock, broker);
             let identity = Self {
                 worker_id,
                 folder,
                 _lock: lock,
             };
-            match taken {
-                None => taken = Some(identity),
-                Some(_) => identity.remove_if_empty(),
+            if is_ours && taken.is_none() {
+                taken = Some(identity);
+            } else {
+                identity.remove_if_empty();
             }
         }
         match taken {
             Some(identity) => Ok(identity),
-            None => Self::new(results_dir, wanted).or_else(|_| Self::new(results_dir, None)),
+            None => Self::new(results_dir, broker, wanted)
+                .or_else(|_| Self::new(results_dir, broker, None)),
         }
     }
 
-    fn new(results_dir: &Path, wanted: Option<Uuid>) -> io::Result<Self> {
+    fn new(results_dir: &Path, broker: &str, wanted: Option<Uuid>) -> io::Result<Self> {
         let worker_id = wanted.unwrap_or_else(Uuid::new_v4);
         // Locked before it has its name, so that nobody takes it for one that was left.
         let nameless = results_dir.join(format!("new-{worker_id}"));
         fs::create_dir(&nameless)?;
-        let lock = File::create(nameless.join(LOCK))?;
+        let mut lock = File::create(nameless.join(LOCK))?;
+        lock.write_all(broker.as_bytes())?;
+        lock.sync_all()?;
         lock.try_lock().map_err(io::Error::from)?;
         let folder = results_dir.join(worker_id.to_string());
         fs::rename(nameless, &folder)?;
@@ -81,6 +89,25 @@ impl Identity {
     }
 }
 
+/// What tells one broker's results from another's: where it is and what opens it, hashed, for the token is a secret.
+pub(crate) fn broker_key(config: &Config) -> String {
+    let mut key = blake3::Hasher::new();
+    key.update(config.broker.as_bytes());
+    key.update(b"\n");
+    if let Ok(request) = config.token.clone().call(Request::new(()))
+        && let Some(shown) = request.metadata().get("authorization")
+    {
+        key.update(shown.as_bytes());
+    }
+    key.finalize().to_string()
+}
+
+/// Whether a lock's file names this broker.
+fn holds(lock: &mut File, broker: &str) -> bool {
+    let mut held = Vec::new();
+    lock.read_to_end(&mut held).is_ok() && held == broker.as_bytes()
+}
+
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|entries| {
         entries
@@ -94,6 +121,7 @@ fn try_lock(folder: &Path) -> Option<File> {
     let path = folder.join(LOCK);
     let mut options = File::options();
     let lock = options
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
@@ -123,15 +151,15 @@ mod tests {
     #[test]
     fn a_folder_has_one_owner_and_outlives_it_only_with_results() {
         let results = tempfile::tempdir().unwrap();
-        let first = Identity::take(results.path(), None).unwrap();
-        let second = Identity::take(results.path(), None).unwrap();
+        let first = Identity::take(results.path(), "a", None).unwrap();
+        let second = Identity::take(results.path(), "a", None).unwrap();
         assert_ne!(first.worker_id, second.worker_id);
         let (first_id, second_id) = (first.worker_id, second.worker_id);
         fs::write(second.folder.join("0.reports"), "x").unwrap();
         drop((first, second));
 
         // The one with results comes first; the empty one goes with its process.
-        let again = Identity::take(results.path(), None).unwrap();
+        let again = Identity::take(results.path(), "a", None).unwrap();
         assert_eq!(again.worker_id, second_id);
         assert_eq!(folders(results.path()), 1);
         again.remove_if_empty();
@@ -141,23 +169,40 @@ mod tests {
         assert_eq!(folders(results.path()), 0);
         drop(again);
 
-        let third = Identity::take(results.path(), Some(first_id)).unwrap();
+        let third = Identity::take(results.path(), "a", Some(first_id)).unwrap();
         assert_eq!(third.worker_id, first_id, "an id outlives its folder");
-        let fourth = Identity::take(results.path(), Some(first_id)).unwrap();
+        let fourth = Identity::take(results.path(), "a", Some(first_id)).unwrap();
         assert_ne!(fourth.worker_id, first_id, "but has one owner");
+    }
+
+    #[test]
+    fn another_brokers_results_are_left_for_it() {
+        let results = tempfile::tempdir().unwrap();
+        let first = Identity::take(results.path(), "a", None).unwrap();
+        let empty = Identity::take(results.path(), "a", None).unwrap();
+        fs::write(first.folder.join("0.reports"), "x").unwrap();
+        let first_id = first.worker_id;
+        drop((first, empty));
+        let other = Identity::take(results.path(), "b", Some(first_id)).unwrap();
+        assert_ne!(other.worker_id, first_id);
+        assert_eq!(folders(results.path()), 2, "the empty one is gone");
+        other.remove_if_empty();
+        let again = Identity::take(results.path(), "a", None).unwrap();
+        assert_eq!(again.worker_id, first_id);
+        assert!(again.folder.join("0.reports").exists());
     }
 
     #[test]
     fn the_wanted_one_beats_one_with_results() {
         let results = tempfile::tempdir().unwrap();
-        let first = Identity::take(results.path(), None).unwrap();
-        let second = Identity::take(results.path(), None).unwrap();
+        let first = Identity::take(results.path(), "a", None).unwrap();
+        let second = Identity::take(results.path(), "a", None).unwrap();
         fs::write(first.folder.join("0.reports"), "x").unwrap();
         let (first_id, second_id) = (first.worker_id, second.worker_id);
         drop((first, second));
-        let wanted = Identity::take(results.path(), Some(second_id)).unwrap();
+        let wanted = Identity::take(results.path(), "a", Some(second_id)).unwrap();
         assert_eq!(wanted.worker_id, second_id);
-        let next = Identity::take(results.path(), Some(second_id)).unwrap();
+        let next = Identity::take(results.path(), "a", Some(second_id)).unwrap();
         assert_eq!(next.worker_id, first_id);
     }
 }

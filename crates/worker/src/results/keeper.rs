@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 /// Results in one file. The first of them waits for all.
 const BATCH_MAX: usize = 1024;
 
+/// How names end of what is left for people to look at.
+const ASIDE: &str = "aside";
+
 /// Smaller pieces may as well stay in memory while they wait.
 const MAPPED_BYTES_MIN: u64 = 1 << 20;
 
@@ -41,10 +44,18 @@ pub(crate) struct Kept {
     pub(crate) pieces: Vec<Piece>,
 }
 
+impl Kept {
+    fn report_name(&self) -> String {
+        let (task, attempt) = (self.key.task(), self.key.attempt());
+        format!("{}-{}.{}", task.index, attempt.broker_start, attempt.n)
+    }
+}
+
 enum Order {
     /// Answered once it was tried, with pieces that may now be backed by the disk instead of memory.
     Keep(Kept, Option<oneshot::Sender<Vec<Piece>>>),
     Forget(AttemptKey),
+    SetAside(Kept),
     Close(oneshot::Sender<()>),
 }
 
@@ -82,6 +93,11 @@ impl Keeper {
         let _ = self.orders.send(Order::Forget(key));
     }
 
+    /// Forgets a result that the broker refuses, but leaves it in the folder for people.
+    pub(crate) fn set_aside(&self, kept: Kept) {
+        let _ = self.orders.send(Order::SetAside(kept));
+    }
+
     /// Waits until all that was ordered is done; the folder is free afterwards.
     pub(crate) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
@@ -117,12 +133,21 @@ impl Shelf {
             unkept: Vec::new(),
         };
         let mut left = Vec::new();
+        let mut unread: Vec<String> = Vec::new();
         let mut stray: HashSet<PathBuf> = HashSet::new();
         for entry in fs::read_dir(&shelf.identity.folder)? {
             let path = entry?.path();
             match reports_number(&path) {
-                Some(number) => left.extend(shelf.take_up(number, &path)),
-                None if path.file_name().is_some_and(|name| name != "lock") => {
+                Some(number) => match shelf.take_up(number, &path) {
+                    Ok(kept) => left.extend(kept),
+                    Err(error) => {
+                        tracing::error!(%error, file = %path.display(), "kept results cannot be read, and are left");
+                        unread.push(format!("{number}-"));
+                    }
+                },
+                None if path.file_name().is_some_and(|name| name != "lock")
+                    && path.extension().is_none_or(|extension| extension != ASIDE) =>
+                {
                     stray.insert(path);
                 }
                 None => {}
@@ -133,46 +158,65 @@ impl Shelf {
                 stray.remove(piece);
             }
         }
+        let is_of_unread = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            unread
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_bytes()))
+        };
         // Half-written, or left when the rest of their file was removed.
-        for path in stray {
+        for path in stray.into_iter().filter(|path| !is_of_unread(path)) {
             let _ = fs::remove_file(path);
         }
         Ok((shelf, left))
     }
 
-    /// Reads one file of reports.
-    fn take_up(&mut self, number: u64, path: &Path) -> Vec<Kept> {
+    /// Reads one file of reports. Only what was read and is damaged is dropped: an error of the disk may pass, and a later
+    /// form is for a later program.
+    fn take_up(&mut self, number: u64, path: &Path) -> io::Result<Vec<Kept>> {
         self.next_number = self.next_number.max(number + 1);
-        let (reports, is_whole) = record::decode(&fs::read(path).unwrap_or_default());
+        let bytes = fs::read(path)?;
+        if record::is_of_later_form(&bytes) {
+            return Err(io::Error::other("they are of a later form"));
+        }
+        let (reports, is_whole) = record::decode(&bytes);
         if !is_whole {
             tracing::warn!(file = %path.display(), read_count = reports.len(), "kept results are damaged; the rest of the file is dropped");
         }
-        let left: Vec<Kept> = reports
+        let left = reports
             .into_iter()
-            .filter_map(|report| self.with_pieces(number, report))
-            .collect();
+            .filter_map(|report| self.with_pieces(number, report).transpose());
+        let left = left.collect::<io::Result<Vec<Kept>>>()?;
         if left.is_empty() {
             let _ = fs::remove_file(path);
-            return left;
+            return Ok(left);
         }
         self.note(number, &left);
-        left
+        Ok(left)
     }
 
-    /// A report with the pieces that are here. Others were with the broker before the report was kept: pieces come
-    /// before their report, and go after it.
-    fn with_pieces(&self, number: u64, report: v1::Report) -> Option<Kept> {
-        let key = AttemptKey::from_wire(report.task.as_ref(), report.attempt.as_ref())?;
-        let pieces = named_blobs(&report).filter_map(|blob| {
-            let bytes = mapped(&self.piece_path(number, &blob.digest)).ok()?;
-            Some(Piece { blob, bytes })
-        });
-        let pieces = pieces.collect();
-        Some(Kept {
+    /// A report with all its pieces, which are written before it and go after it. None if one is gone: the broker hears of
+    /// no such result, and gives the task out again.
+    fn with_pieces(&self, number: u64, report: v1::Report) -> io::Result<Option<Kept>> {
+        let Some(key) = AttemptKey::from_wire(report.task.as_ref(), report.attempt.as_ref()) else {
+            return Ok(None);
+        };
+        let mut pieces = Vec::new();
+        for blob in named_blobs(&report) {
+            match mapped(&self.piece_path(number, &blob.digest)) {
+                Ok(bytes) => pieces.push(Piece { blob, bytes }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::warn!(attempt = %key, blob = %blob.digest, "a piece of a kept result is gone; the result is dropped");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(Kept {
             key,
             report,
             pieces,
-        })
+        }))
     }
 
     fn note(&mut self, number: u64, kept: &[Kept]) {
@@ -201,6 +245,7 @@ impl Shelf {
                         self.unkept.push(kept);
                     }
                     Order::Forget(key) => self.forget(key),
+                    Order::SetAside(kept) => self.set_aside(&kept),
                     Order::Close(reply) => closing = Some(reply),
                 }
             }
@@ -274,6 +319,27 @@ impl Shelf {
                 }
             }
         }
+    }
+
+    fn set_aside(&mut self, kept: &Kept) {
+        let stem = format!("refused-{}-{}", kept.report_name(), self.next_number);
+        self.next_number += 1;
+        let folder = &self.identity.folder;
+        let report = folder.join(format!("{stem}.{ASIDE}"));
+        let pieces = kept.pieces.iter().try_for_each(|piece| {
+            let path = folder.join(format!("{stem}-{}.{ASIDE}", piece.blob.digest));
+            write_synced(&path, &piece.bytes)
+        });
+        let bytes = record::encode([&kept.report]);
+        match pieces.and_then(|()| write_synced(&report, &bytes)) {
+            Ok(()) => {
+                tracing::error!(attempt = %kept.key, file = %report.display(), "the broker refuses a result; it is set aside");
+            }
+            Err(error) => {
+                tracing::error!(attempt = %kept.key, %error, "the broker refuses a result, and the disk too; it is lost");
+            }
+        }
+        self.forget(kept.key);
     }
 
     /// The same pieces, the large ones backed by their files if they have any.

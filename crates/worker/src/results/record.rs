@@ -7,6 +7,9 @@ use prost::Message as _;
 /// What every file begins with. The number is raised when the form changes.
 const HEAD: &[u8] = b"dewar results 1\n";
 
+/// The number in [`HEAD`].
+const FORM: u32 = 1;
+
 const DIGEST_BYTES: usize = 32;
 
 /// The bytes of a file of reports.
@@ -20,6 +23,17 @@ pub(super) fn encode<'a>(reports: impl IntoIterator<Item = &'a v1::Report>) -> V
         bytes.extend_from_slice(&body);
     }
     bytes
+}
+
+/// Whether a file is of a later form, which a later program may read.
+pub(super) fn is_of_later_form(bytes: &[u8]) -> bool {
+    let number = bytes.strip_prefix(b"dewar results ");
+    let end = number.and_then(|rest| rest.iter().position(|byte| *byte == b'\n'));
+    let number = number.zip(end).and_then(|(rest, end)| {
+        let digits = std::str::from_utf8(&rest[..end]).ok()?;
+        digits.parse::<u32>().ok()
+    });
+    number.is_some_and(|number| number > FORM)
 }
 
 /// The reports of a file, up to the first that is torn or altered. False if there is one.

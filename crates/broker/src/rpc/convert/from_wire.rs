@@ -2,7 +2,10 @@
 
 use super::{invalid, within};
 use crate::engine::Address;
-use dewar_proto::{limits::PAYLOAD_INLINE_BYTES_MAX, v1};
+use dewar_proto::{
+    limits::{PAYLOAD_INLINE_BYTES_MAX, TASK_BLOBS_MAX as BLOB_COUNT_MAX},
+    v1,
+};
 use dewar_queue::{
     AttemptId, BlobRef, Digest, Failure, FailureClass, Input, InputSource, JobId, Kernel, Kind,
     Output, OutputPart, Payload, Resources, SLOT_COUNT_MAX, TaskResult, TaskSpec, WorkerId,
@@ -12,9 +15,6 @@ use tonic::Status;
 
 /// Bytes of a name, such as a job's, a kind's or a host's.
 pub(in crate::rpc) const NAME_BYTES_MAX: usize = 256;
-
-/// Blobs one task reads or gives: more than the shards and blocks of any refinement.
-const BLOB_COUNT_MAX: usize = 4096;
 
 /// Parts of one blob that one task reads: a block of particles has some hundreds.
 const RANGE_COUNT_MAX: usize = 65_536;

@@ -33,7 +33,7 @@ fn kept(index: u64, pieces: &[&'static [u8]]) -> Kept {
 }
 
 fn start(results: &Path) -> (Keeper, Vec<Kept>) {
-    Keeper::start(Identity::take(results, None).unwrap()).unwrap()
+    Keeper::start(Identity::take(results, "a", None).unwrap()).unwrap()
 }
 
 fn indices(left: &[Kept]) -> Vec<u64> {
@@ -99,7 +99,7 @@ async fn damaged_results_are_dropped_and_strays_cleared_away() {
 #[tokio::test]
 async fn a_disk_that_takes_nothing_is_tried_again() {
     let results = tempfile::tempdir().unwrap();
-    let identity = Identity::take(results.path(), None).unwrap();
+    let identity = Identity::take(results.path(), "a", None).unwrap();
     let folder = identity.folder.clone();
     let aside = results.path().join("aside");
     let (keeper, _) = Keeper::start(identity).unwrap();
@@ -110,4 +110,51 @@ async fn a_disk_that_takes_nothing_is_tried_again() {
     keeper.close().await;
     let (_keeper, left) = start(results.path());
     assert_eq!(indices(&left), [1]);
+}
+
+#[tokio::test]
+async fn a_result_without_its_piece_is_none() {
+    let results = tempfile::tempdir().unwrap();
+    let (keeper, _) = start(results.path());
+    keeper.keep(kept(1, &[b"piece"]));
+    keeper.keep_pieces(kept(2, &[b"other"])).await;
+    keeper.close().await;
+    let gone = hash_bytes(b"piece").blob().digest.to_string();
+    for path in files(results.path()) {
+        if path.to_str().unwrap().contains(&gone) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let (_keeper, left) = start(results.path());
+    assert_eq!(indices(&left), [2]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left() {
+    let results = tempfile::tempdir().unwrap();
+    let (keeper, _) = start(results.path());
+    keeper.keep_pieces(kept(1, &[b"piece"])).await;
+    keeper.keep_pieces(kept(2, &[b"piece"])).await;
+    keeper.close().await;
+    let find = |end: &str| {
+        let mut paths = files(results.path()).into_iter();
+        paths.find(|path| path.ends_with(end)).unwrap()
+    };
+    fs::write(find("0.reports"), "dewar results 2\nwhatever").unwrap();
+    // Reading a folder as a file fails whoever tries.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let aside = elsewhere.path().join("aside");
+    let second = find("1.reports");
+    fs::rename(&second, &aside).unwrap();
+    fs::create_dir(&second).unwrap();
+    let (keeper, left) = start(results.path());
+    assert!(left.is_empty());
+    keeper.close().await;
+
+    fs::remove_dir(&second).unwrap();
+    fs::rename(&aside, &second).unwrap();
+    let (_keeper, left) = start(results.path());
+    assert_eq!(indices(&left), [2]);
+    assert_eq!(left[0].pieces[0].bytes, "piece");
+    assert!(find("0.reports").exists());
 }
