@@ -280,6 +280,8 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let drop_blobs = drop_blobs(blobs.clone());
     let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
     engine.keep_roster(roster);
+    // All folders are made by now.
+    folder.sync_names()?;
     let swept = blobs
         .sweep(|digest| engine.queue().is_held(&dewar_queue::Digest(digest.0)))
         .map_err(StartError::Blobs)?;
