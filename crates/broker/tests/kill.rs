@@ -6,9 +6,10 @@ use common::*;
 use dewar_blobs::{BlobClient, NamedFile};
 use dewar_proto::{
     limits::STREAM_DATA_BYTES,
-    v1::{self, blobs_client::BlobsClient, jobs_client::JobsClient},
+    v1::{self, blobs_client::BlobsClient, broker_message, jobs_client::JobsClient},
 };
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -42,17 +43,9 @@ async fn what_was_acknowledged_survives_kill_9() {
             loop {
                 // Some ride in events, some go to pack files; each knows its own number.
                 let count = 1 + next % 5;
-                let tasks = (next..next + count).map(|index| {
-                    let mut parameters = index.to_le_bytes().to_vec();
-                    parameters.resize(if index % 3 == 0 { 6_000 } else { 8 }, 0);
-                    let kind = v1::Kind {
-                        name: format!("test{index}"),
-                        version: 1,
-                    };
-                    v1::TaskSpec {
-                        kind: Some(kind),
-                        ..spec(parameters)
-                    }
+                let tasks = (next..next + count).map(|index| v1::TaskSpec {
+                    kind: Some(kind_of(index)),
+                    ..spec(parameters_of(index))
                 });
                 let request = submit(next, tasks.collect());
                 match jobs.submit(tokio_stream::once(request)).await {
@@ -69,10 +62,54 @@ async fn what_was_acknowledged_survives_kill_9() {
         daemon.process.kill().await.unwrap();
         submitting.await.unwrap();
     }
-    assert!(
-        acknowledged.load(Ordering::SeqCst) > 0,
-        "something was submitted"
-    );
+    let promised = acknowledged.load(Ordering::SeqCst);
+    assert!(promised > 0, "something was submitted");
+    let daemon = Daemon::start(folder.path()).await;
+    check_parameters(&daemon, folder.path(), promised).await;
+}
+
+const KIND_COUNT: u64 = 7;
+
+fn kind_of(index: u64) -> v1::Kind {
+    v1::Kind {
+        name: format!("test{}", index % KIND_COUNT),
+        version: 1,
+    }
+}
+
+/// Bytes that no other task has, also where one lies beside another in a pack file.
+fn parameters_of(index: u64) -> Vec<u8> {
+    let byte_count = if index % 3 == 0 { 6_000 } else { 8 };
+    let bytes = index.to_le_bytes().into_iter().cycle();
+    bytes.take(byte_count).collect()
+}
+
+/// Takes as many tasks as were promised, and compares what they are to work on.
+async fn check_parameters(daemon: &Daemon, data_dir: &Path, promised: u64) {
+    let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
+    let hello = v1::Hello {
+        slot_count: 64,
+        kinds: (0..KIND_COUNT).map(kind_of).collect(),
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let channel = connect_to(&daemon.address, &token);
+    let mut worker = FakeWorker::attend_as(channel, hello).await.unwrap();
+    let mut checked = BTreeSet::new();
+    while (checked.len() as u64) < promised {
+        let broker_message::Message::Assignments(given) = worker.hear().await else {
+            continue;
+        };
+        for assignment in given.assignments {
+            let index = assignment.task.as_ref().unwrap().index;
+            let parameters = assignment.spec.as_ref().unwrap().parameters.clone();
+            assert!(
+                parameters == Some(inline(parameters_of(index))),
+                "task {index}"
+            );
+            checked.insert(index);
+            worker.succeed(&assignment, Vec::new()).await;
+        }
+    }
 }
 
 async fn check_contents(jobs: &mut JobsClient<dewar_proto::AuthorizedChannel>, count: u64) {
@@ -86,7 +123,7 @@ async fn check_contents(jobs: &mut JobsClient<dewar_proto::AuthorizedChannel>, c
         };
         let page = jobs.list_tasks(page).await.unwrap().into_inner();
         for task in page.tasks {
-            assert_eq!(task.kind.unwrap().name, format!("test{seen}"));
+            assert_eq!(task.kind.unwrap(), kind_of(seen));
             seen += 1;
         }
         from_index = page.next_index;
@@ -261,5 +298,6 @@ async fn a_signal_ends_it_while_a_file_is_hashed_and_streams_are_open() {
     let status = tokio::time::timeout(PATIENCE, daemon.process.wait()).await;
     assert_eq!(status.unwrap().unwrap().code(), Some(0));
     drop(submits);
-    submitting.await.unwrap().unwrap_err();
+    let told = submitting.await.unwrap().unwrap_err();
+    assert_eq!(told.message(), "the broker is shutting down");
 }
