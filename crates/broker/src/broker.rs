@@ -96,7 +96,10 @@ impl StartError {
     #[must_use]
     pub fn is_of_settings(&self) -> bool {
         match self {
-            Self::DataDir(error) => matches!(error, DataDirError::BadToken { .. }),
+            Self::DataDir(error) => matches!(
+                error,
+                DataDirError::BadToken { .. } | DataDirError::NetworkFileSystem { .. }
+            ),
             Self::Store(error) => matches!(
                 error,
                 StoreError::Newer { .. } | StoreError::NetworkFileSystem { .. }

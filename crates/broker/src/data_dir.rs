@@ -1,6 +1,6 @@
 //! The data folder: one broker at a time, and the token that opens it.
 
-use crate::tokens;
+use crate::{file_system::network_kind, tokens};
 use std::{
     fs::{self, File, TryLockError},
     io, iter,
@@ -39,6 +39,17 @@ pub enum DataDirError {
         /// The folder.
         path: PathBuf,
     },
+    /// Locks and syncs of network file systems do not keep what they promise.
+    #[error(
+        "{} is on a network file system ({kind}), which cannot keep a broker's data safe; choose a local disk with --data-dir",
+        path.display()
+    )]
+    NetworkFileSystem {
+        /// The folder, or one in it.
+        path: PathBuf,
+        /// Which.
+        kind: String,
+    },
     /// The file `token` was edited.
     #[error("{} holds no token of the form NAME.SECRET; delete it to have a new one made", path.display())]
     BadToken {
@@ -64,6 +75,17 @@ impl DataDir {
         let parents = parents_to_write(path);
         builder.create(path).map_err(failed("make", path))?;
         let path = fs::canonicalize(path).map_err(failed("find", path))?;
+
+        // Before anything is written there. What the folder holds may be mounted, or a link to elsewhere.
+        let inside = ["store", "packs", "blobs"].map(|name| path.join(name));
+        for folder in iter::once(&path).chain(inside.iter().filter(|folder| folder.exists())) {
+            if let Some(kind) = network_kind(folder).map_err(failed("examine", folder))? {
+                return Err(DataDirError::NetworkFileSystem {
+                    path: folder.clone(),
+                    kind,
+                });
+            }
+        }
 
         let lock_path = path.join("lock");
         let lock = File::options()
