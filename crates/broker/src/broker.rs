@@ -90,6 +90,26 @@ pub enum StartError {
     Interrupted,
 }
 
+impl StartError {
+    /// Whether the same settings will fail again, however often they are tried. A full disk, a taken port or a folder in
+    /// use may mend by itself.
+    #[must_use]
+    pub fn is_of_settings(&self) -> bool {
+        match self {
+            Self::DataDir(error) => matches!(
+                error,
+                DataDirError::BadToken { .. } | DataDirError::NetworkFileSystem { .. }
+            ),
+            Self::Store(error) => matches!(
+                error,
+                StoreError::Newer { .. } | StoreError::NetworkFileSystem { .. }
+            ),
+            Self::Export { .. } | Self::Insecure(_) => true,
+            Self::Packs(_) | Self::Blobs(_) | Self::Listen { .. } | Self::Interrupted => false,
+        }
+    }
+}
+
 /// Why a broker that served does so no more.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -263,6 +283,8 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let drop_blobs = drop_blobs(blobs.clone());
     let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
     engine.keep_roster(roster);
+    // All folders are made by now.
+    folder.sync_names()?;
     let swept = blobs
         .sweep(|digest| engine.queue().is_held(&dewar_queue::Digest(digest.0)))
         .map_err(StartError::Blobs)?;
@@ -358,7 +380,9 @@ async fn live(
         ended = &mut engine => {
             let ended = ended.map_err(|_| Fault::Lost).and_then(|ended| Ok(ended?));
             stop.cancel();
-            if timeout(GOODBYE, &mut server).await.is_err() {
+            // On a disk that failed nothing can be promised any more, so nobody is waited for.
+            let goodbye = if ended.is_ok() { GOODBYE } else { Duration::ZERO };
+            if timeout(goodbye, &mut server).await.is_err() {
                 server.abort();
             }
             ended

@@ -1,9 +1,9 @@
 //! The data folder: one broker at a time, and the token that opens it.
 
-use crate::tokens;
+use crate::{file_system::network_kind, tokens};
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io, iter,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -12,6 +12,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    /// Folders in which the way to it was made.
+    parents: Vec<PathBuf>,
     token: String,
     /// Locked for as long as it is open.
     _lock: File,
@@ -37,6 +39,17 @@ pub enum DataDirError {
         /// The folder.
         path: PathBuf,
     },
+    /// Locks and syncs of network file systems do not keep what they promise.
+    #[error(
+        "{} is on a network file system ({kind}), which cannot keep a broker's data safe; choose a local disk with --data-dir",
+        path.display()
+    )]
+    NetworkFileSystem {
+        /// The folder, or one in it.
+        path: PathBuf,
+        /// Which.
+        kind: String,
+    },
     /// The file `token` was edited.
     #[error("{} holds no token of the form NAME.SECRET; delete it to have a new one made", path.display())]
     BadToken {
@@ -59,8 +72,20 @@ impl DataDir {
         // Only its own account reads what a lab has not published.
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
+        let parents = parents_to_write(path);
         builder.create(path).map_err(failed("make", path))?;
         let path = fs::canonicalize(path).map_err(failed("find", path))?;
+
+        // Before anything is written there. What the folder holds may be mounted, or a link to elsewhere.
+        let inside = ["store", "packs", "blobs"].map(|name| path.join(name));
+        for folder in iter::once(&path).chain(inside.iter().filter(|folder| folder.exists())) {
+            if let Some(kind) = network_kind(folder).map_err(failed("examine", folder))? {
+                return Err(DataDirError::NetworkFileSystem {
+                    path: folder.clone(),
+                    kind,
+                });
+            }
+        }
 
         let lock_path = path.join("lock");
         let lock = File::options()
@@ -89,9 +114,29 @@ impl DataDir {
         }
         Ok(Self {
             path,
+            parents,
             token,
             _lock: lock,
         })
+    }
+
+    /// Makes durable that the folder and what lies in it exist. Whoever syncs a file in a new folder has not synced the
+    /// folder's own name: after a power cut all that was acknowledged could lie in a folder that is not there.
+    pub(crate) fn sync_names(&self) -> Result<(), DataDirError> {
+        for folder in iter::once(&self.path).chain(&self.parents) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            match synced {
+                // A parent may be writable and not readable. Then nobody can sync it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied && folder != &self.path => {}
+                synced => synced.map_err(|source| DataDirError::Io {
+                    action: "sync",
+                    path: folder.clone(),
+                    source,
+                })?,
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -101,6 +146,20 @@ impl DataDir {
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
+}
+
+/// The folders that get a new name in them when this one is made, the innermost first.
+fn parents_to_write(path: &Path) -> Vec<PathBuf> {
+    let missing = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let parents = missing.filter_map(Path::parent);
+    parents
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -117,6 +176,21 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path.join("token")), 0o600);
         assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn all_folders_that_get_a_new_name_are_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/data");
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(
+            first.parents,
+            [folder.path().join("deep"), folder.path().to_owned()]
+        );
+        first.sync_names().unwrap();
+        drop(first);
+        assert_eq!(DataDir::open(&path).unwrap().parents, [] as [PathBuf; 0]);
+        assert_eq!(parents_to_write(Path::new("not-here")), [Path::new(".")]);
     }
 
     #[test]

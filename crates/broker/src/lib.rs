@@ -7,6 +7,7 @@ mod config;
 mod data_dir;
 mod disk_space;
 mod engine;
+mod file_system;
 mod roster;
 mod rpc;
 #[doc(hidden)]

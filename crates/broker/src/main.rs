@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use dewar_broker::{Broker, Config, Patience, add_owner};
+use dewar_broker::{Broker, Config, Patience, StartError, add_owner};
 use dewar_settings::Bandwidth;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Keeps the queue of tasks and the data that workers fetch.
@@ -45,19 +45,46 @@ struct Settings {
     log: dewar_settings::LogArgs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let settings: Settings = dewar_settings::parse("broker");
-    match run(settings).await {
+    match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            match error.downcast_ref::<dewar_broker::StartError>() {
-                Some(_) => ExitCode::from(2),
-                None => ExitCode::from(1),
+            if is_full_disk(&error) {
+                eprintln!(
+                    "free some space and start it again: nothing that was acknowledged is lost"
+                );
+            }
+            match error.downcast_ref::<StartError>() {
+                Some(error) if error.is_of_settings() => ExitCode::from(2),
+                Some(_) | None => ExitCode::from(1),
             }
         }
     }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let ended = runtime.block_on(run(settings));
+    // What is promised is written. A thread that waits for a slow disk or a long file must not keep the process from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+fn is_full_disk(error: &anyhow::Error) -> bool {
+    let causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.into_iter().any(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    })
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

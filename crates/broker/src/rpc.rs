@@ -88,9 +88,13 @@ pub(crate) async fn serve(
         data_dir,
     };
 
-    let jobs = JobsServer::new(jobs::JobsService::new(engine.clone(), disk.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let jobs = JobsServer::new(jobs::JobsService::new(
+        engine.clone(),
+        disk.clone(),
+        stop.clone(),
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let share = share::Share {
         engine: engine.clone(),
         swarm: swarm.clone(),

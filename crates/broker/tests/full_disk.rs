@@ -205,6 +205,20 @@ async fn a_disk_with_nothing_left_ends_the_broker_and_loses_nothing_acknowledged
     let status = tokio::time::timeout(PATIENCE, daemon.process.wait()).await;
     assert_eq!(status.unwrap().unwrap().code(), Some(1));
 
+    // It does not start either, and nobody is told to bring an old backup back.
+    let _ = fs::remove_file(disk.data_dir().join("reserve"));
+    disk.fill();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_dewar-broker"))
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(disk.data_dir())
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output).await.unwrap();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("free some space"), "{said}");
+    assert!(!said.contains("backup"), "{said}");
+
     disk.make_room();
     let daemon = Daemon::start(&disk.data_dir()).await;
     let listed = daemon

@@ -6,16 +6,19 @@ use common::*;
 use dewar_blobs::{BlobClient, NamedFile};
 use dewar_proto::{
     limits::STREAM_DATA_BYTES,
-    v1::{self, jobs_client::JobsClient},
+    v1::{self, blobs_client::BlobsClient, broker_message, jobs_client::JobsClient},
 };
 use std::{
+    collections::BTreeSet,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::process::Command;
+use tokio::{process::Command, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
@@ -40,17 +43,9 @@ async fn what_was_acknowledged_survives_kill_9() {
             loop {
                 // Some ride in events, some go to pack files; each knows its own number.
                 let count = 1 + next % 5;
-                let tasks = (next..next + count).map(|index| {
-                    let mut parameters = index.to_le_bytes().to_vec();
-                    parameters.resize(if index % 3 == 0 { 6_000 } else { 8 }, 0);
-                    let kind = v1::Kind {
-                        name: format!("test{index}"),
-                        version: 1,
-                    };
-                    v1::TaskSpec {
-                        kind: Some(kind),
-                        ..spec(parameters)
-                    }
+                let tasks = (next..next + count).map(|index| v1::TaskSpec {
+                    kind: Some(kind_of(index)),
+                    ..spec(parameters_of(index))
                 });
                 let request = submit(next, tasks.collect());
                 match jobs.submit(tokio_stream::once(request)).await {
@@ -67,10 +62,54 @@ async fn what_was_acknowledged_survives_kill_9() {
         daemon.process.kill().await.unwrap();
         submitting.await.unwrap();
     }
-    assert!(
-        acknowledged.load(Ordering::SeqCst) > 0,
-        "something was submitted"
-    );
+    let promised = acknowledged.load(Ordering::SeqCst);
+    assert!(promised > 0, "something was submitted");
+    let daemon = Daemon::start(folder.path()).await;
+    check_parameters(&daemon, folder.path(), promised).await;
+}
+
+const KIND_COUNT: u64 = 7;
+
+fn kind_of(index: u64) -> v1::Kind {
+    v1::Kind {
+        name: format!("test{}", index % KIND_COUNT),
+        version: 1,
+    }
+}
+
+/// Bytes that no other task has, also where one lies beside another in a pack file.
+fn parameters_of(index: u64) -> Vec<u8> {
+    let byte_count = if index % 3 == 0 { 6_000 } else { 8 };
+    let bytes = index.to_le_bytes().into_iter().cycle();
+    bytes.take(byte_count).collect()
+}
+
+/// Takes as many tasks as were promised, and compares what they are to work on.
+async fn check_parameters(daemon: &Daemon, data_dir: &Path, promised: u64) {
+    let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
+    let hello = v1::Hello {
+        slot_count: 64,
+        kinds: (0..KIND_COUNT).map(kind_of).collect(),
+        ..FakeWorker::hello(1, Vec::new())
+    };
+    let channel = connect_to(&daemon.address, &token);
+    let mut worker = FakeWorker::attend_as(channel, hello).await.unwrap();
+    let mut checked = BTreeSet::new();
+    while (checked.len() as u64) < promised {
+        let broker_message::Message::Assignments(given) = worker.hear().await else {
+            continue;
+        };
+        for assignment in given.assignments {
+            let index = assignment.task.as_ref().unwrap().index;
+            let parameters = assignment.spec.as_ref().unwrap().parameters.clone();
+            assert!(
+                parameters == Some(inline(parameters_of(index))),
+                "task {index}"
+            );
+            checked.insert(index);
+            worker.succeed(&assignment, Vec::new()).await;
+        }
+    }
 }
 
 async fn check_contents(jobs: &mut JobsClient<dewar_proto::AuthorizedChannel>, count: u64) {
@@ -84,7 +123,7 @@ async fn check_contents(jobs: &mut JobsClient<dewar_proto::AuthorizedChannel>, c
         };
         let page = jobs.list_tasks(page).await.unwrap().into_inner();
         for task in page.tasks {
-            assert_eq!(task.kind.unwrap().name, format!("test{seen}"));
+            assert_eq!(task.kind.unwrap(), kind_of(seen));
             seen += 1;
         }
         from_index = page.next_index;
@@ -177,16 +216,88 @@ async fn a_signal_stops_it_with_exit_code_0() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_it_says_in_one_line_and_exits_2() {
+async fn what_it_cannot_do_it_says_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = Daemon::start(folder.path()).await;
+    let first = Daemon::start(folder.path()).await;
+    // The other may end: a service manager is to try again.
+    let said = refused(folder.path(), &["--listen", "127.0.0.1:0"], 1).await;
+    assert!(said.contains("error: another broker runs on"), "{said}");
+    let free = folder.path().join("free");
+    let taken = ["--listen", &first.address];
+    let said = refused(&free, &taken, 1).await;
+    assert!(said.contains("error: cannot listen on"), "{said}");
+    // These will not do tomorrow either.
+    let said = refused(&free, &["--listen", "0.0.0.0:0"], 2).await;
+    assert!(said.contains("--insecure"), "{said}");
+    let missing = ["--listen", "127.0.0.1:0", "--export", "/nowhere/at/all"];
+    let said = refused(&free, &missing, 2).await;
+    assert!(said.contains("cannot export /nowhere/at/all"), "{said}");
+    std::fs::write(free.join("token"), "no dot").unwrap();
+    let said = refused(&free, &["--listen", "127.0.0.1:0"], 2).await;
+    assert!(said.contains("NAME.SECRET"), "{said}");
+}
+
+/// What a daemon says that does not start and ends with this exit code.
+async fn refused(data_dir: &Path, arguments: &[&str], exit_code: i32) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dewar-broker"))
-        .args(["--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder.path())
-        .output()
-        .await
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("error: another broker runs on"), "{text}");
+        .args(arguments)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output).await;
+    let output = output.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(exit_code), "{said}");
+    said
+}
+
+fn terminate(daemon: &Daemon) {
+    let pid = daemon.process.id().unwrap() as i32;
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_while_a_file_is_hashed_and_streams_are_open() {
+    // Minutes of hashing.
+    const FILE_BYTES: u64 = 1 << 40;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large");
+    let large = std::fs::File::create(&file).unwrap();
+    large.set_len(FILE_BYTES).unwrap();
+    let data_dir = folder.path().join("data");
+    let exported = folder.path().to_str().unwrap();
+    let mut daemon = Daemon::start_with(&data_dir, &["--export", exported]).await;
+    let mut jobs = daemon.client(&data_dir);
+    jobs.create(create()).await.unwrap();
+    let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
+    let mut blobs = BlobsClient::new(connect_to(&daemon.address, &token));
+    let import = v1::ImportFileRequest {
+        path: file.to_str().unwrap().into(),
+        job_id: JOB.into(),
+    };
+    let mut importing = blobs.import_file(import).await.unwrap().into_inner();
+    importing.message().await.unwrap();
+
+    let (submits, messages) = mpsc::channel(1);
+    submits.send(submit(0, vec![spec(vec![1])])).await.unwrap();
+    let submitting = tokio::spawn(async move { jobs.submit(ReceiverStream::new(messages)).await });
+    // The broker has it open once the message is counted.
+    let counted = async {
+        let mut jobs = daemon.client(&data_dir);
+        loop {
+            let job = jobs.get(v1::GetJobRequest { job: selector() }).await;
+            if job.unwrap().into_inner().waiting_count == 1 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+
+    terminate(&daemon);
+    let status = tokio::time::timeout(PATIENCE, daemon.process.wait()).await;
+    assert_eq!(status.unwrap().unwrap().code(), Some(0));
+    drop(submits);
+    let told = submitting.await.unwrap().unwrap_err();
+    assert_eq!(told.message(), "the broker is shutting down");
 }

@@ -3,11 +3,13 @@
 //! Every request of the protocol can be repeated safely, so there is one rule for all of them: what a later try
 //! may mend is tried again for ever, and everything else is the caller's to hear at once.
 
-use crate::link::LinkSender;
+use crate::{TaskIndex, link::LinkSender};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use dewar_blobs::is_transient;
 use dewar_proto::{AuthorizedChannel, v1::ProtocolVersion};
 use std::{
+    fmt,
+    ops::Range,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -94,6 +96,15 @@ pub enum CallError {
         /// What the broker said.
         message: String,
     },
+    /// A submit failed half-way.
+    #[error("{source}; of this submit {}", Accepted(accepted.as_ref()))]
+    InPart {
+        /// The tasks that the broker has, which are the first of those given; those with keys are left out if it had them
+        /// before. None if it could not be asked.
+        accepted: Option<Range<TaskIndex>>,
+        /// Why the others were not accepted.
+        source: Box<CallError>,
+    },
     /// The broker's release is too old for it.
     #[error(
         "{what} needs a broker of protocol {}.{} or later, and this one speaks {}.{}; install this release there too",
@@ -144,6 +155,27 @@ impl CallError {
                 code,
                 message,
             },
+        }
+    }
+}
+
+/// How much of a submit was accepted, in words.
+struct Accepted<'a>(Option<&'a Range<TaskIndex>>);
+
+impl fmt::Display for Accepted<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(Range { start, end }) => {
+                let count = end.0.saturating_sub(start.0);
+                write!(
+                    formatter,
+                    "the first {count} tasks were accepted, from index {start}"
+                )
+            }
+            None => write!(
+                formatter,
+                "some tasks may have been accepted, and the broker could not be asked how many"
+            ),
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct Job {
 #[derive(Debug)]
 pub(crate) struct Submitted {
     pub(crate) next_index: u64,
+    /// More may have been accepted than we heard of: the broker is to be asked before an index is given out.
+    pub(crate) unsure: bool,
 }
 
 /// How a job stands.
@@ -174,6 +176,7 @@ impl Job {
             number: status.number,
             submitted: Arc::new(Mutex::new(Submitted {
                 next_index: status.task_count(),
+                unsure: false,
             })),
         }
     }
@@ -196,9 +199,13 @@ impl Job {
         &self.client
     }
 
-    /// How many tasks were submitted, also before the job was taken up again.
+    /// How many tasks were submitted, also before the job was taken up again. After a submit that failed the broker is
+    /// asked; if it does not answer either, this is how many are known of.
     pub async fn task_count(&self) -> u64 {
-        self.submitted.lock().await.next_index
+        let mut submitted = self.submitted.lock().await;
+        // The next submit asks again, and says what is wrong.
+        let _ = self.settle(&mut submitted).await;
+        submitted.next_index
     }
 
     /// How it stands.

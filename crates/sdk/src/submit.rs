@@ -18,7 +18,7 @@ impl Job {
     /// Adds one task.
     ///
     /// # Errors
-    /// As [`Job::submit_all`].
+    /// As [`Job::submit_all`]. After [`CallError::InPart`] the broker has the task, or may have it.
     pub async fn submit<K: TaskKind>(
         &self,
         parameters: &K::Parameters,
@@ -37,7 +37,9 @@ impl Job {
     /// its position.
     ///
     /// # Errors
-    /// What the broker refuses, such as a closed job; tasks with keys.
+    /// What the broker refuses, such as a closed job; tasks with keys. Many tasks go in several messages, and the broker
+    /// may take the first of them before it refuses one: then this is [`CallError::InPart`], which says which it has, and
+    /// only the others may be submitted again. After any other error it has none of them.
     pub async fn submit_all(&self, tasks: Vec<NewTask>) -> Result<Range<TaskIndex>, CallError> {
         if let Some(key) = tasks.iter().find_map(NewTask::known_by) {
             return Err(refused(format!(
@@ -54,7 +56,8 @@ impl Job {
     /// A task may read the outputs of those that earlier calls gave the index of, not of those in the same call.
     ///
     /// # Errors
-    /// What the broker refuses, such as a closed job or tasks without keys among the others.
+    /// What the broker refuses, such as a closed job or tasks without keys among the others. After
+    /// [`CallError::InPart`] all may be submitted again: those that were accepted are known by their keys.
     pub async fn submit_keyed(&self, tasks: Vec<NewTask>) -> Result<Vec<TaskIndex>, CallError> {
         let task_count = tasks.len();
         let Sent { indices, .. } = self.submit_whole(tasks).await?;
@@ -73,7 +76,15 @@ impl Job {
         }
         let job = self.clone();
         // Indices given out must match what was sent, so this must not stop in the middle, whatever the caller does.
-        let submitting = tokio::spawn(async move { job.submit_in_order(tasks).await });
+        let submitting = tokio::spawn(async move {
+            let mut submitted = Arc::clone(&job.submitted).lock_owned().await;
+            job.settle(&mut submitted).await?;
+            let first = submitted.next_index;
+            match job.submit_in_order(&mut submitted, tasks).await {
+                Ok(sent) => Ok(sent),
+                Err(error) => Err(job.after_failure(&mut submitted, first, error).await),
+            }
+        });
         submitting.await.unwrap_or_else(|error| {
             Err(CallError::Answer {
                 call: CALL,
@@ -82,18 +93,52 @@ impl Job {
         })
     }
 
-    async fn submit_in_order(self, tasks: Vec<NewTask>) -> Result<Sent, CallError> {
-        let mut submitted = Arc::clone(&self.submitted).lock_owned().await;
+    /// Asks the broker how many tasks the job has, if we cannot know.
+    pub(crate) async fn settle(&self, submitted: &mut Submitted) -> Result<(), CallError> {
+        if submitted.unsure {
+            // It answers from what is on disk, and after all that was sent to it before.
+            submitted.next_index = self.status().await?.task_count();
+            submitted.unsure = false;
+        }
+        Ok(())
+    }
+
+    /// The error of a submit that began at an index, with what was accepted of it all the same.
+    async fn after_failure(
+        &self,
+        submitted: &mut Submitted,
+        first: u64,
+        error: CallError,
+    ) -> CallError {
+        let accepted = match self.settle(submitted).await {
+            Ok(()) if submitted.next_index <= first => return error,
+            Ok(()) => Some(TaskIndex(first)..TaskIndex(submitted.next_index)),
+            Err(asking) => {
+                tracing::debug!(%asking, "what was submitted is not known");
+                None
+            }
+        };
+        CallError::InPart {
+            accepted,
+            source: Box::new(error),
+        }
+    }
+
+    async fn submit_in_order(
+        &self,
+        submitted: &mut Submitted,
+        tasks: Vec<NewTask>,
+    ) -> Result<Sent, CallError> {
         let first = TaskIndex(submitted.next_index);
         let mut indices = Vec::new();
         let mut batch = Batch::default();
         for task in tasks {
             let spec = self.specify(task).await?;
             if let Some(full) = batch.push(spec) {
-                indices.extend(self.send(&mut submitted, full).await?);
+                indices.extend(self.send(submitted, full).await?);
             }
         }
-        indices.extend(self.send(&mut submitted, batch.messages).await?);
+        indices.extend(self.send(submitted, batch.messages).await?);
         Ok(Sent {
             range: first..TaskIndex(submitted.next_index),
             indices,
@@ -137,6 +182,8 @@ impl Job {
                 tasks,
             });
         }
+        // Until the broker has answered; also if this panics.
+        submitted.unsure = true;
         let caller = &self.client.shared.caller;
         let answer = caller
             .call(CALL, |channel| {
@@ -159,6 +206,7 @@ impl Job {
         } else {
             next_index
         };
+        submitted.unsure = false;
         Ok(answer.indices.into_iter().map(TaskIndex).collect())
     }
 }

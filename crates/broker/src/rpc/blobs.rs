@@ -65,6 +65,7 @@ pub(super) struct BlobsService {
     offers: Arc<Semaphore>,
     hashing: Hashing,
     traffic: Traffic,
+    stop: CancellationToken,
 }
 
 impl BlobsService {
@@ -81,8 +82,9 @@ impl BlobsService {
             disk,
             accesses: Arc::new(Semaphore::new(ACCESSES_MAX)),
             offers: Arc::new(Semaphore::new(OFFERS_MAX)),
-            hashing: Hashing::new(stop),
+            hashing: Hashing::new(stop.clone()),
             traffic,
+            stop,
         }
     }
 
@@ -169,7 +171,7 @@ impl BlobsService {
             .await?
             .map_err(|error| from_save(&error, job))?;
         let mut gathered = BytesMut::new();
-        while let Some(message) = convert::next(messages).await? {
+        while let Some(message) = convert::next_unless(&self.stop, messages).await? {
             let Some(Part::Data(data)) = message.part else {
                 return Err(convert::invalid("part", "only the first may be a header"));
             };
@@ -265,7 +267,7 @@ impl Blobs for BlobsService {
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<v1::BlobRef>, Status> {
         let mut messages = request.into_inner();
-        let first = convert::next(&mut messages)
+        let first = convert::next_unless(&self.stop, &mut messages)
             .await?
             .and_then(|message| message.part);
         let Some(Part::Header(WriteHeader { blob, job_id })) = first else {

@@ -8,6 +8,7 @@ pub(super) use to_wire::*;
 
 use crate::{disk_space::DiskFull, engine::EngineError};
 use dewar_queue::Refusal;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// A field that will not do.
@@ -47,6 +48,19 @@ pub(crate) fn status(error: EngineError) -> Status {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn no_room(full: DiskFull) -> Status {
     Status::resource_exhausted(full.to_string())
+}
+
+/// The next message of a stream that is not waited for once the broker stops: whoever says nothing would hold it up, and
+/// hear of a broken connection instead of the reason.
+pub(super) async fn next_unless<T>(
+    stop: &CancellationToken,
+    messages: &mut tonic::Streaming<T>,
+) -> Result<Option<T>, Status> {
+    tokio::select! {
+        biased;
+        message = next(messages) => message,
+        () = stop.cancelled() => Err(Status::unavailable("the broker is shutting down")),
+    }
 }
 
 /// The next message of a stream. One beyond the bound is refused like all that is beyond one.

@@ -15,6 +15,7 @@ use futures::Stream;
 use show::{job_of, tasks_page};
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Tasks in one page of a list.
@@ -28,15 +29,17 @@ pub(super) struct JobsService {
     disk: DiskSpace,
     watches: Arc<Semaphore>,
     submits: Semaphore,
+    stop: CancellationToken,
 }
 
 impl JobsService {
-    pub(super) fn new(engine: EngineHandle, disk: DiskSpace) -> Self {
+    pub(super) fn new(engine: EngineHandle, disk: DiskSpace, stop: CancellationToken) -> Self {
         Self {
             engine,
             disk,
             watches: Arc::new(Semaphore::new(watch::WATCH_COUNT_MAX)),
             submits: Semaphore::new(submit::SUBMIT_COUNT_MAX),
+            stop,
         }
     }
 

@@ -31,7 +31,7 @@ pub enum StoreError {
         /// The store's folder.
         path: PathBuf,
         /// Which.
-        kind: &'static str,
+        kind: String,
     },
     /// A later release wrote it.
     #[error(

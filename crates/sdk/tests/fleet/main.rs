@@ -9,5 +9,6 @@ mod reruns;
 mod reuse;
 mod slots;
 mod stuck;
+mod submits;
 mod swarm;
 mod tasks;

@@ -38,7 +38,7 @@ impl BlobsService {
         &self,
         messages: &mut Streaming<WriteChunksRequest>,
     ) -> Result<Vec<ChunkRun>, Status> {
-        let first = convert::next(messages)
+        let first = convert::next_unless(&self.stop, messages)
             .await?
             .and_then(|message| message.part);
         let Some(Part::Header(WriteHeader { blob, job_id })) = first else {
@@ -49,7 +49,7 @@ impl BlobsService {
         let job = self.holder("header.job_id", &job_id).await?;
         let _pin = self.store.pin(blob.digest);
         let mut coming: Option<Coming> = None;
-        while let Some(message) = convert::next(messages).await? {
+        while let Some(message) = convert::next_unless(&self.stop, messages).await? {
             match message.part {
                 Some(Part::ChunkIndex(index)) => {
                     if let Some(coming) = coming {

@@ -12,6 +12,7 @@ use dewar_proto::{
 use dewar_queue::{Command, JobId};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
 /// Messages of one submit that wait for the disk. Together they make a full batch of the engine, and its next one comes in
@@ -40,7 +41,7 @@ impl JobsService {
         let mut job = None;
         let mut keys = Vec::new();
         let mut ahead = Ahead::new();
-        while let Some(request) = next(&mut requests).await? {
+        while let Some(request) = next(&self.stop, &mut requests).await? {
             self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
@@ -102,9 +103,10 @@ impl JobsService {
 }
 
 async fn next(
+    stop: &CancellationToken,
     requests: &mut Streaming<v1::SubmitRequest>,
 ) -> Result<Option<v1::SubmitRequest>, Status> {
-    let waited = timeout(SILENCE_MAX, convert::next(requests)).await;
+    let waited = timeout(SILENCE_MAX, convert::next_unless(stop, requests)).await;
     waited.unwrap_or_else(|_| {
         let silence_s = SILENCE_MAX.as_secs();
         Err(Status::deadline_exceeded(format!(

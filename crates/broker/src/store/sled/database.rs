@@ -141,13 +141,13 @@ impl Database {
     pub(super) fn apply(&self, writes: &mut Writes) -> Result<(), StoreError> {
         self.fuse.burn()?;
         let Writes { batch, .. } = std::mem::take(writes);
-        self.db.apply_batch(batch).map_err(engine)
+        self.db.apply_batch(batch).map_err(engine(&self.path))
     }
 
     /// Makes everything handed to sled so far durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.fuse.burn()?;
-        self.db.flush().map_err(engine)?;
+        self.db.flush().map_err(engine(&self.path))?;
         self.fuse.burn()?;
         self.data
             .sync_data()
@@ -188,7 +188,7 @@ impl Database {
     }
 
     pub(super) fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = guarded(&self.path, || self.db.get(key))?.map_err(engine)?;
+        let found = guarded(&self.path, || self.db.get(key))?.map_err(engine(&self.path))?;
         let Some(value) = found else {
             return Ok(None);
         };
@@ -206,7 +206,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         let mut entries = self.db.scan_prefix(prefix);
         while let Some(entry) = guarded(&self.path, || entries.next())? {
-            let (key, value) = entry.map_err(engine)?;
+            let (key, value) = entry.map_err(engine(&self.path))?;
             visit(&key, value)?;
         }
         Ok(())
@@ -264,7 +264,7 @@ fn open_db(path: &Path) -> Result<sled::Db, StoreError> {
             {
                 thread::sleep(Duration::from_millis(20));
             }
-            Err(error) => return Err(damaged(path, &error.to_string())),
+            Err(error) => return Err(not_opened(path, error)),
         }
     }
 }
@@ -289,6 +289,55 @@ fn damaged(path: &Path, reason: &str) -> StoreError {
     }
 }
 
-fn engine(error: sled::Error) -> StoreError {
-    StoreError::Engine(error.to_string())
+/// Why sled does not open. What the disk refuses is no damage: whoever brings an old backup back for want of space loses
+/// all that was acknowledged since.
+fn not_opened(path: &Path, error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(source) if !is_of_content(&source) => failed("open", path)(source),
+        error => damaged(path, &error.to_string()),
+    }
+}
+
+/// Whether the bytes are to blame, and not the disk.
+fn is_of_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+    )
+}
+
+fn engine(path: &Path) -> impl FnOnce(sled::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| match error {
+        sled::Error::Io(source) => failed("use", &path)(source),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_is_not_taken_for_damage() {
+        let of_kind = |kind: io::ErrorKind| {
+            let error = sled::Error::Io(io::Error::from(kind));
+            not_opened(Path::new("/store"), error)
+        };
+        let full = of_kind(io::ErrorKind::StorageFull);
+        let StoreError::Io { source, .. } = &full else {
+            panic!("{full}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+        assert!(!full.to_string().contains("backup"), "{full}");
+        for damaged in [
+            of_kind(io::ErrorKind::UnexpectedEof),
+            not_opened(
+                Path::new("/store"),
+                sled::Error::Corruption { at: None, bt: () },
+            ),
+        ] {
+            assert!(matches!(damaged, StoreError::Damaged { .. }), "{damaged}");
+        }
+    }
 }

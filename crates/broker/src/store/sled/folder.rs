@@ -5,25 +5,12 @@
 //! start. Early stores have their database in the folder itself and no such file: generation 0.
 
 use super::{super::StoreError, fuse::Fuse};
+use crate::file_system::network_kind;
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
-
-/// File systems whose locks or syncs cannot be relied on, by the numbers of statfs(2).
-const NETWORK_FILE_SYSTEMS: [(u64, &str); 10] = [
-    (0x6969, "NFS"),
-    (0x517b, "SMB"),
-    (0xfe53_4d42, "SMB2"),
-    (0xff53_4d42, "CIFS"),
-    (0x0bd0_0bd0, "Lustre"),
-    (0x4750_4653, "GPFS"),
-    (0x00c3_6400, "Ceph"),
-    (0x5346_414f, "AFS"),
-    (0x1983_0326, "BeeGFS"),
-    (0x0102_1997, "9p"),
-];
 
 /// Names the generation that counts.
 const POINTER: &str = "CURRENT";
@@ -213,16 +200,9 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn refuse_network(path: &Path) -> Result<(), StoreError> {
-    let status = rustix::fs::statfs(path)
-        .map_err(|error| failed("examine", path)(io::Error::from(error)))?;
-    // The number has 32 bits, but its type differs between architectures, and its sign with it.
-    let number = status.f_type as u64 & 0xffff_ffff;
-    let network = NETWORK_FILE_SYSTEMS
-        .iter()
-        .find(|(known, _)| *known == number);
-    match network {
+    match network_kind(path).map_err(failed("examine", path))? {
         None => Ok(()),
-        Some((_, kind)) => Err(StoreError::NetworkFileSystem {
+        Some(kind) => Err(StoreError::NetworkFileSystem {
             path: path.to_owned(),
             kind,
         }),
