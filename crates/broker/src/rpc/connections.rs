@@ -283,9 +283,10 @@ mod tests {
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert!(refused.message().contains("1 connections"));
         let mut closed = TcpStream::connect(address).await.unwrap();
+        let mut byte = [0];
         tokio::select! {
             _ = connections.next() => panic!("the third is not to be served"),
-            read = closed.read(&mut [0]) => assert_eq!(read.unwrap(), 0),
+            read = closed.read(&mut byte) => assert_eq!(read.unwrap(), 0),
         }
         drop((first, second));
         ends.push(TcpStream::connect(address).await.unwrap());

@@ -71,7 +71,11 @@ impl Identity {
         lock.sync_all()?;
         lock.try_lock().map_err(io::Error::from)?;
         let folder = results_dir.join(worker_id.to_string());
-        fs::rename(nameless, &folder)?;
+        if let Err(error) = fs::rename(&nameless, &folder) {
+            // The name is taken, by results of another broker; nothing of ours stays.
+            let _ = fs::remove_dir_all(&nameless);
+            return Err(error);
+        }
         Ok(Self {
             worker_id,
             folder,

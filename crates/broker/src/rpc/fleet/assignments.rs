@@ -52,7 +52,7 @@ pub(super) async fn pack(
     minor: u32,
 ) -> Result<Packed, Status> {
     let payloads = portion.iter().filter_map(sendable);
-    let payloads = payloads.flat_map(|spec| convert::payloads_of(spec));
+    let payloads = payloads.flat_map(convert::payloads_of);
     let payloads = convert::payloads_to_wire(packs, payloads).await?;
     let mut payloads = payloads.into_iter();
     let mut packed = Packed::default();
