@@ -128,7 +128,7 @@ impl Queue {
                         self.note_passed_over(*task);
                     }
                 }
-                self.begin_attempt(*task, *attempt, *worker, *at);
+                self.begin_attempt(*task, *attempt, *worker, true, *at);
             }
             Event::RetryDue { task } => {
                 if matches!(self.task(*task), Some(task) if matches!(task.phase, Phase::Paused { .. }))

@@ -25,6 +25,8 @@ pub(crate) struct Held {
     pub(crate) alone: bool,
     /// Since when it runs. None while it waits behind others.
     pub(crate) running_since: Option<Timestamp>,
+    /// The worker's kernel is the one it was given to. After a restart of the worker nobody knows which one computed it.
+    pub(crate) is_of_this_kernel: bool,
     /// When it runs out of time, if it has a limit and runs.
     pub(crate) deadline: Option<Timestamp>,
 }
@@ -49,6 +51,13 @@ impl Book {
         self.expected_us = self.expected_us.saturating_sub(held.expected_us);
         self.alone_count -= usize::from(held.alone);
         Some(held)
+    }
+
+    /// The worker has other kernels than before.
+    pub(crate) fn doubt_kernels(&mut self) {
+        for held in self.held.values_mut() {
+            held.is_of_this_kernel = false;
+        }
     }
 
     pub(crate) fn get(&self, attempt: AttemptId) -> Option<&Held> {

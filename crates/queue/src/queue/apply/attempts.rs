@@ -14,6 +14,7 @@ impl Queue {
         id: TaskId,
         attempt: AttemptId,
         worker_id: WorkerId,
+        is_of_this_kernel: bool,
         at: Timestamp,
     ) {
         let (Some(job), Some(task)) = (self.job(id.job), self.task(id)) else {
@@ -26,6 +27,7 @@ impl Queue {
             expected_us: self.expected_us(task.kind()),
             alone: task.is_suspect(self.config.company_losses_max),
             running_since: None,
+            is_of_this_kernel,
             deadline: None,
         };
         let entry = (attempt, worker_id);

@@ -17,6 +17,11 @@ impl Queue {
             .workers
             .entry(id)
             .or_insert_with(|| Worker::new(hello.clone(), at));
+        if worker.hello.kernels != hello.kernels
+            || worker.hello.instruction_class != hello.instruction_class
+        {
+            worker.book.doubt_kernels();
+        }
         worker.hello = hello.clone();
         worker.seen_at = at;
         worker.disconnected_at = None;
@@ -27,7 +32,7 @@ impl Queue {
                 if let Some(task) = self.task_mut(held.task) {
                     task.acquit(held.attempt);
                 }
-                self.begin_attempt(held.task, held.attempt, id, at);
+                self.begin_attempt(held.task, held.attempt, id, false, at);
             }
         }
         self.set_clocks(id, at);

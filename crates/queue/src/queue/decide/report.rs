@@ -27,8 +27,8 @@ impl Queue {
         let worker = self.worker(worker_id).ok_or(Refusal::UnknownWorker)?;
         let HeldAttempt { task: id, attempt } = held;
         // Not its own, or no longer: told before and the answer lost, or overtaken. Nothing to say either way.
-        let holds = worker.book.get(attempt).is_some_and(|held| held.task == id);
-        let (true, Some(task)) = (holds, self.task(id)) else {
+        let book = worker.book.get(attempt).filter(|held| held.task == id);
+        let (Some(book), Some(task)) = (book, self.task(id)) else {
             return Ok(Vec::new());
         };
         let name = Some(worker.hello.name.clone());
@@ -37,11 +37,12 @@ impl Queue {
             TaskResult::Stopped => Ok(vec![ended(AttemptEnd::GivenBack)]),
             TaskResult::Succeeded(output) => {
                 let result = OutcomeResult::Succeeded(output);
+                let made_by = self.made_by(worker_id, task);
                 let end = End {
                     result,
                     worker_name: name,
                     run_ms,
-                    made_by: self.made_by(worker_id, task),
+                    made_by: made_by.filter(|_| book.is_of_this_kernel),
                 };
                 let mut events = self.end(id, task, end, attempt, now);
                 events.push(ended(AttemptEnd::Succeeded));

@@ -121,3 +121,41 @@ fn what_is_known_survives_a_restart_and_a_cancelled_job() {
     scene.join(worker_of(1, 7, "v3"));
     assert!(is_answered(scene));
 }
+
+#[test]
+fn a_result_of_an_old_kernel_is_not_taken_for_a_new_ones() {
+    let hello_of = |revision| WorkerHello {
+        kernels: vec![Kernel {
+            kind: kind("a"),
+            revision,
+            deterministic: true,
+        }],
+        ..hello(1, 1)
+    };
+    let mut scene = Scene::with(vec![TaskSpec {
+        parameters_digest: Some(digest(1)),
+        ..spec()
+    }]);
+    scene.join(hello_of(7));
+    let t = scene.dispatch()[0];
+    scene.tell(Command::Disconnect { worker: worker(1) });
+    let mut upgraded = hello_of(8);
+    upgraded.held = vec![HeldAttempt {
+        task: t.0,
+        attempt: t.1,
+    }];
+    scene.join(upgraded);
+    scene.report(t, success(1));
+    let outcome = scene
+        .queue
+        .task(task(0))
+        .unwrap()
+        .outcome()
+        .unwrap()
+        .clone();
+    assert_ne!(
+        outcome.made_by.as_ref().map(|made| made.revision),
+        Some(8),
+        "revision 7 computed it"
+    );
+}
