@@ -1,6 +1,6 @@
 //! Which blobs are in use, counted over everything that uses them.
 
-use crate::{Digest, Input, InputSource, Output, Payload, TaskSpec};
+use crate::{Digest, Input, InputSource, Output, OutputPart, Payload, TaskSpec};
 use std::collections::{HashMap, HashSet};
 
 /// Uses of each blob, and the blobs whose last use ended.
@@ -68,6 +68,20 @@ pub(crate) fn digest_of(source: &InputSource) -> Option<Digest> {
         InputSource::Blob(blob) => Some(blob.digest),
         InputSource::Message(message) => blob_of(message),
         InputSource::Output { .. } => None,
+    }
+}
+
+/// A part of an output, if it has that.
+pub(crate) fn part_of(output: &Output, part: OutputPart) -> Option<InputSource> {
+    match part {
+        OutputPart::Message => Some(match &output.message {
+            Payload::Blob(blob) => InputSource::Blob(*blob),
+            message => InputSource::Message(message.clone()),
+        }),
+        OutputPart::Blob(position) => {
+            let blob = output.blobs.get(position as usize)?;
+            Some(InputSource::Blob(*blob))
+        }
     }
 }
 

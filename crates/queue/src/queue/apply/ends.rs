@@ -3,7 +3,7 @@
 use super::super::Queue;
 use crate::{
     AttemptId, Failure, FailureClass, InputSource, JobNumber, Outcome, OutcomeResult, Output,
-    OutputPart, Payload, TaskId, TaskState, holds,
+    TaskId, TaskState, holds,
     job::{Needed, Phase},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -166,7 +166,7 @@ impl Queue {
         let inputs = task.spec.inputs.iter().enumerate();
         let wanted = inputs.filter_map(|(position, input)| match input.source {
             InputSource::Output { task_index, part } if task_index == from => {
-                Some((position, part_of(output, part)))
+                Some((position, holds::part_of(output, part)))
             }
             _ => None,
         });
@@ -178,6 +178,12 @@ impl Queue {
                 self.fail_dependents(id, "failed");
                 return false;
             };
+            if holds::digest_of(&source).is_some_and(|digest| !self.holds.is_held(&digest)) {
+                let failure = failure_of_dependency(giver, "gave what was released since");
+                self.end_unfinished(id, OutcomeResult::Failed(failure));
+                self.fail_dependents(id, "failed");
+                return false;
+            }
             fed.push((position, source));
         }
         self.holds.hold_all(
@@ -260,19 +266,5 @@ fn failure_of_dependency(id: TaskId, what_happened: &str) -> Failure {
     Failure {
         class: FailureClass::Dependency,
         message: format!("{id}, which it waits for, {what_happened}"),
-    }
-}
-
-/// A part of an output, if it has that.
-fn part_of(output: &Output, part: OutputPart) -> Option<InputSource> {
-    match part {
-        OutputPart::Message => Some(match &output.message {
-            Payload::Blob(blob) => InputSource::Blob(*blob),
-            message => InputSource::Message(message.clone()),
-        }),
-        OutputPart::Blob(position) => {
-            let blob = output.blobs.get(position as usize)?;
-            Some(InputSource::Blob(*blob))
-        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::super::Queue;
 use crate::{
-    AttemptEnd, AttemptId, Event, Job, JobId, Now, Refusal, Task, TaskId, TaskSelection, TaskState,
-    holds,
+    AttemptEnd, AttemptId, Digest, Event, InputSource, Job, JobId, Now, OutcomeResult, Refusal,
+    Task, TaskId, TaskSelection, TaskState, holds,
 };
 
 impl Queue {
@@ -108,11 +108,13 @@ impl Queue {
     }
 
     /// None if there is nothing to rerun.
-    fn rerun_of(&self, job: &Job, indices: Vec<u64>) -> Result<Option<Event>, Refusal> {
+    fn rerun_of(&self, job: &Job, mut indices: Vec<u64>) -> Result<Option<Event>, Refusal> {
+        indices.sort_unstable();
         for index in &indices {
             let task = task_of(job, *index)?;
-            let gone = holds::read_by(&task.spec, &task.parameters)
-                .find(|digest| !self.holds.is_held(digest));
+            let read = holds::read_by(&task.spec, &task.parameters);
+            let given = outputs_read_by(job, task, &indices);
+            let gone = read.chain(given).find(|digest| !self.holds.is_held(digest));
             if let Some(digest) = gone {
                 let id = TaskId {
                     job: job.number,
@@ -147,6 +149,27 @@ impl Queue {
             TaskSelection::All => Ok(self.jobs().collect()),
         }
     }
+}
+
+/// Blobs that a task reads of tasks that have given them, and are not to give them anew.
+fn outputs_read_by<'a>(
+    job: &'a Job,
+    task: &'a Task,
+    rerun: &'a [u64],
+) -> impl Iterator<Item = Digest> + 'a {
+    task.spec.inputs.iter().filter_map(move |input| {
+        let InputSource::Output { task_index, part } = input.source else {
+            return None;
+        };
+        if rerun.binary_search(&task_index).is_ok() {
+            return None;
+        }
+        let outcome = job.task(task_index)?.outcome()?;
+        let OutcomeResult::Succeeded(output) = &outcome.result else {
+            return None;
+        };
+        holds::digest_of(&holds::part_of(output, part)?)
+    })
 }
 
 fn task_of(job: &Job, index: u64) -> Result<&Task, Refusal> {

@@ -128,3 +128,42 @@ fn nothing_waits_for_itself_or_for_what_comes_later() {
         assert_eq!(refused, Err(Refusal::BadDependency { index, dependency }));
     }
 }
+
+#[test]
+fn a_new_task_does_not_read_a_deleted_output() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let t = scene.dispatch()[0];
+    scene.report(t, success(3));
+    scene.tell(Command::ReleaseBlobs {
+        job: JOB,
+        digests: vec![digest(3)],
+    });
+    assert_eq!(scene.queue.take_unheld(), [digest(3)]);
+    scene.submit(JOB, vec![reading(0)]);
+    assert_eq!(scene.dispatch(), [], "sent out to read a deleted blob");
+}
+
+#[test]
+fn a_rerun_does_not_read_a_deleted_output() {
+    let mut scene = Scene::with(vec![spec(), reading(0)]);
+    scene.join(hello(1, 1));
+    let t = scene.dispatch()[0];
+    scene.report(t, success(3));
+    let t = scene.dispatch()[0];
+    scene.report(t, failure(FailureClass::BadInput));
+    scene.tell(Command::ReleaseBlobs {
+        job: JOB,
+        digests: vec![digest(3)],
+    });
+    assert_eq!(
+        scene.queue.take_unheld(),
+        [digest(3)],
+        "the shell deletes it"
+    );
+    let _ = scene.ask(Command::Rerun {
+        tasks: crate::TaskSelection::Job(NUMBER),
+        succeeded: false,
+    });
+    assert_eq!(scene.dispatch(), [], "sent out to read a deleted blob");
+}
