@@ -168,9 +168,10 @@ impl Job {
         }
     }
 
-    /// Whether its last tasks run, and nothing waits: slots that idle may run them a second time.
+    /// Whether its last tasks run, and nothing that could run waits: slots that idle may run them a second time. What waits for
+    /// those that run, or for another try, does not count.
     pub(crate) fn is_near_end(&self) -> bool {
-        self.counts.waiting == 0 && self.counts.running > 0
+        self.needs.is_empty() && self.counts.running > 0
     }
 
     /// When it may be forgotten, if it is finished.

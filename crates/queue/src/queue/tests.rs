@@ -7,6 +7,7 @@ mod limits;
 mod locality;
 mod reruns;
 mod reuse;
+mod second_copies;
 mod trust;
 
 use super::*;

@@ -157,6 +157,10 @@ impl Queue {
         let [(attempt, worker)] = task.live() else {
             return None;
         };
+        // Both may fail, and the one that does well must not find its task failed.
+        if task.failed_count() + 2 > task.spec.attempts_max.max(1) as usize {
+            return None;
+        }
         let held = self.worker(*worker)?.book.get(*attempt)?;
         let since = held.running_since.filter(|_| !held.alone)?;
         Some(since.0)
