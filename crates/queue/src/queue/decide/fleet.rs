@@ -39,8 +39,14 @@ impl Queue {
         let unwanted =
             unwanted.map(|held| self.ended(held.task, held.attempt, id, AttemptEnd::Stopped, now));
         let ended: Vec<Event> = lost.chain(unwanted).collect();
+        // It may have missed the order, or be a new process that never heard it.
+        let draining = known.is_some_and(|worker| worker.draining);
+        let draining = draining.then_some(Event::WorkerDraining { worker: id });
         let joined = Event::WorkerJoined { hello, at: now.at };
-        Ok(std::iter::once(joined).chain(ended).collect())
+        Ok(std::iter::once(joined)
+            .chain(ended)
+            .chain(draining)
+            .collect())
     }
 
     /// Whether a worker may work on (again) at a try that is not live.
@@ -100,10 +106,8 @@ impl Queue {
     }
 
     pub(in crate::queue) fn drain(&self, id: WorkerId) -> Result<Vec<Event>, Refusal> {
-        let worker = self.worker(id).ok_or(Refusal::UnknownWorker)?;
-        if worker.draining {
-            return Ok(Vec::new());
-        }
+        self.worker(id).ok_or(Refusal::UnknownWorker)?;
+        // Also if it was said before: the order may have been lost with a connection.
         Ok(vec![Event::WorkerDraining { worker: id }])
     }
 

@@ -154,3 +154,25 @@ fn nobody_is_waited_for_longer_than_it_takes_them_all() {
     scene.join(hello(1, 1));
     assert_eq!(scene.dispatch().len(), 2);
 }
+
+#[test]
+fn a_worker_that_missed_the_order_to_drain_is_told_again() {
+    let mut scene = Scene::with(vec![spec(), spec()]);
+    scene.join(hello(1, 1));
+    let t = scene.dispatch()[0];
+    scene.tell(Command::Drain { worker: worker(1) });
+    scene.tell(Command::Disconnect { worker: worker(1) });
+    let mut again = hello(1, 1);
+    again.held = vec![HeldAttempt {
+        task: t.0,
+        attempt: t.1,
+    }];
+    let events = scene.join(again);
+    let told = |events: &[Event]| {
+        let mut events = events.iter();
+        events.any(|event| matches!(event, Event::WorkerDraining { .. }))
+    };
+    assert!(told(&events), "when it comes back");
+    let again = scene.tell(Command::Drain { worker: worker(1) });
+    assert!(told(&again), "and when it is asked for again");
+}
