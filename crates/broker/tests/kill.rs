@@ -79,7 +79,7 @@ fn kind_of(index: u64) -> v1::Kind {
 
 /// Bytes that no other task has, also where one lies beside another in a pack file.
 fn parameters_of(index: u64) -> Vec<u8> {
-    let byte_count = if index % 3 == 0 { 6_000 } else { 8 };
+    let byte_count = if index.is_multiple_of(3) { 6_000 } else { 8 };
     let bytes = index.to_le_bytes().into_iter().cycle();
     bytes.take(byte_count).collect()
 }
