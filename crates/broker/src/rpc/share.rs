@@ -26,6 +26,9 @@ const CHUNKS_IN_WANT_MAX: usize = 4096;
 /// Blobs in one message of holdings.
 const HOLDINGS_MAX: usize = 4096;
 
+/// Characters of what a worker says for people.
+const MESSAGE_CHARS_MAX: usize = 256;
+
 /// How long a worker's data port may take to answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -265,11 +268,11 @@ fn from_wire(request: v1::ShareRequest) -> Result<Vec<Said>, Status> {
                 chunk,
                 from: holder("missed.source_worker_id", &missed.source_worker_id)?,
                 miss: miss(missed.reason()),
-                message: convert::name("missed.message", &missed.message)?,
+                message: one_line(&missed.message),
             }
         }
         Some(Message::PrecacheFailed(failed)) => Said::CannotPrecache {
-            message: convert::name("precache_failed.message", &failed.message)?,
+            message: one_line(&failed.message),
         },
     };
     Ok(vec![said])
@@ -359,6 +362,15 @@ fn miss(reason: v1::MissReason) -> Miss {
     }
 }
 
+/// What a worker says for people, cut to what people read: a long word from its system is no reason to leave it.
+fn one_line(text: &str) -> Arc<str> {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars()
+        .take(MESSAGE_CHARS_MAX)
+        .collect::<String>()
+        .into()
+}
+
 /// The site of a worker that names none: its subnet.
 pub(super) fn subnet(ip: IpAddr) -> String {
     match ip {
@@ -392,6 +404,27 @@ mod tests {
         assert_eq!(check(":7000", None), Some(None));
         assert_eq!(check("node7", seen), None);
         assert_eq!(check("node7:99999", seen), None);
+    }
+
+    #[test]
+    fn what_is_said_for_people_is_cut_and_not_refused() {
+        let missed = v1::Missed {
+            blob: Some(v1::BlobRef {
+                digest: vec![7; 32],
+                size_bytes: 1,
+            }),
+            message: "no\nroute ".repeat(1000),
+            ..Default::default()
+        };
+        let request = v1::ShareRequest {
+            message: Some(Message::Missed(missed)),
+        };
+        let said = from_wire(request).unwrap();
+        let [Said::Missed { message, .. }] = said.as_slice() else {
+            panic!("{said:?}");
+        };
+        assert_eq!(message.chars().count(), MESSAGE_CHARS_MAX);
+        assert!(message.starts_with("no route no"), "{message}");
     }
 
     #[test]
