@@ -2,8 +2,9 @@
 
 use crate::{BlobRef, CorruptChunk, Digest, chunk_count};
 use blake3::hazmat::HasherExt as _;
-use dewar_proto::limits::CHUNK_BYTES;
-use std::ops::Range;
+use bytes::Bytes;
+use dewar_proto::limits::{CHUNK_BYTES, STREAM_DATA_BYTES};
+use std::{iter, ops::Range};
 
 /// One chunk of a blob, and the digest its bytes must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +20,7 @@ pub struct Chunk {
 impl Chunk {
     /// Where in the blob it lies.
     pub fn range(&self) -> Range<u64> {
-        let start = self.index.saturating_mul(CHUNK_BYTES);
-        start..self.blob.size_bytes.min(start.saturating_add(CHUNK_BYTES))
+        chunk_range(self.blob.size_bytes, self.index)
     }
 
     /// How many bytes it has.
@@ -45,6 +45,12 @@ impl Chunk {
     }
 }
 
+/// Where in a blob of `size_bytes` the chunk at `index` lies.
+pub fn chunk_range(size_bytes: u64, index: u64) -> Range<u64> {
+    let start = index.saturating_mul(CHUNK_BYTES);
+    start..size_bytes.min(start.saturating_add(CHUNK_BYTES))
+}
+
 /// The digest of the chunk at `index` of a blob of `size_bytes`, if `bytes` are its bytes.
 pub fn chunk_digest(size_bytes: u64, index: u64, bytes: &[u8]) -> Digest {
     if chunk_count(size_bytes) == 1 {
@@ -55,4 +61,11 @@ pub fn chunk_digest(size_bytes: u64, index: u64, bytes: &[u8]) -> Digest {
         .set_input_offset(index.saturating_mul(CHUNK_BYTES))
         .update(bytes);
     Digest(hasher.finalize_non_root())
+}
+
+/// Bytes cut into what one message of a stream carries.
+pub fn pieces_of(mut bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    iter::from_fn(move || {
+        (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(STREAM_DATA_BYTES)))
+    })
 }

@@ -1,12 +1,13 @@
 //! Hashing: one pass over bytes gives a blob's name and the digests of its chunks.
 
-use crate::{ChunkList, Digest, chunk_count};
+use crate::{ChunkList, Digest, chunk_count, chunk_range};
 use blake3::hazmat::HasherExt as _;
 use bytes::BytesMut;
 use dewar_proto::limits::CHUNK_BYTES;
 use std::{
     fs::File,
     io::{self, Read as _},
+    ops::Range,
     os::unix::fs::FileExt as _,
 };
 
@@ -116,8 +117,7 @@ pub fn hash_file(mut file: &File, mut progress: impl FnMut(u64)) -> io::Result<C
 
 /// The digest of one chunk of a file that is a blob of `size_bytes`. Blocks.
 pub(crate) fn hash_chunk(file: &File, size_bytes: u64, index: u64) -> io::Result<Digest> {
-    let start = index.saturating_mul(CHUNK_BYTES);
-    let end = size_bytes.min(start.saturating_add(CHUNK_BYTES));
+    let Range { start, end } = chunk_range(size_bytes, index);
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(start);
     let mut buffer = vec![0; READ_BYTES];

@@ -2,11 +2,10 @@
 
 use super::{BlobStore, Entry, Shared, reference::Reference};
 use crate::{
-    BlobRef, ChunkList, CorruptChunk, Digest, LocalFile, chunk_count, chunk_digest, hash_file,
-    hasher::hash_chunk, local_file::open_without_links, stamp::Stamp,
+    BlobRef, ChunkList, CorruptChunk, Digest, LocalFile, chunk_count, chunk_digest, chunk_range,
+    hash_file, hasher::hash_chunk, local_file::open_without_links, stamp::Stamp,
 };
 use bytes::{Bytes, BytesMut};
-use dewar_proto::limits::CHUNK_BYTES;
 use std::{
     fs::{self, File},
     io,
@@ -240,10 +239,10 @@ impl LoadedBlob {
         if chunk_index >= chunk_count(size_bytes) {
             return Err(self.corrupt(chunk_index));
         }
-        let start = chunk_index * CHUNK_BYTES;
-        let mut bytes = vec![0; (size_bytes - start).min(CHUNK_BYTES) as usize];
+        let range = chunk_range(size_bytes, chunk_index);
+        let mut bytes = vec![0; (range.end - range.start) as usize];
         self.file
-            .read_exact_at(&mut bytes, start)
+            .read_exact_at(&mut bytes, range.start)
             .map_err(|source| self.explained(self.io(source)))?;
         let read = chunk_digest(size_bytes, chunk_index, &bytes);
         let expected = match &self.names {

@@ -16,9 +16,10 @@ use crate::{disk_space::DiskSpace, engine::EngineHandle};
 use bytes::{Bytes, BytesMut};
 use dewar_blobs::{
     BlobRef, BlobStore, BlobWriter, Digest, ImportError, LoadError, LoadedBlob, SaveError,
+    pieces_of,
 };
 use dewar_proto::{
-    limits::{CHUNK_BYTES, STREAM_DATA_BYTES},
+    limits::CHUNK_BYTES,
     v1::{
         self, ChunkDigestsRequest, ChunkDigestsResponse, ImportFileRequest, ImportFileResponse,
         ReadRequest, ReadResponse, StatRequest, StatResponse, WriteHeader, WriteRequest,
@@ -129,6 +130,14 @@ impl BlobsService {
         } else {
             Err(convert::status(dewar_queue::Refusal::UnknownJob.into()))
         }
+    }
+
+    /// The blob whose bytes will follow, and the job that will hold it.
+    async fn announced(&self, header: &WriteHeader) -> Result<(BlobRef, Option<JobId>), Status> {
+        let blob = BlobRef::from_wire(header.blob.as_ref(), "header.blob")
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let job = self.holder("header.job_id", &header.job_id).await?;
+        Ok((blob, job))
     }
 
     /// Whether the blob is here and readable. One whose imported file changed is as good as absent.
@@ -270,22 +279,18 @@ impl Blobs for BlobsService {
         let first = convert::next_unless(&self.stop, &mut messages)
             .await?
             .and_then(|message| message.part);
-        let Some(Part::Header(WriteHeader { blob, job_id })) = first else {
+        let Some(Part::Header(header)) = first else {
             return Err(convert::invalid("part", "the first must be a header"));
         };
-        let blob = BlobRef::from_wire(blob.as_ref(), "header.blob")
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let job = self.holder("header.job_id", &job_id).await?;
+        let (blob, job) = self.announced(&header).await?;
         // Before anyone looks whether it is here, so that it cannot go between the look and the hold.
         let _pin = self.store.pin(blob.digest);
         if self.is_here(blob).await? {
-            if job.is_none() {
-                self.store.note_rewritten(&blob.digest);
-            }
+            self.note_held(blob, job).await?;
         } else {
             self.save(blob, job, &mut messages).await?;
+            self.hold(job, blob).await?;
         }
-        self.hold(job, blob).await?;
         Ok(Response::new(blob.into()))
     }
 
@@ -310,7 +315,9 @@ impl Blobs for BlobsService {
         &self,
         _: Request<v1::ReadChunkRequest>,
     ) -> Result<Response<Self::ReadChunkStream>, Status> {
-        Err(Status::unimplemented(""))
+        Err(Status::unimplemented(
+            "workers give chunks by their own digests; the broker gives ranges of blobs",
+        ))
     }
 
     async fn offer(
@@ -356,13 +363,8 @@ fn within(mut bytes: Bytes, offset: u64, range: &Range<u64>) -> Bytes {
     bytes.split_off(range.start.saturating_sub(offset).min(end) as usize)
 }
 
-fn messages_of(mut bytes: Bytes) -> Vec<Result<ReadResponse, Status>> {
-    let mut messages = Vec::with_capacity(bytes.len().div_ceil(STREAM_DATA_BYTES));
-    while !bytes.is_empty() {
-        let data = bytes.split_to(bytes.len().min(STREAM_DATA_BYTES));
-        messages.push(Ok(ReadResponse { data }));
-    }
-    messages
+fn messages_of(bytes: Bytes) -> impl Iterator<Item = Result<ReadResponse, Status>> + Send {
+    pieces_of(bytes).map(|data| Ok(ReadResponse { data }))
 }
 
 /// Runs work that blocks, when it is its turn.

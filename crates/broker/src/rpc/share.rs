@@ -5,8 +5,8 @@ use crate::{
     engine::EngineHandle,
     swarm::{self, Arrival, Holder, Miss, Said, SwarmHandle, ToMember},
 };
-use dewar_blobs::{BlobClient, BlobRef, ChunkSet, Digest, chunk_count};
-use dewar_proto::{Token, check_protocol, limits::CHUNK_BYTES, transport, v1};
+use dewar_blobs::{BlobClient, BlobRef, ChunkSet, Digest, chunk_count, chunk_range};
+use dewar_proto::{Token, check_protocol, transport, v1};
 use dewar_queue::WorkerId;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -254,11 +254,12 @@ fn from_wire(request: v1::ShareRequest) -> Result<Vec<Said>, Status> {
         }
         Some(Message::Got(got)) => {
             let (blob, chunk) = chunk("got", got.blob.as_ref(), got.chunk)?;
+            let range = chunk_range(blob.size_bytes, chunk);
             Said::Got {
                 blob,
                 chunk,
                 from: holder("got.source_worker_id", &got.source_worker_id)?,
-                size_bytes: (blob.size_bytes - chunk * CHUNK_BYTES).min(CHUNK_BYTES),
+                size_bytes: range.end - range.start,
             }
         }
         Some(Message::Missed(missed)) => {
@@ -391,6 +392,7 @@ pub(super) fn subnet(ip: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dewar_proto::limits::CHUNK_BYTES;
 
     #[test]
     fn addresses_without_a_host_are_where_the_broker_sees_the_worker() {

@@ -2,9 +2,9 @@
 
 use crate::StartError;
 use bytes::Bytes;
-use dewar_blobs::{ChunkCache, Digest};
+use dewar_blobs::{ChunkCache, Digest, pieces_of};
 use dewar_proto::{
-    limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_DATA_BYTES, STREAM_WINDOW_BYTES},
+    limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
     v1::{
         self, ChunkDigestsRequest, ChunkDigestsResponse, ImportFileRequest, ImportFileResponse,
         OfferRequest, OfferResponse, ReadChunkRequest, ReadRequest, ReadResponse, StatRequest,
@@ -220,11 +220,6 @@ fn only_chunks() -> Status {
     Status::unimplemented("workers give chunks; ask the broker for all else")
 }
 
-fn messages_of(mut bytes: Bytes) -> Vec<Result<ReadResponse, Status>> {
-    let mut messages = Vec::with_capacity(bytes.len().div_ceil(STREAM_DATA_BYTES));
-    while !bytes.is_empty() {
-        let data = bytes.split_to(bytes.len().min(STREAM_DATA_BYTES));
-        messages.push(Ok(ReadResponse { data }));
-    }
-    messages
+fn messages_of(bytes: Bytes) -> impl Iterator<Item = Result<ReadResponse, Status>> + Send {
+    pieces_of(bytes).map(|data| Ok(ReadResponse { data }))
 }

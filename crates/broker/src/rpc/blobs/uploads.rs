@@ -2,10 +2,8 @@
 
 use super::{BlobsService, convert, from_save, on_disk};
 use bytes::{Bytes, BytesMut};
-use dewar_blobs::{BlobRef, Chunk, ChunkError, ChunkList, Digest, chunk_count};
-use dewar_proto::v1::{
-    ChunkRun, OfferRequest, WriteChunksRequest, WriteHeader, write_chunks_request::Part,
-};
+use dewar_blobs::{BlobRef, ChunkError, ChunkList, chunk_count, chunk_range};
+use dewar_proto::v1::{ChunkRun, OfferRequest, WriteChunksRequest, write_chunks_request::Part};
 use dewar_queue::JobId;
 use std::ops::Range;
 use tonic::{Status, Streaming};
@@ -41,12 +39,10 @@ impl BlobsService {
         let first = convert::next_unless(&self.stop, messages)
             .await?
             .and_then(|message| message.part);
-        let Some(Part::Header(WriteHeader { blob, job_id })) = first else {
+        let Some(Part::Header(header)) = first else {
             return Err(convert::invalid("part", "the first must be a header"));
         };
-        let blob = BlobRef::from_wire(blob.as_ref(), "header.blob")
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let job = self.holder("header.job_id", &job_id).await?;
+        let (blob, job) = self.announced(&header).await?;
         let _pin = self.store.pin(blob.digest);
         let mut coming: Option<Coming> = None;
         while let Some(message) = convert::next_unless(&self.stop, messages).await? {
@@ -85,7 +81,7 @@ impl BlobsService {
     async fn write_chunk(&self, whole: Coming, job: Option<JobId>) -> Result<(), Status> {
         self.admit(job)?;
         let store = self.store.clone();
-        let Chunk { blob, index, .. } = whole.chunk;
+        let Coming { blob, index, .. } = whole;
         let bytes: Bytes = whole.bytes.freeze();
         let written = on_disk(&self.accesses, move || {
             store.write_chunk(&blob, index, &bytes)
@@ -97,7 +93,8 @@ impl BlobsService {
         })
     }
 
-    async fn note_held(&self, blob: BlobRef, job: Option<JobId>) -> Result<(), Status> {
+    /// Has a job hold a blob that is here; a worker's output is left alone until its outcome names it.
+    pub(super) async fn note_held(&self, blob: BlobRef, job: Option<JobId>) -> Result<(), Status> {
         if job.is_none() {
             self.store.note_rewritten(&blob.digest);
         }
@@ -107,8 +104,9 @@ impl BlobsService {
 
 /// A chunk whose bytes come.
 struct Coming {
-    /// Its digest is the store's business.
-    chunk: Chunk,
+    blob: BlobRef,
+    index: u64,
+    size_bytes: u64,
     bytes: BytesMut,
 }
 
@@ -119,20 +117,22 @@ impl Coming {
             let problem = format!("is {index}, but the blob has {count} chunks");
             return Err(convert::invalid("chunk_index", problem));
         }
-        let digest = Digest([0; 32]);
-        let chunk = Chunk {
+        let range = chunk_range(blob.size_bytes, index);
+        let size_bytes = range.end - range.start;
+        Ok(Self {
             blob,
             index,
-            digest,
-        };
-        let bytes = BytesMut::with_capacity(chunk.size_bytes() as usize);
-        Ok(Self { chunk, bytes })
+            size_bytes,
+            bytes: BytesMut::with_capacity(size_bytes as usize),
+        })
     }
 
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
         let came = self.bytes.len() as u64 + data.len() as u64;
-        if came > self.chunk.size_bytes() {
-            let (index, size_bytes) = (self.chunk.index, self.chunk.size_bytes());
+        let Self {
+            index, size_bytes, ..
+        } = *self;
+        if came > size_bytes {
             let problem = format!("chunk {index} has {size_bytes} bytes, but {came} came");
             return Err(convert::invalid("data", problem));
         }
@@ -141,12 +141,11 @@ impl Coming {
     }
 
     fn is_whole(&self) -> bool {
-        self.bytes.len() as u64 == self.chunk.size_bytes()
+        self.bytes.len() as u64 == self.size_bytes
     }
 
     fn unfinished(&self) -> Status {
-        let (index, came) = (self.chunk.index, self.bytes.len());
-        let size_bytes = self.chunk.size_bytes();
+        let (index, size_bytes, came) = (self.index, self.size_bytes, self.bytes.len());
         let problem = format!("of chunk {index} only {came} of {size_bytes} bytes came");
         convert::invalid("chunk_index", problem)
     }
