@@ -1,23 +1,22 @@
 //! Asking a holder of blobs, a broker or a worker, over the wire.
 //!
 //! Every call is one try: whether to repeat it, and for how long, is for the caller, who asks
-//! [`is_transient`]. Repeating is always safe. What comes back is checked before it is given on.
+//! [`crate::is_transient`]. Repeating is always safe. What comes back is checked before it is given on.
 
+mod error;
 mod in_place;
 mod named;
 mod upload;
 
+pub use error::{ListError, ReadError, WriteError};
 pub use named::NamedChunks;
-pub use upload::NamedFile;
+pub use upload::{FileProgress, NamedFile};
 
-use crate::{
-    BlobRef, Chunk, ChunkList, ChunkListError, CorruptChunk, Digest, LocalFile, MalformedBlobRef,
-    chunk_count, hash_bytes, hash_file, is_transient,
-};
+use crate::{BlobRef, Chunk, ChunkList, Digest, LocalFile, chunk_count, hash_bytes, pieces_of};
 use bytes::{Bytes, BytesMut};
 use dewar_proto::{
     AuthorizedChannel,
-    limits::{CHUNK_BYTES, MESSAGE_BYTES_MAX, STREAM_DATA_BYTES},
+    limits::{CHUNK_BYTES, MESSAGE_BYTES_MAX},
     v1::{
         ByteRange, ChunkDigestsRequest, ChunkDigestsResponse, ChunkRun, ImportFileRequest,
         ReadChunkRequest, ReadRequest, ReadResponse, StatRequest, WriteHeader, WriteRequest,
@@ -26,13 +25,7 @@ use dewar_proto::{
 };
 use futures::{Stream, StreamExt as _, stream};
 use in_place::InPlace;
-use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _},
-    ops::Range,
-    path::{Path, PathBuf},
-};
-use tokio::sync::mpsc;
+use std::ops::Range;
 use tonic::{Status, Streaming};
 
 /// Largest chunk list we decode: that of a blob of 8 TiB.
@@ -41,116 +34,11 @@ const CHUNK_LIST_BYTES_MAX: usize = 256 << 20;
 /// Memory set aside before the first byte of a blob came: a peer's word on a size is not worth more.
 const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
 
-/// Messages of an upload that wait for the network: two megabytes read ahead of it.
-const WRITE_MESSAGES_WAITING_MAX: usize = 8;
-
 /// A holder of blobs. Cheap to clone; calls run side by side.
 #[derive(Clone)]
 pub struct BlobClient {
     client: BlobsClient<AuthorizedChannel>,
     in_place: InPlace,
-}
-
-/// Why bytes of a blob did not come.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The holder, or the network, said no.
-    #[error("{}", .0.message())]
-    Refused(Status),
-    /// Other bytes came than were asked for.
-    #[error(transparent)]
-    Corrupt(#[from] CorruptChunk),
-    /// Fewer or more bytes came than were asked for.
-    #[error("{received} bytes of blob {blob} came where {expected} were asked for")]
-    Length {
-        /// The blob.
-        blob: Digest,
-        /// What was asked for.
-        expected: u64,
-        /// What came.
-        received: u64,
-    },
-    /// The blob came whole, but is another one.
-    #[error("the bytes of blob {expected} hash to {actual}")]
-    Digest {
-        /// The blob asked for.
-        expected: Digest,
-        /// What came.
-        actual: Digest,
-    },
-}
-
-/// Why there is no chunk list.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// The holder, or the network, said no.
-    #[error("{}", .0.message())]
-    Refused(Status),
-    /// What came is not the blob's list.
-    #[error(transparent)]
-    Corrupt(#[from] ChunkListError),
-}
-
-/// Why a blob was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// The broker, or the network, said no.
-    #[error("{}", .0.message())]
-    Refused(Status),
-    /// Our file cannot be read.
-    #[error("cannot read {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The broker made another blob than we sent.
-    #[error("the broker took {expected} for {actual}")]
-    Digest {
-        /// What was sent.
-        expected: Digest,
-        /// What it became.
-        actual: Digest,
-    },
-    /// The broker's answer names no blob.
-    #[error("the broker's answer is malformed")]
-    Malformed(#[from] MalformedBlobRef),
-    /// The broker closed an import before it named the blob.
-    #[error("the broker ended the import without naming the blob")]
-    Unfinished,
-}
-
-impl ReadError {
-    /// Whether the same read may succeed later, here or elsewhere.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Refused(status) => is_transient(status),
-            Self::Corrupt(_) | Self::Length { .. } | Self::Digest { .. } => true,
-        }
-    }
-}
-
-impl ListError {
-    /// Whether asking again may help.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Refused(status) => is_transient(status),
-            Self::Corrupt(_) => true,
-        }
-    }
-}
-
-impl WriteError {
-    /// Whether the same write may succeed later.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Refused(status) => is_transient(status),
-            Self::Unfinished => true,
-            Self::File { .. } | Self::Digest { .. } | Self::Malformed(_) => false,
-        }
-    }
 }
 
 impl BlobClient {
@@ -170,18 +58,6 @@ impl BlobClient {
         let reply = self.client.clone().stat(StatRequest { digest }).await?;
         let reply = reply.into_inner();
         Ok(reply.present.then_some(reply.size_bytes))
-    }
-
-    /// The chunk list of a blob, proven to be its.
-    ///
-    /// # Errors
-    /// If it does not come, or is not the blob's.
-    pub async fn chunk_list(&self, blob: BlobRef) -> Result<ChunkList, ListError> {
-        if let Some(list) = ChunkList::of_one_chunk(blob) {
-            return Ok(list);
-        }
-        let reply = self.ask_for_digests(blob, &[]).await?;
-        Ok(ChunkList::new(blob, reply.digests)?)
     }
 
     /// The chunks of a blob in `runs` of indices, which are ascending, disjoint and inside the blob. No runs means all.
@@ -327,87 +203,7 @@ impl BlobClient {
                 .await
                 .map_err(|error| WriteError::Refused(Status::internal(error.to_string())))?
         };
-        let data = stream::unfold(bytes, |mut rest| async move {
-            if rest.is_empty() {
-                return None;
-            }
-            let data = rest.split_to(rest.len().min(STREAM_DATA_BYTES));
-            Some((data, rest))
-        });
-        self.write(blob, job, data).await
-    }
-
-    /// Makes a blob of a local file, sent over the network. The file is read twice: once for its name, once to send it.
-    /// `progress` hears how many bytes were hashed, and then how many were sent.
-    ///
-    /// # Errors
-    /// If the file cannot be read, changes meanwhile, or the broker does not take it.
-    pub async fn write_file(
-        &self,
-        path: &Path,
-        job: Option<[u8; 16]>,
-        progress: impl Fn(FileProgress) + Send + Sync + Clone + 'static,
-    ) -> Result<BlobRef, WriteError> {
-        let failed = |source| WriteError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let hashing = {
-            let (path, progress) = (path.to_owned(), progress.clone());
-            tokio::task::spawn_blocking(move || {
-                let file = File::open(path)?;
-                let size_bytes = file.metadata()?.len();
-                let list = hash_file(&file, |done_bytes| {
-                    progress(FileProgress::Hashed {
-                        done_bytes,
-                        size_bytes,
-                    });
-                })?;
-                Ok((file, list.blob()))
-            })
-        };
-        let (mut file, blob) = hashing
-            .await
-            .map_err(|error| failed(io::Error::other(error)))?
-            .map_err(failed)?;
-
-        let (sender, receiver) = mpsc::channel::<Bytes>(WRITE_MESSAGES_WAITING_MAX);
-        let reading = tokio::task::spawn_blocking(move || {
-            file.rewind()?;
-            let mut file = file.take(blob.size_bytes);
-            let mut done_bytes = 0;
-            while done_bytes < blob.size_bytes {
-                let mut data = Vec::with_capacity(STREAM_DATA_BYTES);
-                (&mut file)
-                    .take(STREAM_DATA_BYTES as u64)
-                    .read_to_end(&mut data)?;
-                if data.is_empty() {
-                    return Err(io::Error::other(
-                        "the file became shorter while it was sent",
-                    ));
-                }
-                done_bytes += data.len() as u64;
-                // The broker has what it needs, or is gone; its answer says which.
-                if sender.blocking_send(data.into()).is_err() {
-                    break;
-                }
-                progress(FileProgress::Sent {
-                    done_bytes,
-                    size_bytes: blob.size_bytes,
-                });
-            }
-            Ok(())
-        });
-        let data = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|data| (data, receiver))
-        });
-        let written = self.write(blob, job, data).await;
-        // A file that could not be read is the cause; the broker's complaint only its consequence.
-        reading
-            .await
-            .map_err(|error| failed(io::Error::other(error)))?
-            .map_err(failed)?;
-        written
+        self.write(blob, job, stream::iter(pieces_of(bytes))).await
     }
 
     async fn write(
@@ -442,7 +238,7 @@ impl BlobClient {
     /// and `progress` hears how many bytes.
     ///
     /// The broker answers `FailedPrecondition` for a path outside the folders it exports, and `NotFound` for one it
-    /// does not see; [`BlobClient::write_file`] is then the way.
+    /// does not see; [`BlobClient::send_whole`] is then the way.
     ///
     /// # Errors
     /// If the broker does not take it.
@@ -497,23 +293,4 @@ async fn collect(
             received,
         })
     }
-}
-
-/// How far [`BlobClient::write_file`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileProgress {
-    /// The file is being named.
-    Hashed {
-        /// So far.
-        done_bytes: u64,
-        /// Of the file.
-        size_bytes: u64,
-    },
-    /// The file is on its way.
-    Sent {
-        /// So far.
-        done_bytes: u64,
-        /// Of the file.
-        size_bytes: u64,
-    },
 }

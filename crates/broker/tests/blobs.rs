@@ -79,12 +79,11 @@ async fn a_file_is_sent_with_progress() {
     let path = folder.path().join("outside.mrcs");
     fs::write(&path, sample(3_000_000)).unwrap();
     let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let blob = client
-        .write_file(&path, Some(JOB), move |progress| {
-            let _ = sender.send(progress);
-        })
-        .await
-        .unwrap();
+    let tell = move |progress| {
+        let _ = sender.send(progress);
+    };
+    let file = NamedFile::open(&path, tell.clone()).await.unwrap();
+    let blob = client.send_whole(&file, Some(JOB), tell).await.unwrap();
     let mut last = None;
     while let Some(progress) = told.recv().await {
         last = Some(progress);

@@ -163,26 +163,20 @@ impl Job {
         progress: impl Fn(FileProgress) + Send + Sync + Clone + 'static,
     ) -> Result<BlobRef, ImportError> {
         const CALL: &str = "sending a file";
-        let written = if self.client.shared.protocol.minor >= 2 {
-            let named = &name_file(path, progress.clone()).await?;
-            self.write(CALL, |blobs| {
+        let named = &name_file(path, progress.clone()).await?;
+        let in_chunks = named.is_chunked() && self.client.shared.protocol.minor >= 2;
+        let written = self
+            .write(CALL, |blobs| {
                 let (progress, job) = (progress.clone(), self.held_by());
                 async move {
-                    if named.is_chunked() {
+                    if in_chunks {
                         blobs.send_chunks(named, job, progress).await
                     } else {
-                        blobs.write_file(path, job, progress).await
+                        blobs.send_whole(named, job, progress).await
                     }
                 }
             })
-            .await
-        } else {
-            self.write(CALL, |blobs| {
-                let (progress, job) = (progress.clone(), self.held_by());
-                async move { blobs.write_file(path, job, progress).await }
-            })
-            .await
-        };
+            .await;
         written.map_err(|error| match error {
             Unwritten::File { path, source } => ImportError::File { path, source },
             other => other.into_call(CALL).into(),

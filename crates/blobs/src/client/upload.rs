@@ -1,10 +1,10 @@
-//! Sending a file in chunks: only those the broker lacks, and after a break only those that had not come.
+//! Sending a file: whole, or only the chunks that the broker lacks, and after a break only those that had not come.
 
-use super::{BlobClient, FileProgress, WriteError};
-use crate::{BlobRef, ChunkList, chunk_count, hash_file};
+use super::{BlobClient, WriteError};
+use crate::{BlobRef, ChunkList, chunk_count, hash_file, pieces_of};
 use bytes::Bytes;
 use dewar_proto::{
-    limits::{MESSAGE_BYTES_MAX, STREAM_DATA_BYTES},
+    limits::MESSAGE_BYTES_MAX,
     v1::{ChunkRun, OfferRequest, WriteChunksRequest, WriteHeader, write_chunks_request::Part},
 };
 use futures::{StreamExt as _, stream};
@@ -16,7 +16,11 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// Smaller files are sent whole: what a break costs is little.
@@ -25,8 +29,8 @@ const CHUNKED_BYTES_MIN: u64 = 8 << 20;
 /// Bytes of an offer beside the digests.
 const OFFER_BYTES: u64 = 1024;
 
-/// Messages that wait for the network: two megabytes read ahead of it.
-const MESSAGES_WAITING_MAX: usize = 8;
+/// Pieces that wait for the network: two megabytes read ahead of it.
+const PIECES_WAITING_MAX: usize = 8;
 
 /// A file that was named, to be sent in as many tries as it takes.
 #[derive(Debug, Clone)]
@@ -35,6 +39,9 @@ pub struct NamedFile {
     file: Arc<File>,
     list: ChunkList,
 }
+
+/// Reading in the background.
+type Reading = JoinHandle<io::Result<()>>;
 
 impl NamedFile {
     /// Names a file. `progress` hears how many bytes were hashed.
@@ -85,9 +92,28 @@ impl NamedFile {
         size_bytes >= CHUNKED_BYTES_MIN && offer_bytes <= MESSAGE_BYTES_MAX as u64
     }
 
-    fn failed(&self, source: io::Error) -> WriteError {
-        let path = self.path.clone();
-        WriteError::File { path, source }
+    /// Reads runs of its chunks in the background. What is read comes as a stream, and the end of reading by itself.
+    fn read_runs(
+        &self,
+        runs: Vec<Range<u64>>,
+        progress: impl Fn(FileProgress) + Send + 'static,
+    ) -> (ReceiverStream<Piece>, Reading) {
+        let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
+        let file = self.clone();
+        let reading = spawn_blocking(move || send_pieces(&file, &runs, &sender, progress));
+        (ReceiverStream::new(receiver), reading)
+    }
+
+    /// Waits until reading has ended. That the file could not be read is the cause; the broker's complaint only its
+    /// consequence.
+    async fn read_well(&self, reading: Reading) -> Result<(), WriteError> {
+        let read = reading
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.map_err(|source| WriteError::File {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// A chunk's bytes, which must still be those that were named.
@@ -101,7 +127,55 @@ impl NamedFile {
     }
 }
 
+/// How far sending a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileProgress {
+    /// The file is being named.
+    Hashed {
+        /// So far.
+        done_bytes: u64,
+        /// Of the file.
+        size_bytes: u64,
+    },
+    /// The file is on its way.
+    Sent {
+        /// So far.
+        done_bytes: u64,
+        /// Of the file.
+        size_bytes: u64,
+    },
+}
+
+/// What is read of a file, in order.
+enum Piece {
+    /// The chunk whose bytes follow.
+    Chunk(u64),
+    Data(Bytes),
+}
+
 impl BlobClient {
+    /// Sends a file whole: one try. `job` holds the blob from then on; `progress` hears how many bytes were sent.
+    ///
+    /// # Errors
+    /// If the file cannot be read, changed, or the broker does not take it.
+    pub async fn send_whole(
+        &self,
+        file: &NamedFile,
+        job: Option<[u8; 16]>,
+        progress: impl Fn(FileProgress) + Send + 'static,
+    ) -> Result<BlobRef, WriteError> {
+        let blob = file.blob();
+        let all = 0..chunk_count(blob.size_bytes);
+        let (pieces, reading) = file.read_runs(vec![all], progress);
+        let data = pieces.filter_map(async |piece| match piece {
+            Piece::Data(data) => Some(data),
+            Piece::Chunk(_) => None,
+        });
+        let written = self.write(blob, job, data).await;
+        file.read_well(reading).await?;
+        written
+    }
+
     /// Sends a file in chunks to a broker of minor 2: one try, which begins where the last one ended. `job` holds the blob
     /// once it is whole; `progress` hears how many bytes the broker has.
     ///
@@ -140,27 +214,20 @@ impl BlobClient {
         missing: Vec<Range<u64>>,
         progress: impl Fn(FileProgress) + Send + 'static,
     ) -> Result<(), WriteError> {
-        let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
         let header = Part::Header(WriteHeader {
             blob: Some(file.blob().into()),
             job_id,
         });
-        let reading = spawn_blocking({
-            let file = file.clone();
-            move || read_runs(&file, &missing, &sender, progress)
-        });
-        let parts = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|part| (part, receiver))
+        let (pieces, reading) = file.read_runs(missing, progress);
+        let parts = pieces.map(|piece| match piece {
+            Piece::Chunk(index) => Part::ChunkIndex(index),
+            Piece::Data(data) => Part::Data(data),
         });
         let messages = stream::once(async { header })
             .chain(parts)
             .map(|part| WriteChunksRequest { part: Some(part) });
         let answer = self.client.clone().write_chunks(messages).await;
-        // A file that could not be read is the cause; the broker's complaint only its consequence.
-        let read = reading
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        read.map_err(|source| file.failed(source))?;
+        file.read_well(reading).await?;
         let missing = answer.map_err(WriteError::Refused)?.into_inner().missing;
         if missing.is_empty() {
             Ok(())
@@ -172,27 +239,26 @@ impl BlobClient {
     }
 }
 
-/// Reads the chunks that are missing, for as long as anyone takes them.
-fn read_runs(
+/// Reads runs of a file's chunks, for as long as anyone takes them.
+fn send_pieces(
     file: &NamedFile,
-    missing: &[Range<u64>],
-    sender: &mpsc::Sender<Part>,
+    runs: &[Range<u64>],
+    sender: &mpsc::Sender<Piece>,
     progress: impl Fn(FileProgress),
 ) -> io::Result<()> {
     let size_bytes = file.blob().size_bytes;
     let bytes_of = |index| file.list.chunk(index).map_or(0, |chunk| chunk.size_bytes());
-    let missing_bytes: u64 = missing.iter().cloned().flatten().map(bytes_of).sum();
+    let missing_bytes: u64 = runs.iter().cloned().flatten().map(bytes_of).sum();
     let mut done_bytes = size_bytes.saturating_sub(missing_bytes);
-    for index in missing.iter().cloned().flatten() {
-        let mut bytes = file.read_chunk(index)?;
-        if sender.blocking_send(Part::ChunkIndex(index)).is_err() {
+    for index in runs.iter().cloned().flatten() {
+        let bytes = file.read_chunk(index)?;
+        if sender.blocking_send(Piece::Chunk(index)).is_err() {
             break;
         }
-        while !bytes.is_empty() {
-            let data = bytes.split_to(bytes.len().min(STREAM_DATA_BYTES));
+        for data in pieces_of(bytes) {
             done_bytes += data.len() as u64;
             // The broker is gone, or wants no more; its answer says which.
-            if sender.blocking_send(Part::Data(data)).is_err() {
+            if sender.blocking_send(Piece::Data(data)).is_err() {
                 return Ok(());
             }
             progress(FileProgress::Sent {
