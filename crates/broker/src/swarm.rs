@@ -1,15 +1,18 @@
 //! The swarm: who holds which chunks, and who gets what from whom.
 //!
-//! `tracker` decides, and knows nothing but what it is told; `owner` is the task that has it, and hears and tells workers.
+//! `tracker` decides, and knows nothing but what it is told; `owner` is the task that has it, and
+//! hears and tells workers; `handle` is the way there.
 //! Nothing here is written down: workers say anew what they hold whenever they come.
 
+mod handle;
 mod member;
 mod owner;
 mod precache;
 mod tracker;
 
+pub(crate) use handle::{Said, SwarmHandle, ToMember};
 pub(crate) use member::{Arrival, Counters};
-pub(crate) use owner::{OUTBOX_MAX, Said, SwarmHandle, ToMember, start};
+pub(crate) use owner::{OUTBOX_MAX, start};
 pub(crate) use precache::PrecacheProgress;
 pub(crate) use tracker::{Holder, Miss, Order, Tracker};
 

@@ -2,6 +2,7 @@
 
 use super::{Instant, SiteName};
 use dewar_blobs::BlobRef;
+use dewar_queue::WorkerId;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -44,7 +45,7 @@ pub(crate) struct Member {
     /// Sites that had trouble to fetch from it: how often in a row, and until when they leave it alone.
     avoided: HashMap<SiteName, (u32, Instant)>,
     /// Whom it found corrupt.
-    accused: BTreeSet<dewar_queue::WorkerId>,
+    accused: BTreeSet<WorkerId>,
     pub(super) counters: Counters,
 }
 
@@ -70,6 +71,21 @@ impl Member {
             accused: BTreeSet::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// What it moved.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How it takes part.
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// Where others reach it, if they can.
+    pub(crate) fn address(&self) -> Option<&Arc<str>> {
+        self.address.as_ref()
     }
 
     /// Whether those of a site may be sent to it now.
@@ -98,7 +114,7 @@ impl Member {
     }
 
     /// It says that a chunk from another was wrong; whether that is to be believed.
-    pub(super) fn accuse(&mut self, other: dewar_queue::WorkerId) -> bool {
+    pub(super) fn accuse(&mut self, other: WorkerId) -> bool {
         self.accused.insert(other);
         self.accused.len() <= ACCUSED_MAX
     }

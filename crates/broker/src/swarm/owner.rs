@@ -1,7 +1,8 @@
 //! The one owner of the tracker: hears workers, and tells them from whom to fetch.
 
 use super::{
-    Arrival, Holder, Instant, Miss, Order, PrecacheProgress, SiteName, Tracker, precache::Precache,
+    Holder, Instant, Miss, Said, SwarmHandle, ToMember, Tracker, handle::Message,
+    precache::Precache,
 };
 use crate::engine::EngineHandle;
 use dewar_blobs::{BlobRef, ChunkSet};
@@ -11,10 +12,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time,
-};
+use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for the owner. Those who send them wait when it is full.
@@ -25,176 +23,6 @@ pub(crate) const OUTBOX_MAX: usize = 4096;
 
 /// Between two looks for what takes too long, two tellings of how far precaching is, and two of who holds what.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Ways to the owner; clones are the same.
-#[derive(Clone)]
-pub(crate) struct SwarmHandle {
-    sender: mpsc::Sender<Message>,
-}
-
-/// What a worker says.
-#[derive(Debug)]
-pub(crate) enum Said {
-    Holds {
-        blob: BlobRef,
-        chunks: ChunkSet,
-    },
-    HoldsNoMore {
-        blob: BlobRef,
-        chunks: ChunkSet,
-    },
-    Wants {
-        blob: BlobRef,
-        chunks: Vec<u64>,
-    },
-    WantsNoMore {
-        blob: BlobRef,
-        chunks: Vec<u64>,
-    },
-    Got {
-        blob: BlobRef,
-        chunk: u64,
-        from: Holder,
-        size_bytes: u64,
-    },
-    Missed {
-        blob: BlobRef,
-        chunk: u64,
-        from: Holder,
-        miss: Miss,
-        message: Arc<str>,
-    },
-    CannotPrecache {
-        message: Arc<str>,
-    },
-}
-
-/// What a worker is told.
-#[derive(Debug)]
-pub(crate) enum ToMember {
-    Fetch(Order),
-    Precache(BlobRef),
-}
-
-enum Message {
-    Join {
-        worker: WorkerId,
-        arrival: Arrival,
-        outbox: mpsc::Sender<ToMember>,
-        reply: oneshot::Sender<u64>,
-    },
-    /// The broker reached it at this address.
-    Reached {
-        worker: WorkerId,
-        session: u64,
-        address: Arc<str>,
-    },
-    Said {
-        worker: WorkerId,
-        session: u64,
-        said: Said,
-    },
-    Leave {
-        worker: WorkerId,
-        session: u64,
-    },
-    Look(Box<dyn FnOnce(&Tracker) + Send>),
-    Precache {
-        blobs: Vec<BlobRef>,
-        site: Option<SiteName>,
-        progress: mpsc::Sender<PrecacheProgress>,
-    },
-}
-
-/// The swarm is no more: the broker shuts down.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Gone;
-
-impl SwarmHandle {
-    /// Begins a worker's part in the swarm, and gives the number of this session.
-    pub(crate) async fn join(
-        &self,
-        worker: WorkerId,
-        arrival: Arrival,
-        outbox: mpsc::Sender<ToMember>,
-    ) -> Result<u64, Gone> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Join {
-            worker,
-            arrival,
-            outbox,
-            reply,
-        })
-        .await?;
-        answer.await.map_err(|_| Gone)
-    }
-
-    pub(crate) async fn reached(
-        &self,
-        worker: WorkerId,
-        session: u64,
-        address: Arc<str>,
-    ) -> Result<(), Gone> {
-        self.send(Message::Reached {
-            worker,
-            session,
-            address,
-        })
-        .await
-    }
-
-    pub(crate) async fn said(
-        &self,
-        worker: WorkerId,
-        session: u64,
-        said: Said,
-    ) -> Result<(), Gone> {
-        self.send(Message::Said {
-            worker,
-            session,
-            said,
-        })
-        .await
-    }
-
-    pub(crate) async fn leave(&self, worker: WorkerId, session: u64) -> Result<(), Gone> {
-        self.send(Message::Leave { worker, session }).await
-    }
-
-    /// Looks at the tracker. Everything waits meanwhile, so the look must be short.
-    pub(crate) async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Tracker) -> T + Send + 'static,
-    ) -> Result<T, Gone> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Look(Box::new(|tracker| {
-            // The asker may have gone.
-            let _ = reply.send(look(tracker));
-        })))
-        .await?;
-        answer.await.map_err(|_| Gone)
-    }
-
-    /// Has workers fetch blobs. What is told ends when all have them.
-    pub(crate) async fn precache(
-        &self,
-        blobs: Vec<BlobRef>,
-        site: Option<SiteName>,
-    ) -> Result<mpsc::Receiver<PrecacheProgress>, Gone> {
-        let (progress, receiver) = mpsc::channel(16);
-        self.send(Message::Precache {
-            blobs,
-            site,
-            progress,
-        })
-        .await?;
-        Ok(receiver)
-    }
-
-    async fn send(&self, message: Message) -> Result<(), Gone> {
-        self.sender.send(message).await.map_err(|_| Gone)
-    }
-}
 
 /// Starts the owner. It tells the engine who holds what, and ends with `stop`.
 pub(crate) fn start(engine: EngineHandle, stop: CancellationToken) -> SwarmHandle {

@@ -2,7 +2,6 @@
 
 use super::{SiteName, Tracker};
 use dewar_blobs::BlobRef;
-use dewar_proto::limits::CHUNK_BYTES;
 use dewar_queue::WorkerId;
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
@@ -43,25 +42,21 @@ impl Precache {
 
     /// Tells how far it is. False when it is over: all have all, or nobody listens any more.
     pub(super) fn tell(&mut self, tracker: &Tracker) -> bool {
-        let workers: Vec<_> = tracker
-            .members()
-            .map(|(worker, _)| worker)
-            .filter(|worker| self.is_for(tracker, *worker))
-            .collect();
-        let mut progress = PrecacheProgress {
-            worker_count: workers.len() as u64,
-            ..Default::default()
-        };
-        for worker in &workers {
+        let mut progress = PrecacheProgress::default();
+        for (worker, _) in tracker.members() {
+            if !self.is_for(tracker, worker) {
+                continue;
+            }
+            progress.worker_count += 1;
             for blob in &self.blobs {
-                let chunk_count = tracker.held(*worker, *blob).map_or(0, |held| held.len());
-                progress.held_bytes += (chunk_count * CHUNK_BYTES).min(blob.size_bytes);
+                let held_bytes = tracker.held_bytes_of(worker, *blob);
+                progress.held_bytes += held_bytes;
                 // What a worker cannot hold is not waited for.
-                if !self.failed.contains_key(worker) {
-                    progress.wanted_bytes += blob.size_bytes;
+                progress.wanted_bytes += if self.failed.contains_key(&worker) {
+                    held_bytes
                 } else {
-                    progress.wanted_bytes += (chunk_count * CHUNK_BYTES).min(blob.size_bytes);
-                }
+                    blob.size_bytes
+                };
             }
         }
         progress.failures = self

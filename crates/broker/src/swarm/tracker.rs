@@ -4,10 +4,13 @@
 //! each in turn, and the rest wait for that one. So the broker's link carries every chunk once a site, and within the site
 //! each worker gives what it was first to get.
 
+mod assign;
+
 use super::{
     Instant, SiteName,
     member::{Arrival, Counters, Member},
 };
+use assign::{SITE_GRANTS_MAX, STALLED_TRIED_MAX};
 use dewar_blobs::{BlobRef, ChunkSet};
 use dewar_proto::limits::CHUNK_BYTES;
 use dewar_queue::WorkerId;
@@ -17,24 +20,11 @@ use std::{
     time::Duration,
 };
 
-/// Chunks on their way from the broker to one site. Enough to fill a link of 1 Gbit/s with a delay of 60 ms; few enough that
-/// the first are there, and can be passed on, while the last have not begun.
-const SITE_GRANTS_MAX: usize = 8;
-
-/// Of them, those to one worker if others want some too: each should have something that the others lack.
-const WORKER_GRANTS_MAX: usize = 4;
-
-/// Chunks on their way from one worker to others. More would each be slower, and could not be passed on until late.
-const UPLOADS_MAX: usize = 4;
-
 /// Chunks one worker may want at a time. Workers ask for less than a hundred.
 const WANTED_MAX: usize = 4096;
 
 /// Blobs of which one worker may hold chunks; what it holds of others is not offered.
 const BLOBS_HELD_MAX: usize = 65_536;
-
-/// Chunks that found nobody and are tried again with each event.
-const STALLED_TRIED_MAX: usize = 64;
 
 /// A fetch is overtaken when so many that began later at its site are done.
 const OVERTAKEN_BY: u64 = 2 * SITE_GRANTS_MAX as u64;
@@ -117,13 +107,6 @@ struct Fetching {
     /// `done_count` of its site when it began.
     done_before: u64,
     is_overdue: bool,
-}
-
-/// What there is to do about one worker that wants a chunk.
-enum Choice {
-    Fetch(Holder),
-    /// Somebody will have it, or have room, soon.
-    Wait,
 }
 
 impl Tracker {
@@ -362,24 +345,25 @@ impl Tracker {
             .map(|(worker, member)| (*worker, member))
     }
 
-    /// The chunks of a blob that a worker holds.
-    pub(crate) fn held(&self, worker: WorkerId, blob: BlobRef) -> Option<&ChunkSet> {
+    fn held(&self, worker: WorkerId, blob: BlobRef) -> Option<&ChunkSet> {
         let site = &self.members.get(&worker)?.arrival.site;
         self.blobs.get(&blob)?.holders.get(site)?.get(&worker)
     }
 
-    /// Bytes of all chunks that a worker holds.
-    pub(crate) fn held_bytes(&self, worker: WorkerId) -> u64 {
-        let Some(member) = self.members.get(&worker) else {
-            return 0;
-        };
-        let held = member.held.iter().filter_map(|blob| {
-            let chunk_count = self.held(worker, *blob)?.len();
-            Some((chunk_count * CHUNK_BYTES).min(blob.size_bytes))
-        });
-        held.sum()
+    /// Bytes of a blob's chunks that a worker holds.
+    pub(crate) fn held_bytes_of(&self, worker: WorkerId, blob: BlobRef) -> u64 {
+        let chunk_count = self.held(worker, blob).map_or(0, ChunkSet::len);
+        (chunk_count * CHUNK_BYTES).min(blob.size_bytes)
     }
 
+    /// Bytes of all chunks that a worker holds.
+    pub(crate) fn held_bytes(&self, worker: WorkerId) -> u64 {
+        let held = self.members.get(&worker).map(|member| &member.held);
+        let blobs = held.into_iter().flatten();
+        blobs.map(|blob| self.held_bytes_of(worker, *blob)).sum()
+    }
+
+    /// Notes why a source did not give a chunk. Says whether it is shunned from now on.
     fn blame(
         &mut self,
         worker: WorkerId,
@@ -408,156 +392,6 @@ impl Tracker {
             Miss::Lacking => self.remove_holding(source, blob, &[chunk].into_iter().collect()),
         }
         false
-    }
-
-    /// Gives each that waits for a chunk a source, if there is one.
-    fn assign(&mut self, blob: BlobRef, chunk: u64, now: Instant) {
-        let waiting = match self.wanted_mut(blob, chunk) {
-            Some(wanted) => std::mem::take(&mut wanted.waiting),
-            None => return,
-        };
-        // Those that can pass it on come first, since the others may take it from them; and of them those that had the
-        // least from the broker, so that each is the first to have something.
-        let mut waiting = waiting;
-        waiting.sort_by_key(|worker| {
-            self.members.get(worker).map(|member| {
-                let is_taker = !member.serves(&member.arrival.site, now);
-                (
-                    is_taker,
-                    member.grant_count,
-                    member.counters.from_broker_bytes,
-                )
-            })
-        });
-        let mut still = Vec::new();
-        for worker in waiting {
-            match self.choose(worker, blob, chunk, now) {
-                Choice::Fetch(Holder::Broker) if self.may_leave_it_to(&still, worker, now) => {
-                    still.push(worker);
-                }
-                Choice::Fetch(from) => self.order(worker, blob, chunk, from, now),
-                Choice::Wait => still.push(worker),
-            }
-        }
-        let Some(wanted) = self.wanted_mut(blob, chunk) else {
-            return;
-        };
-        let waits = !still.is_empty();
-        wanted.waiting = still;
-        if waits && !wanted.is_stalled {
-            wanted.is_stalled = true;
-            self.stalled.push_back((blob, chunk));
-        }
-    }
-
-    /// Whether one that waits, and can pass on what it gets, will have it for a worker that cannot.
-    fn may_leave_it_to(&self, waiting: &[WorkerId], worker: WorkerId, now: Instant) -> bool {
-        let Some(member) = self.members.get(&worker) else {
-            return false;
-        };
-        let site = &member.arrival.site;
-        let gives = |other: &WorkerId| {
-            let other = self.members.get(other);
-            other.is_some_and(|other| other.arrival.site == *site && other.serves(site, now))
-        };
-        !member.serves(site, now) && waiting.iter().any(gives)
-    }
-
-    fn choose(&self, worker: WorkerId, blob: BlobRef, chunk: u64, now: Instant) -> Choice {
-        let Some((member, entry)) = self.members.get(&worker).zip(self.blobs.get(&blob)) else {
-            return Choice::Wait;
-        };
-        let site = &member.arrival.site;
-        let Some(wanted) = entry.wanted.get(&chunk) else {
-            return Choice::Wait;
-        };
-        let has_missed = |from| wanted.missed.contains(&(worker, from));
-        let holders = entry.holders.get(site).into_iter().flatten();
-        let able = holders
-            .filter(|(holder, held)| **holder != worker && held.contains(chunk))
-            .filter(|(holder, _)| !has_missed(Holder::Worker(**holder)))
-            .filter_map(|(holder, _)| Some((*holder, self.members.get(holder)?)))
-            .filter(|(_, holder)| holder.serves(site, now));
-        let best = able.min_by_key(|(_, holder)| {
-            (
-                holder.upload_count >= UPLOADS_MAX,
-                holder.arrival.node != member.arrival.node,
-                holder.upload_count,
-            )
-        });
-        if let Some((id, holder)) = best {
-            return if holder.upload_count < UPLOADS_MAX {
-                Choice::Fetch(Holder::Worker(id))
-            } else {
-                Choice::Wait
-            };
-        }
-        let will_have_it = wanted.fetching.iter().any(|fetching| {
-            !fetching.is_overdue
-                && fetching.worker != worker
-                && !has_missed(Holder::Worker(fetching.worker))
-                && self
-                    .members
-                    .get(&fetching.worker)
-                    .is_some_and(|other| other.arrival.site == *site && other.serves(site, now))
-        });
-        let granted = self.sites.get(site).map_or(0, |site| site.grant_count);
-        if will_have_it || granted >= SITE_GRANTS_MAX || member.grant_count >= WORKER_GRANTS_MAX {
-            return Choice::Wait;
-        }
-        Choice::Fetch(Holder::Broker)
-    }
-
-    fn order(&mut self, worker: WorkerId, blob: BlobRef, chunk: u64, from: Holder, now: Instant) {
-        let Some(member) = self.members.get_mut(&worker) else {
-            return;
-        };
-        let site = member.arrival.site.clone();
-        if from == Holder::Broker {
-            member.grant_count += 1;
-        }
-        let mut address = None;
-        if let Holder::Worker(source) = from
-            && let Some(source) = self.members.get_mut(&source)
-        {
-            source.upload_count += 1;
-            address = source.address.clone();
-        }
-        let site = self.sites.entry(site).or_default();
-        if from == Holder::Broker {
-            site.grant_count += 1;
-        }
-        let done_before = site.done_count;
-        let Some(wanted) = self.wanted_mut(blob, chunk) else {
-            return;
-        };
-        wanted.fetching.push(Fetching {
-            worker,
-            from,
-            since: now,
-            done_before,
-            is_overdue: false,
-        });
-        self.orders.push(Order {
-            to: worker,
-            blob,
-            chunk,
-            from,
-            address,
-        });
-    }
-
-    /// Tries again for the chunks that have waited longest.
-    fn retry(&mut self, now: Instant) {
-        for _ in 0..self.stalled.len().min(STALLED_TRIED_MAX) {
-            let Some((blob, chunk)) = self.stalled.pop_front() else {
-                return;
-            };
-            if let Some(wanted) = self.wanted_mut(blob, chunk) {
-                wanted.is_stalled = false;
-                self.assign(blob, chunk, now);
-            }
-        }
     }
 
     /// A worker's want of a chunk is over, however it ended.
@@ -598,20 +432,6 @@ impl Tracker {
         }
     }
 
-    /// A fetch takes up nobody's room any more.
-    fn free(&mut self, worker: WorkerId, from: Holder) {
-        if let Holder::Worker(source) = from {
-            if let Some(source) = self.members.get_mut(&source) {
-                source.upload_count = source.upload_count.saturating_sub(1);
-            }
-        } else if let Some(member) = self.members.get_mut(&worker) {
-            member.grant_count = member.grant_count.saturating_sub(1);
-            if let Some(site) = self.sites.get_mut(&member.arrival.site) {
-                site.grant_count = site.grant_count.saturating_sub(1);
-            }
-        }
-    }
-
     fn drop_holder(&mut self, worker: WorkerId, site: &SiteName, blob: BlobRef) {
         let Some(entry) = self.blobs.get_mut(&blob) else {
             return;
@@ -629,23 +449,6 @@ impl Tracker {
 
     fn wanted_mut(&mut self, blob: BlobRef, chunk: u64) -> Option<&mut Wanted> {
         self.blobs.get_mut(&blob)?.wanted.get_mut(&chunk)
-    }
-}
-
-impl Member {
-    /// What it moved.
-    pub(crate) fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// How it takes part.
-    pub(crate) fn arrival(&self) -> &Arrival {
-        &self.arrival
-    }
-
-    /// Where others reach it, if they can.
-    pub(crate) fn address(&self) -> Option<&Arc<str>> {
-        self.address.as_ref()
     }
 }
 

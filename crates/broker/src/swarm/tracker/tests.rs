@@ -1,4 +1,4 @@
-use super::*;
+use super::{assign::WORKER_GRANTS_MAX, *};
 use dewar_blobs::Digest;
 use std::collections::{BTreeSet, HashSet};
 

@@ -1,0 +1,178 @@
+//! How everyone else reaches the owner of the swarm, and what is said to it.
+
+use super::{Arrival, Holder, Miss, Order, PrecacheProgress, SiteName, Tracker};
+use dewar_blobs::{BlobRef, ChunkSet};
+use dewar_queue::WorkerId;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Ways to the owner; clones are the same.
+#[derive(Clone)]
+pub(crate) struct SwarmHandle {
+    pub(super) sender: mpsc::Sender<Message>,
+}
+
+/// What a worker says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Holds {
+        blob: BlobRef,
+        chunks: ChunkSet,
+    },
+    HoldsNoMore {
+        blob: BlobRef,
+        chunks: ChunkSet,
+    },
+    Wants {
+        blob: BlobRef,
+        chunks: Vec<u64>,
+    },
+    WantsNoMore {
+        blob: BlobRef,
+        chunks: Vec<u64>,
+    },
+    Got {
+        blob: BlobRef,
+        chunk: u64,
+        from: Holder,
+        size_bytes: u64,
+    },
+    Missed {
+        blob: BlobRef,
+        chunk: u64,
+        from: Holder,
+        miss: Miss,
+        message: Arc<str>,
+    },
+    CannotPrecache {
+        message: Arc<str>,
+    },
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum ToMember {
+    Fetch(Order),
+    Precache(BlobRef),
+}
+
+/// One message to the owner.
+pub(super) enum Message {
+    Join {
+        worker: WorkerId,
+        arrival: Arrival,
+        outbox: mpsc::Sender<ToMember>,
+        reply: oneshot::Sender<u64>,
+    },
+    /// The broker reached it at this address.
+    Reached {
+        worker: WorkerId,
+        session: u64,
+        address: Arc<str>,
+    },
+    Said {
+        worker: WorkerId,
+        session: u64,
+        said: Said,
+    },
+    Leave {
+        worker: WorkerId,
+        session: u64,
+    },
+    Look(Box<dyn FnOnce(&Tracker) + Send>),
+    Precache {
+        blobs: Vec<BlobRef>,
+        site: Option<SiteName>,
+        progress: mpsc::Sender<PrecacheProgress>,
+    },
+}
+
+/// The swarm is no more: the broker shuts down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gone;
+
+impl SwarmHandle {
+    /// Begins a worker's part in the swarm, and gives the number of this session.
+    pub(crate) async fn join(
+        &self,
+        worker: WorkerId,
+        arrival: Arrival,
+        outbox: mpsc::Sender<ToMember>,
+    ) -> Result<u64, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Join {
+            worker,
+            arrival,
+            outbox,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    pub(crate) async fn reached(
+        &self,
+        worker: WorkerId,
+        session: u64,
+        address: Arc<str>,
+    ) -> Result<(), Gone> {
+        self.send(Message::Reached {
+            worker,
+            session,
+            address,
+        })
+        .await
+    }
+
+    pub(crate) async fn said(
+        &self,
+        worker: WorkerId,
+        session: u64,
+        said: Said,
+    ) -> Result<(), Gone> {
+        self.send(Message::Said {
+            worker,
+            session,
+            said,
+        })
+        .await
+    }
+
+    pub(crate) async fn leave(&self, worker: WorkerId, session: u64) -> Result<(), Gone> {
+        self.send(Message::Leave { worker, session }).await
+    }
+
+    /// Looks at the tracker. Everything waits meanwhile, so the look must be short.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Tracker) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Look(Box::new(|tracker| {
+            // The asker may have gone.
+            let _ = reply.send(look(tracker));
+        })))
+        .await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Has workers fetch blobs. What is told ends when all have them.
+    pub(crate) async fn precache(
+        &self,
+        blobs: Vec<BlobRef>,
+        site: Option<SiteName>,
+    ) -> Result<mpsc::Receiver<PrecacheProgress>, Gone> {
+        let (progress, receiver) = mpsc::channel(16);
+        self.send(Message::Precache {
+            blobs,
+            site,
+            progress,
+        })
+        .await?;
+        Ok(receiver)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Gone> {
+        self.sender.send(message).await.map_err(|_| Gone)
+    }
+}
