@@ -153,6 +153,17 @@ impl Shared {
         self.folder.join("chunks").join(&name[..2]).join(name)
     }
 
+    /// The files of all chunks, in no order.
+    fn chunk_files(&self) -> io::Result<Vec<fs::DirEntry>> {
+        let mut files = Vec::new();
+        for shelf in fs::read_dir(self.folder.join("chunks"))? {
+            for entry in fs::read_dir(shelf?.path())? {
+                files.push(entry?);
+            }
+        }
+        Ok(files)
+    }
+
     fn write(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(digest);
         let mut temporary = tempfile::NamedTempFile::new_in(self.folder.join("tmp"))?;

@@ -21,7 +21,7 @@ impl Shared {
         if !look && *size_bytes <= self.size_bytes_max {
             return Ok(());
         }
-        let mut candidates = candidates(&self.folder.join("chunks"))?;
+        let mut candidates = self.candidates()?;
         *size_bytes = candidates.iter().map(|chunk| chunk.size_bytes).sum();
         if *size_bytes <= self.size_bytes_max {
             return Ok(());
@@ -37,13 +37,10 @@ impl Shared {
         }
         Ok(())
     }
-}
 
-fn candidates(folder: &Path) -> io::Result<Vec<Candidate>> {
-    let mut candidates = Vec::new();
-    for shelf in fs::read_dir(folder)? {
-        for entry in fs::read_dir(shelf?.path())? {
-            let entry = entry?;
+    fn candidates(&self) -> io::Result<Vec<Candidate>> {
+        let mut candidates = Vec::new();
+        for entry in self.chunk_files()? {
             // Another process may have removed it since.
             let Ok(metadata) = entry.metadata() else {
                 continue;
@@ -54,8 +51,8 @@ fn candidates(folder: &Path) -> io::Result<Vec<Candidate>> {
                 path: entry.path(),
             });
         }
+        Ok(candidates)
     }
-    Ok(candidates)
 }
 
 /// Removes temporary files of processes that died; those of the living are younger.

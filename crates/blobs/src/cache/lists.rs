@@ -53,15 +53,13 @@ impl Shared {
         Ok(listed)
     }
 
+    /// The digests of the chunks in the folder.
     fn present(&self) -> io::Result<HashSet<Digest>> {
-        let mut present = HashSet::new();
-        for shelf in fs::read_dir(self.folder.join("chunks"))? {
-            for entry in fs::read_dir(shelf?.path())? {
-                let name = entry?.file_name();
-                present.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
-            }
-        }
-        Ok(present)
+        let files = self.chunk_files()?.into_iter();
+        let names = files.map(|entry| entry.file_name());
+        Ok(names
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .collect())
     }
 
     fn list_path(&self, blob: BlobRef) -> PathBuf {
@@ -69,7 +67,7 @@ impl Shared {
         self.lists_folder().join(name)
     }
 
-    pub(super) fn lists_folder(&self) -> PathBuf {
+    fn lists_folder(&self) -> PathBuf {
         self.folder.join("lists")
     }
 }
