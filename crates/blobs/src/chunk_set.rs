@@ -30,11 +30,6 @@ impl ChunkSet {
         u32::try_from(index).is_ok_and(|index| self.indices.insert(index))
     }
 
-    /// Takes a chunk out; says whether it was there.
-    pub fn remove(&mut self, index: u64) -> bool {
-        u32::try_from(index).is_ok_and(|index| self.indices.remove(index))
-    }
-
     /// Adds all of another set.
     pub fn insert_all(&mut self, other: &Self) {
         self.indices |= &other.indices;
@@ -58,17 +53,6 @@ impl ChunkSet {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
-    }
-
-    /// How many of a run of indices are among them.
-    pub fn count_in(&self, run: std::ops::Range<u64>) -> u64 {
-        let limit = u64::from(u32::MAX);
-        if run.start >= run.end || run.start > limit {
-            return 0;
-        }
-        let last = (run.end - 1).min(limit);
-        self.indices
-            .range_cardinality(run.start as u32..=last as u32)
     }
 
     /// The indices, ascending.
@@ -109,12 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_counted() {
+    fn what_no_blob_has_is_not_among_them() {
         let set: ChunkSet = [1, 2, 5].into_iter().collect();
-        assert_eq!(set.count_in(0..10), 3);
-        assert_eq!(set.count_in(2..5), 1);
-        assert_eq!(set.count_in(5..5), 0);
-        assert_eq!(set.count_in(1 << 40..1 << 41), 0);
         assert!(!set.contains(1 << 40));
     }
 }
