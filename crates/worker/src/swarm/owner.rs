@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use v1::{share_request::Message as ToBroker, share_response::Message as Heard};
 
-/// Blobs in one message of holdings, as many as the broker takes.
+/// Blobs in one message of holdings; the broker takes 4,096.
 const HOLDINGS_MAX: usize = 1024;
 
 /// Between two looks whether those who asked for chunks still want them.
