@@ -6,12 +6,11 @@ use crate::{
     swarm::SwarmSource,
 };
 use bytes::Bytes;
-use dewar_blobs::{BlobRef, ChunkCache, FetchError, ListError, ReadError};
+use dewar_blobs::{BlobRef, ChunkCache};
 use dewar_proto::v1;
 use dewar_task::{Context, InputBytes, Kind};
 use std::{ops::Range, sync::Arc};
 use tokio::sync::Semaphore;
-use tonic::Code;
 
 /// Tasks whose inputs are fetched at once. Each fetches several chunks at once; more would only share the same wire.
 const TASKS_FETCHING_MAX: usize = 8;
@@ -144,7 +143,7 @@ impl Materials {
         let parts = loop {
             match self.cache.fetch(&self.source, blob, &ranges).await {
                 Ok(parts) => break parts,
-                Err(error) if !is_final(&error) => {
+                Err(error) if error.is_transient() => {
                     tracing::debug!(blob = %blob.digest, %error, "fetching again");
                     tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
                 }
@@ -156,26 +155,6 @@ impl Materials {
             input.insert(offset, bytes);
         }
         Ok(input)
-    }
-}
-
-/// Whether an input cannot be had anywhere. A holder that is short of memory, reads badly from its disk or fails in a way
-/// of its own may do better later, and says nothing about the input.
-fn is_final(error: &FetchError) -> bool {
-    match error {
-        FetchError::Range { .. } => true,
-        FetchError::List(ListError::Refused(status))
-        | FetchError::Read(ReadError::Refused(status)) => {
-            let is_said = matches!(
-                status.code(),
-                Code::NotFound
-                    | Code::FailedPrecondition
-                    | Code::InvalidArgument
-                    | Code::OutOfRange
-            );
-            is_said && !error.is_transient()
-        }
-        FetchError::List(_) | FetchError::Read(_) | FetchError::Cache(_) => false,
     }
 }
 
@@ -227,37 +206,6 @@ mod tests {
         assert_eq!(prepared.context.slot_count(), 4);
         assert_eq!(prepared.need.memory_bytes, 1000);
         assert!(unpack(v1::TaskSpec::default()).is_err(), "it has no kind");
-    }
-
-    #[test]
-    fn only_what_is_said_of_the_input_is_final() {
-        let refused = |code| {
-            let status = tonic::Status::new(code, "no");
-            FetchError::Read(ReadError::Refused(status))
-        };
-        for code in [
-            Code::NotFound,
-            Code::FailedPrecondition,
-            Code::InvalidArgument,
-        ] {
-            assert!(is_final(&refused(code)), "{code:?}");
-        }
-        for code in [
-            Code::ResourceExhausted,
-            Code::Internal,
-            Code::DataLoss,
-            Code::Unavailable,
-            Code::Unknown,
-        ] {
-            assert!(!is_final(&refused(code)), "{code:?}");
-        }
-        let disk = std::io::Error::other("a bad block");
-        assert!(!is_final(&FetchError::Cache(disk)));
-        let blob = BlobRef {
-            digest: dewar_blobs::Digest([0; 32]),
-            size_bytes: 1,
-        };
-        assert!(is_final(&FetchError::Range { blob, range: 0..2 }));
     }
 
     #[test]

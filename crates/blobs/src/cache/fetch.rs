@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{io, ops::Range, sync::Arc, time::Duration};
+use tonic::Code;
 
 /// Chunks on their way at once for one blob: enough for each of a site's workers to be given some of its own to pass on.
 const CHUNKS_FETCHING_MAX: usize = 16;
@@ -48,14 +49,20 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether the same fetch may succeed later.
+    /// Whether the same fetch may succeed later. Only what is said of the input itself is final: a holder that is short of
+    /// memory, reads badly from its disk or fails in a way of its own may do better.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::List(error) => error.is_transient(),
-            Self::Read(error) => error.is_transient(),
-            Self::Range { .. } => false,
-            Self::Cache(_) => true,
-        }
+        let status = match self {
+            Self::Range { .. } => return false,
+            Self::List(ListError::Refused(status)) | Self::Read(ReadError::Refused(status)) => {
+                status
+            }
+            Self::List(_) | Self::Read(_) | Self::Cache(_) => return true,
+        };
+        !matches!(
+            status.code(),
+            Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::OutOfRange
+        )
     }
 }
 
@@ -228,6 +235,37 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_said_of_the_input_is_final() {
+        let refused = |code| {
+            let status = tonic::Status::new(code, "no");
+            FetchError::Read(ReadError::Refused(status))
+        };
+        for code in [
+            Code::NotFound,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+        ] {
+            assert!(!refused(code).is_transient(), "{code:?}");
+        }
+        for code in [
+            Code::ResourceExhausted,
+            Code::Internal,
+            Code::DataLoss,
+            Code::Unavailable,
+            Code::Unknown,
+        ] {
+            assert!(refused(code).is_transient(), "{code:?}");
+        }
+        let disk = std::io::Error::other("a bad block");
+        assert!(FetchError::Cache(disk).is_transient());
+        let blob = BlobRef {
+            digest: Digest([0; 32]),
+            size_bytes: 1,
+        };
+        assert!(!FetchError::Range { blob, range: 0..2 }.is_transient());
+    }
 
     #[expect(clippy::single_range_in_vec_init, reason = "one range is one range")]
     #[test]

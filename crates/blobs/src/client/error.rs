@@ -85,16 +85,6 @@ impl ReadError {
     }
 }
 
-impl ListError {
-    /// Whether asking again may help.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Refused(status) => is_transient(status),
-            Self::Corrupt(_) => true,
-        }
-    }
-}
-
 impl WriteError {
     /// Whether the same write may succeed later.
     pub fn is_transient(&self) -> bool {
