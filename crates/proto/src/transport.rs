@@ -39,6 +39,13 @@ impl FromStr for Token {
     }
 }
 
+impl Token {
+    /// What every call shows: a secret, to be hashed where it is to be told from another.
+    pub fn shown(&self) -> &[u8] {
+        self.header.as_bytes()
+    }
+}
+
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request
