@@ -119,6 +119,21 @@ impl Projector {
         interpolate_points(&self.grid, &self.grid.plane(rotation), points, out);
     }
 
+    /// The slice seen at `rotation` at up to [`GRADIENT_POINTS`] in-plane frequencies, with its derivatives. What is beyond
+    /// the limit, or beyond the last of `points`, is zero.
+    ///
+    /// # Panics
+    /// If there are more points.
+    pub fn sample_gradient(
+        &self,
+        rotation: &Rotation,
+        points: &[[f32; 2]],
+        out: &mut GradientBlock,
+    ) {
+        assert!(points.len() <= GRADIENT_POINTS, "points");
+        differentiate_points(&self.grid, &self.grid.plane(rotation), points, out);
+    }
+
     /// The map's transform at the frequency `k` in the map's own frame, in Fourier pixels; zero beyond the limit.
     pub fn sample(&self, k: [f32; 3]) -> Complex32 {
         let mut values = [Complex32::ZERO; LANES];
@@ -128,10 +143,34 @@ impl Projector {
     }
 }
 
-/// The two in-plane axes of a slice, in grid points per Fourier pixel.
+/// The two in-plane axes of a slice and its normal, in grid points per Fourier pixel.
 struct Plane {
     along_x: [f32; 3],
     along_y: [f32; 3],
+    along_z: [f32; 3],
+}
+
+/// In-plane points whose slice and derivatives are taken together: few enough to stay in the first-level cache.
+pub const GRADIENT_POINTS: usize = 64;
+
+/// A stretch of a slice, and how each value changes as its point moves along the image's axes, for each Fourier pixel of
+/// way. First real parts, then imaginary ones.
+#[derive(Debug, Clone)]
+pub struct GradientBlock {
+    /// The slice.
+    pub value: [[f32; GRADIENT_POINTS]; 2],
+    /// Its derivatives along the image's x and y, and along the view.
+    pub slopes: [[[f32; GRADIENT_POINTS]; 2]; 3],
+}
+
+impl Default for GradientBlock {
+    fn default() -> Self {
+        let nothing = [[0.0; GRADIENT_POINTS]; 2];
+        Self {
+            value: nothing,
+            slopes: [nothing; 3],
+        }
+    }
 }
 
 impl Grid {
@@ -169,6 +208,7 @@ impl Grid {
         Plane {
             along_x: axis(0),
             along_y: axis(1),
+            along_z: axis(2),
         }
     }
 
@@ -176,6 +216,65 @@ impl Grid {
     /// zero beyond the radius.
     #[inline(always)]
     fn at(&self, q: &[[f32; LANES]; 3], out: &mut [Complex32; LANES]) {
+        let cells = self.cells(q);
+        let [_, fy, fz] = &cells.fraction;
+        let mut pair = [[0.0; LANES]; 4];
+        for (component, pair) in pair.iter_mut().enumerate() {
+            for (lane, value) in pair.iter_mut().enumerate() {
+                let [a, b, c, d] = cells.corners_of(component, lane);
+                let near = a + (b - a) * fy[lane];
+                let far = c + (d - c) * fy[lane];
+                *value = near + (far - near) * fz[lane];
+            }
+        }
+        let fx = &cells.fraction[0];
+        for (lane, value) in out.iter_mut().enumerate() {
+            let [re, im, next_re, next_im] = [0, 1, 2, 3].map(|component| pair[component][lane]);
+            value.re = (re + (next_re - re) * fx[lane]) * cells.inside[lane];
+            value.im = (im + (next_im - im) * fx[lane]) * (cells.inside[lane] * cells.sign[lane]);
+        }
+    }
+
+    /// The same, and its derivatives along x, y and z, for each grid point of the way. First real parts, then imaginary.
+    #[expect(clippy::needless_range_loop, reason = "several arrays by one lane")]
+    #[inline(always)]
+    fn at_with_gradient(&self, q: &[[f32; LANES]; 3]) -> [[[f32; LANES]; 2]; 4] {
+        let cells = self.cells(q);
+        let [fx, fy, fz] = &cells.fraction;
+        // Value, and derivatives along y and z, of both parts at both neighbours along x.
+        let mut pairs = [[[0.0; LANES]; 4]; 3];
+        for component in 0..4 {
+            for lane in 0..LANES {
+                let [a, b, c, d] = cells.corners_of(component, lane);
+                let (along_near, along_far) = (b - a, d - c);
+                let near = a + along_near * fy[lane];
+                let far = c + along_far * fy[lane];
+                pairs[0][component][lane] = near + (far - near) * fz[lane];
+                pairs[1][component][lane] = along_near + (along_far - along_near) * fz[lane];
+                pairs[2][component][lane] = far - near;
+            }
+        }
+        let mut out = [[[0.0; LANES]; 2]; 4];
+        for part in 0..2 {
+            for lane in 0..LANES {
+                let (inside, sign) = (cells.inside[lane], cells.sign[lane]);
+                // The mate of V at -q is its conjugate: that turns the imaginary part of the value, and the real part of
+                // every derivative.
+                let (of_value, of_slope) = if part == 0 { (1.0, sign) } else { (sign, 1.0) };
+                let slope = |kind: usize| pairs[kind][part + 2][lane] - pairs[kind][part][lane];
+                let across = |kind: usize| pairs[kind][part][lane] + slope(kind) * fx[lane];
+                out[0][part][lane] = across(0) * (inside * of_value);
+                out[1][part][lane] = slope(0) * (inside * of_slope);
+                out[2][part][lane] = across(1) * (inside * of_slope);
+                out[3][part][lane] = across(2) * (inside * of_slope);
+            }
+        }
+        out
+    }
+
+    /// What eight grid positions are interpolated from.
+    #[inline(always)]
+    fn cells(&self, q: &[[f32; LANES]; 3]) -> Cells {
         let reach = self.reach as f32;
         let row = 2 * (self.reach as i32 + 1);
         let plane = row * (2 * self.reach as i32 + 1);
@@ -216,20 +315,31 @@ impl Grid {
                 }
             }
         }
-        let mut pair = [[0.0; LANES]; 4];
-        for (component, pair) in pair.iter_mut().enumerate() {
-            for (lane, value) in pair.iter_mut().enumerate() {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|corner| corners[corner][component][lane]);
-                let near = a + (b - a) * fraction[1][lane];
-                let far = c + (d - c) * fraction[1][lane];
-                *value = near + (far - near) * fraction[2][lane];
-            }
+        Cells {
+            corners,
+            fraction,
+            inside,
+            sign,
         }
-        for (lane, value) in out.iter_mut().enumerate() {
-            let [re, im, next_re, next_im] = [0, 1, 2, 3].map(|component| pair[component][lane]);
-            value.re = (re + (next_re - re) * fraction[0][lane]) * inside[lane];
-            value.im = (im + (next_im - im) * fraction[0][lane]) * (inside[lane] * sign[lane]);
-        }
+    }
+}
+
+/// Eight cells of the grid, and where in them a position lies.
+struct Cells {
+    /// For each of the corners (y, z), (y + 1, z), (y, z + 1), (y + 1, z + 1): real and imaginary part at x, then at x + 1.
+    corners: [[[f32; LANES]; 4]; 4],
+    /// Along x, y and z.
+    fraction: [[f32; LANES]; 3],
+    /// 1 within the radius, else 0.
+    inside: [f32; LANES],
+    /// -1 where the mate was read.
+    sign: [f32; LANES],
+}
+
+impl Cells {
+    #[inline(always)]
+    fn corners_of(&self, component: usize, lane: usize) -> [f32; 4] {
+        [0, 1, 2, 3].map(|corner| self.corners[corner][component][lane])
     }
 }
 
@@ -269,6 +379,33 @@ fn interpolate_points(grid: &Grid, plane: &Plane, points: &[[f32; 2]], out: &mut
         }
         grid.at(&on_plane(plane, &kx, &ky), &mut values);
         chunk.copy_from_slice(&values[..chunk.len()]);
+    }
+}
+
+#[multiversion(targets("x86_64+avx2+fma"))]
+fn differentiate_points(grid: &Grid, plane: &Plane, points: &[[f32; 2]], out: &mut GradientBlock) {
+    // Beyond every limit: there a slice and its derivatives are zero.
+    const NOWHERE: f32 = 1e9;
+    for first in (0..GRADIENT_POINTS).step_by(LANES) {
+        let (mut kx, mut ky) = ([NOWHERE; LANES], [0.0; LANES]);
+        for (lane, point) in points.iter().skip(first).take(LANES).enumerate() {
+            (kx[lane], ky[lane]) = (point[0], point[1]);
+        }
+        let [value, slopes @ ..] = grid.at_with_gradient(&on_plane(plane, &kx, &ky));
+        for part in 0..2 {
+            out.value[part][first..first + LANES].copy_from_slice(&value[part]);
+            for (axis, along) in [plane.along_x, plane.along_y, plane.along_z]
+                .iter()
+                .enumerate()
+            {
+                let target = &mut out.slopes[axis][part][first..first + LANES];
+                for (lane, slope) in target.iter_mut().enumerate() {
+                    *slope = along[0] * slopes[0][part][lane]
+                        + along[1] * slopes[1][part][lane]
+                        + along[2] * slopes[2][part][lane];
+                }
+            }
+        }
     }
 }
 
@@ -422,6 +559,39 @@ mod tests {
             small[frequency_index(-2, 10) * 6 + 3],
             slice[frequency_index(-2, n) * 11 + 3]
         );
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_slice() {
+        let n = 20;
+        let projector = Projector::new(&gaussian(n, 1.2, [2.0, 3.0, -4.0]), 8, 2.0).unwrap();
+        let rotation = Rotation::from_euler_deg(130.0, 40.0, 80.0);
+        // Off the grid's planes, where the slope of what is interpolated linearly has steps.
+        let points: Vec<[f32; 2]> = (0..40)
+            .map(|i| [(i % 8) as f32 - 3.63, (i / 8) as f32 - 2.29])
+            .collect();
+        let mut block = GradientBlock::default();
+        projector.sample_gradient(&rotation, &points, &mut block);
+        let h = 1e-2;
+        for axis in 0..3 {
+            let way = rotation.0.row(axis) * h;
+            let (mut error, mut size) = (0.0, 0.0);
+            for (i, point) in points.iter().enumerate() {
+                let q = rotation.0.row(0) * f64::from(point[0])
+                    + rotation.0.row(1) * f64::from(point[1]);
+                let at = |q: nalgebra::RowVector3<f64>| {
+                    projector.sample([q.x as f32, q.y as f32, q.z as f32])
+                };
+                assert!((at(q).re - block.value[0][i]).abs() < 1e-4 * at(q).norm());
+                let slope = (at(q + way) - at(q - way)) / (2.0 * h as f32);
+                let got = Complex32::new(block.slopes[axis][0][i], block.slopes[axis][1][i]);
+                error += (slope - got).norm_sqr();
+                size += slope.norm_sqr();
+            }
+            // A few of the points have a plane of the grid between the two sides.
+            assert!(error < 0.01 * size, "axis {axis}: {error} of {size}");
+        }
+        assert_eq!(block.value[0][points.len()], 0.0);
     }
 
     #[test]

@@ -89,25 +89,6 @@ pub fn directions_in_unit(order: u32, unit: &AsymmetricUnit) -> Vec<Direction> {
         .collect()
 }
 
-/// The 27 orientations of a 3×3×3 grid of rotation vectors about `centre`, itself first.
-pub fn neighbours(centre: &Rotation, step_deg: f64) -> Vec<Rotation> {
-    let step = step_deg.to_radians();
-    let mut found = vec![*centre];
-    for i in 0..27_u8 {
-        if i == 13 {
-            continue;
-        }
-        let offset = |digit: u8| (f64::from(digit % 3) - 1.0) * step;
-        // In the image's frame, so that the grid looks alike from everywhere.
-        found.push(centre.then(&Rotation::from_axis_angle(Vector3::new(
-            offset(i),
-            offset(i / 3),
-            offset(i / 9),
-        ))));
-    }
-    found
-}
-
 /// The shifts of a square lattice that lie in a disc, row by row. Never empty: zero is always among them.
 pub fn shifts_in_disc(radius_px: f64, step_px: f64) -> Vec<[f64; 2]> {
     debug_assert!(step_px > 0.0 && radius_px >= 0.0);
@@ -187,17 +168,6 @@ mod tests {
                 count >= share * 0.95 && count <= share * 1.5,
                 "{name}: {count} of {share}"
             );
-        }
-    }
-
-    #[test]
-    fn neighbours_are_distinct_and_near() {
-        let centre = Rotation::from_euler_deg(10.0, 20.0, 30.0);
-        let around = neighbours(&centre, 2.0);
-        assert_eq!((around.len(), around[0]), (27, centre));
-        for (i, a) in around.iter().enumerate() {
-            assert!(a.angle_to_deg(&centre) <= 2.0 * 3.0_f64.sqrt() + 1e-9);
-            assert!(around[..i].iter().all(|b| a.angle_to_deg(b) > 1.9));
         }
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! Scores are those of the Gaussian noise model over a half-plane of Fourier pixels within the resolution limit:
 //! cross = Re Σ (C/σ²) X P*, norm = ½ Σ (C²/σ²) |P|², log-likelihood = cross − norm up to a constant. A global search
-//! over a grid of all orientations and shifts runs on polar rings (`polar`), then finer grids about the best few run
-//! on the pixels themselves (`local`). Every particle is scored by itself, with matrices whose shapes depend on the
+//! over a grid of all orientations and shifts runs on polar rings (`polar`), then the best few climb to the tops of
+//! their hills on the pixels themselves (`polish`). Every particle is scored by itself, with matrices whose shapes depend on the
 //! settings alone: its result is the same bits in whatever company it comes.
 
 mod bank;
 mod image;
-mod local;
 mod matrix;
+mod normal_equations;
 mod polar;
+mod polish;
 mod rings;
 #[cfg(test)]
 mod tests;
+
+use nalgebra::SMatrix;
 
 use crate::ctf::{Ctf, CtfError, CtfParams};
 use crate::orientation::Rotation;
@@ -23,8 +26,8 @@ use crate::volume::SizeError;
 
 pub use bank::ReferenceBank;
 use image::Preparation;
-use local::LocalSearch;
 use polar::PolarSearch;
+use polish::Polish;
 
 /// What a score means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,13 +134,27 @@ pub struct Alignment {
     pub shift_px: [f64; 2],
     /// Its score, as [`ScoreMode`] says.
     pub score: f64,
-    /// The score of the best other candidate after the first local search, if there was one; at its own, coarser step.
-    pub runner_up: Option<f64>,
+    /// The poses it may have, most likely first, with weights that sum to 1: the hills that were climbed. Empty where the
+    /// image says nothing of its pose.
+    pub modes: Vec<Mode>,
     /// The best grey scale of the reference for this particle: cross/(2 norm).
     pub scale: f64,
     /// For each shell 0..=(n-1)/2, Σ |X − s C P|² over the half-plane without Hermitian duplicates, X being the masked
     /// image and s 1, or `scale` (at least 0) where scores are scale-free. Beyond the reference's limit P is 0.
     pub residual_power: Vec<f64>,
+}
+
+/// One hill of a particle's posterior.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mode {
+    /// Its top: an orientation in the asymmetric unit.
+    pub orientation: Rotation,
+    /// The shift there.
+    pub shift_px: [f64; 2],
+    /// Its part of the posterior.
+    pub weight: f64,
+    /// Of a small rotation about the image's x, y and view, in radians, and of the shift, in pixels.
+    pub covariance: SMatrix<f64, 5, 5>,
 }
 
 /// Why a search gave no result.
@@ -200,7 +217,7 @@ pub enum SearchError {
 pub struct Search<'a> {
     preparation: Preparation,
     polar: PolarSearch<'a>,
-    local: LocalSearch<'a>,
+    polish: Polish<'a>,
 }
 
 impl<'a> Search<'a> {
@@ -232,7 +249,7 @@ impl<'a> Search<'a> {
         Ok(Self {
             preparation: Preparation::new(bank.box_size_px(), settings)?,
             polar: PolarSearch::new(bank, sigma2),
-            local: LocalSearch::new(bank, projector, sigma2),
+            polish: Polish::new(bank, projector, sigma2),
         })
     }
 
@@ -258,7 +275,7 @@ impl<'a> Search<'a> {
         let candidates = self.polar.candidates(&self.preparation, &ctf);
         proceed(go_on)?;
         let mut found = self
-            .local
+            .polish
             .refine(&self.preparation, &ctf, &candidates, go_on)?;
         for (shift, window) in found.shift_px.iter_mut().zip(window_px) {
             *shift += window;

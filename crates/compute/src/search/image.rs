@@ -56,6 +56,12 @@ impl Preparation {
         })
     }
 
+    /// What part of the noise's power the mask leaves: so many of the Fourier pixels of a masked image are independent.
+    pub fn noise_share(&self) -> f64 {
+        let power: f64 = self.mask.iter().map(|m| f64::from(m * m)).sum();
+        power / self.mask.len() as f64
+    }
+
     /// Transforms a particle moved by its prior rounded to whole pixels, which is returned. The mean of what the mask
     /// hides is taken off first, so that what remains outside is zero.
     pub fn load(
