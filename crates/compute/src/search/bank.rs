@@ -1,5 +1,6 @@
 //! A reference cut into polar slices along every direction of the global search, ready for matrix products.
 
+use nalgebra::{Matrix3, Vector3};
 use num_complex::Complex32;
 
 use super::rings::{Folding, Rings};
@@ -12,22 +13,22 @@ use crate::symmetry::{AsymmetricUnit, PointGroup};
 /// Even angular frequencies 0..=12 of |P|²: those of C²/σ², which only astigmatism makes vary along a ring, are fewer.
 pub(super) const NORM_FREQUENCY_COUNT: usize = 7;
 
-/// Directions worked on together: their scores stay in the second-level cache.
-pub(super) const TILE: usize = 32;
+/// Directions worked on together, with their antipodes: their scores stay in the second-level cache.
+pub(super) const TILE: usize = 16;
 
 /// All slices of one reference that the global search compares with.
 pub struct ReferenceBank {
     settings: SearchSettings,
     box_size_px: usize,
     pub(super) unit: AsymmetricUnit,
-    /// The orientation of each direction at psi 0.
+    /// The orientation of each direction at psi 0. Antipodes are not among them: their slices are mirror images.
     pub(super) views: Vec<Rotation>,
     /// `views.len()` up to a whole number of tiles; what is beyond is zero.
     pub(super) row_count: usize,
     pub(super) rings: Rings,
     pub(super) folding: Folding,
     pub(super) shifts_px: Vec<[f64; 2]>,
-    /// For each slot, columns of `row_count` values: Re then Im of each (ring, m) in the slot.
+    /// For each slot, tile by tile, a column for each (ring, m): Re of the tile's directions, then Im.
     pub(super) slots: Vec<Vec<f32>>,
     /// For each even frequency, columns of `row_count`: Re then Im of |P|²'s coefficient on each ring.
     pub(super) norms: Vec<Vec<f32>>,
@@ -49,8 +50,7 @@ impl ReferenceBank {
             });
         }
         let unit = AsymmetricUnit::new(group);
-        let directions = sampling::directions_in_unit(settings.order, &unit);
-        let views: Vec<Rotation> = directions.iter().map(|d| d.orientation(0.0)).collect();
+        let views = half_of_unit(settings.order, &unit);
         let row_count = views.len().next_multiple_of(TILE);
         let reach_px = (settings.mask_diameter_angstrom / 2.0 / settings.pixel_size_angstrom)
             .min(n as f64 / 2.0)
@@ -102,9 +102,11 @@ impl ReferenceBank {
                 ring.transform(half, &mut full, &mut scratch);
                 for (value, place) in full.iter().zip(&self.folding.places[index]) {
                     let im = if place.conjugate { -value.im } else { value.im };
-                    let column = 2 * place.position * self.row_count + row;
-                    self.slots[place.slot][column] = value.re * scale;
-                    self.slots[place.slot][column + self.row_count] = im * scale;
+                    let length = self.folding.slot_lengths[place.slot];
+                    let column = row / TILE * length + place.position;
+                    let at = 2 * TILE * column + row % TILE;
+                    self.slots[place.slot][at] = value.re * scale;
+                    self.slots[place.slot][at + TILE] = im * scale;
                 }
                 ring.transform_real(
                     half.iter().map(Complex32::norm_sqr),
@@ -117,6 +119,71 @@ impl ReferenceBank {
                     norms[column] = value.re;
                     norms[column + self.row_count] = value.im;
                 }
+            }
+        }
+    }
+}
+
+/// One view of each pair of antipodes in the unit, at psi 0. Of a direction and the mate of its antipode, the one further
+/// along a fixed direction is kept, and both where they are less than a step of the grid apart.
+fn half_of_unit(order: u32, unit: &AsymmetricUnit) -> Vec<Rotation> {
+    let margin = sampling::step_deg(order).to_radians();
+    // Along no axis or plane of any point group.
+    let along = Vector3::new(0.31, 0.17, 0.93).normalize();
+    let is_kept = |view: &Rotation| {
+        let mate = unit.reduce(&antipode(view));
+        let direction = |view: &Rotation| view.0.row(2).transpose();
+        along.dot(&(direction(view) - direction(&mate))) > -margin
+    };
+    sampling::directions_in_unit(order, unit)
+        .iter()
+        .map(|direction| direction.orientation(0.0))
+        .filter(is_kept)
+        .collect()
+}
+
+/// The view from the other side whose slice has the conjugate angular coefficients: P'(r, θ) = P(r, π - θ), so p'_m is p_m*.
+pub(super) fn antipode(view: &Rotation) -> Rotation {
+    let half_turn = Matrix3::from_diagonal(&Vector3::new(-1.0, 1.0, -1.0));
+    Rotation(half_turn * view.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_direction_of_the_unit_is_near_a_view_or_its_antipode() {
+        for (name, most) in [
+            ("C1", 0.6),
+            ("C4", 0.75),
+            ("D7", 1.0),
+            ("T", 0.85),
+            ("O", 1.0),
+        ] {
+            let group: PointGroup = name.parse().unwrap();
+            let unit = AsymmetricUnit::new(&group);
+            let views = half_of_unit(3, &unit);
+            let whole = sampling::directions_in_unit(3, &unit).len();
+            assert!(
+                views.len() as f64 <= most * whole as f64,
+                "{name}: {} of {whole}",
+                views.len()
+            );
+            let mut near = Vec::new();
+            for view in &views {
+                for side in [*view, antipode(view)] {
+                    let mates = group.operators();
+                    let direction = |o: &Matrix3<f64>| side.with_operator(o).0.row(2).transpose();
+                    near.extend(mates.iter().map(direction));
+                }
+            }
+            // Half the diagonal of a cell of the grid, and some.
+            let least = libm::cos(6.5_f64.to_radians());
+            for probe in sampling::directions_in_unit(5, &unit) {
+                let probe = probe.vector();
+                let best = near.iter().map(|v| v.dot(&probe)).fold(-1.0, f64::max);
+                assert!(best > least, "{name}: {probe}");
             }
         }
     }

@@ -2,18 +2,22 @@
 //!
 //! Turning a slice in plane shifts it along its rings, so its correlation with an image at every in-plane angle is
 //! one Fourier sum over angular frequencies m of Σ_r y_m(r) p_m(r)*. Those inner sums, for all directions and shifts,
-//! are matrix products; so is the sum over m, whose even and odd parts give the half-turned angles for nothing.
+//! are matrix products. Seen from the other side a slice has the coefficients p_m*: the same products, added otherwise, are
+//! its sums. The sum over m is a matrix product too, whose even and odd parts give the half-turned angles for nothing.
 
 use std::f64::consts::{PI, TAU};
 
 use num_complex::Complex32;
 
 use super::Candidate;
-use super::bank::{NORM_FREQUENCY_COUNT, ReferenceBank, TILE};
+use super::bank::{NORM_FREQUENCY_COUNT, ReferenceBank, TILE, antipode};
 use super::image::Preparation;
 use super::matrix::{Strided, multiply};
 use crate::ctf::Ctf;
 use crate::orientation::Rotation;
+
+/// Scores compared together: what an AVX2 register holds of f32.
+const LANES: usize = 8;
 
 /// Two orientations nearer than this many steps are one candidate.
 const DISTINCT_STEPS: f64 = 1.6;
@@ -29,12 +33,14 @@ pub(super) struct PolarSearch<'a> {
     odd_turns: Vec<f32>,
     /// For each slot, the columns of images: Re parts of all shifts, then Im parts.
     columns: Vec<Vec<f32>>,
+    /// Products of real and imaginary parts, for one slot and tile.
+    products: Vec<f32>,
     sums: Vec<f32>,
     even: Vec<f32>,
     odd: Vec<f32>,
-    /// For each row and angle, the best cross over shifts, and the shift's index.
+    /// For each row and angle, the best cross over shifts, and the shift's index. Rows are the bank's, then their antipodes.
     best: Vec<f32>,
-    best_shift: Vec<u16>,
+    best_shift: Vec<u32>,
     norms: Vec<f32>,
 }
 
@@ -57,6 +63,8 @@ impl<'a> PolarSearch<'a> {
         let even_count = psi_count / 4 + 1;
         let (even, odd) = bank.folding.remainders.split_at(even_count);
         let half = psi_count / 2;
+        let lanes = 2 * shift_count * TILE;
+        let score_count = 2 * bank.row_count * psi_count;
         Self {
             bank,
             weights: bank
@@ -72,14 +80,15 @@ impl<'a> PolarSearch<'a> {
                 .folding
                 .slot_lengths
                 .iter()
-                .map(|l| vec![0.0; 4 * l * shift_count])
+                .map(|l| vec![0.0; 2 * l * shift_count])
                 .collect(),
-            sums: vec![0.0; 2 * bank.folding.remainders.len() * shift_count * TILE],
-            even: vec![0.0; half * shift_count * TILE],
-            odd: vec![0.0; half * shift_count * TILE],
-            best: vec![0.0; bank.row_count * psi_count],
-            best_shift: vec![0; bank.row_count * psi_count],
-            norms: vec![0.0; bank.row_count * psi_count],
+            products: vec![0.0; 2 * lanes],
+            sums: vec![0.0; 2 * bank.folding.remainders.len() * lanes],
+            even: vec![0.0; half * lanes],
+            odd: vec![0.0; half * lanes],
+            best: vec![0.0; score_count],
+            best_shift: vec![0; score_count],
+            norms: vec![0.0; score_count],
         }
     }
 
@@ -92,17 +101,20 @@ impl<'a> PolarSearch<'a> {
     /// Fills `best`, `best_shift` and `norms`.
     pub(super) fn score(&mut self, image: &Preparation, ctf: &Ctf) {
         self.load(image, ctf);
-        for start in (0..self.bank.row_count).step_by(TILE) {
+        let (rows, psi_count) = (self.bank.row_count, psi_count(self.bank));
+        let side = self.bank.shifts_px.len() * TILE * psi_count / 2;
+        for start in (0..rows).step_by(TILE) {
             self.correlate(start);
-            let psi_count = psi_count(self.bank);
-            let rows = start * psi_count..(start + TILE) * psi_count;
-            keep_best(
-                &self.even,
-                &self.odd,
-                self.bank.shifts_px.len(),
-                &mut self.best[rows.clone()],
-                &mut self.best_shift[rows],
-            );
+            for (first_row, sums) in [(start, 0..side), (rows + start, side..2 * side)] {
+                let scores = first_row * psi_count..(first_row + TILE) * psi_count;
+                keep_best(
+                    &self.even[sums.clone()],
+                    &self.odd[sums],
+                    self.bank.shifts_px.len(),
+                    &mut self.best[scores.clone()],
+                    &mut self.best_shift[scores],
+                );
+            }
         }
     }
 
@@ -114,7 +126,7 @@ impl<'a> PolarSearch<'a> {
         let point_count = bank.rings.points.len();
         let (mut full, mut scratch, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let ring_count = bank.rings.rings.len();
-        let mut powers = vec![vec![0.0_f32; 4 * ring_count]; NORM_FREQUENCY_COUNT];
+        let mut powers = vec![vec![0.0_f32; 8 * ring_count]; NORM_FREQUENCY_COUNT];
         for (index, ring) in bank.rings.rings.iter().enumerate() {
             let samples = ring.start..ring.start + ring.sample_count / 2;
             let points = &bank.rings.points[samples.clone()];
@@ -146,14 +158,11 @@ impl<'a> PolarSearch<'a> {
                         value.re * twice,
                         value.im * if place.conjugate { -twice } else { twice },
                     );
-                    let length = 2 * bank.folding.slot_lengths[place.slot];
+                    let length = bank.folding.slot_lengths[place.slot];
                     let columns = &mut self.columns[place.slot];
-                    let at = shift * length + 2 * place.position;
+                    let at = shift * length + place.position;
                     columns[at] = re;
-                    columns[at + 1] = im;
-                    let at = at + shift_count * length;
-                    columns[at] = im;
-                    columns[at + 1] = -re;
+                    columns[at + shift_count * length] = im;
                 }
             }
             ring.transform_real(
@@ -163,10 +172,17 @@ impl<'a> PolarSearch<'a> {
             );
             for (frequency, power) in powers.iter_mut().enumerate() {
                 let value = full[2 * frequency] * if frequency == 0 { 1.0 } else { 2.0 };
-                power[2 * index] = value.re;
-                power[2 * index + 1] = value.im;
-                power[2 * ring_count + 2 * index] = value.im;
-                power[2 * ring_count + 2 * index + 1] = -value.re;
+                // Re and Im of the sum with q_m*, then with q_m: of a direction, then of its antipode.
+                let factors = [
+                    [value.re, value.im],
+                    [value.im, -value.re],
+                    [value.re, -value.im],
+                    [value.im, value.re],
+                ];
+                for (column, factors) in factors.iter().enumerate() {
+                    let at = 2 * (column * ring_count + index);
+                    power[at..at + 2].copy_from_slice(factors);
+                }
             }
         }
         self.load_norms(&powers);
@@ -175,7 +191,7 @@ impl<'a> PolarSearch<'a> {
     fn load_norms(&mut self, powers: &[Vec<f32>]) {
         let (rows, psi_count) = (self.bank.row_count, psi_count(self.bank));
         let inner = 2 * self.bank.rings.rings.len();
-        let mut sums = vec![0.0; 2 * rows];
+        let mut sums = vec![0.0; 4 * rows];
         self.norms.fill(0.0);
         for (frequency, power) in powers.iter().enumerate() {
             let slices = Strided {
@@ -185,7 +201,7 @@ impl<'a> PolarSearch<'a> {
             };
             multiply(
                 &mut sums,
-                [rows, inner, 2],
+                [rows, inner, 4],
                 slices,
                 Strided {
                     data: power,
@@ -202,7 +218,8 @@ impl<'a> PolarSearch<'a> {
                 })
                 .collect();
             for (row, norms) in self.norms.chunks_exact_mut(psi_count).enumerate() {
-                let (re, im) = (sums[row], sums[rows + row]);
+                let side = if row < rows { 0 } else { rows };
+                let (re, im) = (sums[row + side], sums[row + side + rows]);
                 for (norm, (cos, sin)) in norms.iter_mut().zip(&turns) {
                     *norm += re * cos + im * sin;
                 }
@@ -210,30 +227,35 @@ impl<'a> PolarSearch<'a> {
         }
     }
 
-    /// One tile of directions against all shifts and angles.
+    /// One tile of directions and their antipodes against all shifts and angles.
     fn correlate(&mut self, start: usize) {
         let bank = self.bank;
         let shift_count = bank.shifts_px.len();
-        let lanes = shift_count * TILE;
-        for (slot, length) in bank.folding.slot_lengths.iter().enumerate() {
-            let inner = 2 * length;
+        let lanes = 2 * shift_count * TILE;
+        for (slot, &length) in bank.folding.slot_lengths.iter().enumerate() {
             let out = &mut self.sums[2 * slot * lanes..][..2 * lanes];
-            if inner == 0 {
+            if length == 0 {
                 // A fine grid of angles has remainders that no ring reaches.
                 out.fill(0.0);
                 continue;
             }
             let slices = Strided {
-                data: &bank.slots[slot][start..],
+                data: &bank.slots[slot][2 * start * length..],
                 row_stride: 1,
-                column_stride: bank.row_count,
+                column_stride: 2 * TILE,
             };
             let columns = Strided {
                 data: &self.columns[slot],
                 row_stride: 1,
-                column_stride: inner,
+                column_stride: length,
             };
-            multiply(out, [TILE, inner, 2 * shift_count], slices, columns);
+            multiply(
+                &mut self.products,
+                [2 * TILE, length, 2 * shift_count],
+                slices,
+                columns,
+            );
+            add_products(&self.products, out);
         }
         let half = psi_count(bank) / 2;
         let split = self.even_turns.len() / half;
@@ -265,12 +287,19 @@ impl<'a> PolarSearch<'a> {
         let bank = self.bank;
         let psi_count = psi_count(bank);
         let mode = bank.settings().mode;
-        let count = bank.views.len() * psi_count;
-        let mut scores: Vec<f32> = self.best[..count]
-            .iter()
-            .zip(&self.norms)
-            .map(|(cross, norm)| mode.score(*cross, *norm))
+        let views: Vec<(usize, Rotation)> = (0..2 * bank.row_count)
+            .filter_map(|row| Some((row, self.view(row)?)))
             .collect();
+        let mut scores = vec![f32::NEG_INFINITY; self.best.len()];
+        for (row, _) in &views {
+            let of_row = row * psi_count..(row + 1) * psi_count;
+            let sums = self.best[of_row.clone()]
+                .iter()
+                .zip(&self.norms[of_row.clone()]);
+            for (score, (cross, norm)) in scores[of_row].iter_mut().zip(sums) {
+                *score = mode.score(*cross, *norm);
+            }
+        }
         let apart_deg = DISTINCT_STEPS * 360.0 / psi_count as f64;
         let apart_cos = libm::cos(apart_deg.to_radians());
         let mut candidates = Vec::with_capacity(bank.settings().candidate_count);
@@ -281,11 +310,14 @@ impl<'a> PolarSearch<'a> {
                     top = (index, *score);
                 }
             }
-            if top.1 == f32::NEG_INFINITY {
+            let Some(view) = self
+                .view(top.0 / psi_count)
+                .filter(|_| top.1 > f32::NEG_INFINITY)
+            else {
                 break;
-            }
-            let orientation = turned(&bank.views[top.0 / psi_count], top.0 % psi_count, psi_count);
-            let shift_px = bank.shifts_px[usize::from(self.best_shift[top.0])];
+            };
+            let orientation = turned(&view, top.0 % psi_count, psi_count);
+            let shift_px = bank.shifts_px[self.best_shift[top.0] as usize];
             candidates.push(Candidate {
                 orientation,
                 shift_px,
@@ -293,13 +325,13 @@ impl<'a> PolarSearch<'a> {
             });
             for operator in bank.unit.operators() {
                 let mate = orientation.with_operator(operator);
-                for (direction, view) in bank.views.iter().enumerate() {
+                for (row, view) in &views {
                     if mate.0.row(2).dot(&view.0.row(2)) < apart_cos {
                         continue;
                     }
                     for psi in 0..psi_count {
                         if turned(view, psi, psi_count).angle_to_deg(&mate) < apart_deg {
-                            scores[direction * psi_count + psi] = f32::NEG_INFINITY;
+                            scores[row * psi_count + psi] = f32::NEG_INFINITY;
                         }
                     }
                 }
@@ -310,14 +342,23 @@ impl<'a> PolarSearch<'a> {
         candidates
     }
 
-    /// Best cross over shifts and norm at a direction and in-plane angle, for tests.
+    /// What a row of scores looks along, at psi 0; none for rows that fill up a tile.
+    pub(super) fn view(&self, row: usize) -> Option<Rotation> {
+        let (rows, views) = (self.bank.row_count, &self.bank.views);
+        match row.checked_sub(rows) {
+            None => views.get(row).copied(),
+            Some(row) => views.get(row).map(antipode),
+        }
+    }
+
+    /// Best cross over shifts and norm at a row and in-plane angle, for tests.
     #[cfg(test)]
-    pub(super) fn scored(&self, direction: usize, psi: usize) -> (f32, f32, [f64; 2]) {
-        let at = direction * psi_count(self.bank) + psi;
+    pub(super) fn scored(&self, row: usize, psi: usize) -> (f32, f32, [f64; 2]) {
+        let at = row * psi_count(self.bank) + psi;
         (
             self.best[at],
             self.norms[at],
-            self.bank.shifts_px[usize::from(self.best_shift[at])],
+            self.bank.shifts_px[self.best_shift[at] as usize],
         )
     }
 }
@@ -345,6 +386,32 @@ fn turns(remainders: &[usize], psi_count: usize) -> Vec<f32> {
     turns
 }
 
+/// From products of parts, columns of re·re and re·im for all shifts and then of im·re and im·im, the first part being the
+/// image's: Re then Im of y p*, for all shifts and directions, and of y p, which is their antipodes', in `out` as (Re of
+/// both, Im of both).
+#[multiversion::multiversion(targets("x86_64+avx2+fma"))]
+fn add_products(products: &[f32], out: &mut [f32]) {
+    let side = out.len() / 4;
+    let (re, im) = out.split_at_mut(2 * side);
+    let ((re_direct, re_antipode), (im_direct, im_antipode)) =
+        (re.split_at_mut(side), im.split_at_mut(side));
+    let (of_re, of_im) = products.split_at(2 * side);
+    let of_shift = of_re
+        .chunks_exact(2 * TILE)
+        .zip(of_im.chunks_exact(2 * TILE));
+    for (shift, (of_re, of_im)) in of_shift.enumerate() {
+        for row in 0..TILE {
+            let at = shift * TILE + row;
+            let (re_re, re_im) = (of_re[row], of_re[TILE + row]);
+            let (im_re, im_im) = (of_im[row], of_im[TILE + row]);
+            re_direct[at] = re_re + im_im;
+            im_direct[at] = im_re - re_im;
+            re_antipode[at] = re_re - im_im;
+            im_antipode[at] = im_re + re_im;
+        }
+    }
+}
+
 /// The best over shifts of even + odd (first half of the angles) and even − odd (half a turn further).
 #[multiversion::multiversion(targets("x86_64+avx2+fma"))]
 fn keep_best(
@@ -352,36 +419,47 @@ fn keep_best(
     odd: &[f32],
     shift_count: usize,
     best: &mut [f32],
-    best_shift: &mut [u16],
+    best_shift: &mut [u32],
 ) {
-    let psi_count = best.len() / TILE;
-    let half = psi_count / 2;
-    best.fill(f32::NEG_INFINITY);
-    for shift in 0..shift_count {
-        for row in 0..TILE {
-            let from = (shift * TILE + row) * half;
-            let (even, odd) = (&even[from..from + half], &odd[from..from + half]);
-            let (first, second) = best[row * psi_count..(row + 1) * psi_count].split_at_mut(half);
-            let (first_shift, second_shift) =
-                best_shift[row * psi_count..(row + 1) * psi_count].split_at_mut(half);
-            for j in 0..half {
-                let (sum, difference) = (even[j] + odd[j], even[j] - odd[j]);
-                first_shift[j] = if sum > first[j] {
-                    shift as u16
-                } else {
-                    first_shift[j]
-                };
-                first[j] = if sum > first[j] { sum } else { first[j] };
-                second_shift[j] = if difference > second[j] {
-                    shift as u16
-                } else {
-                    second_shift[j]
-                };
-                second[j] = if difference > second[j] {
-                    difference
-                } else {
-                    second[j]
-                };
+    let half = best.len() / TILE / 2;
+    // Coarse grids have few angles, and little work.
+    if half.is_multiple_of(LANES) {
+        keep_best_lanes::<LANES>(even, odd, shift_count, best, best_shift);
+    } else {
+        keep_best_lanes::<1>(even, odd, shift_count, best, best_shift);
+    }
+}
+
+#[inline(always)]
+fn keep_best_lanes<const LANES: usize>(
+    even: &[f32],
+    odd: &[f32],
+    shift_count: usize,
+    best: &mut [f32],
+    best_shift: &mut [u32],
+) {
+    let half = best.len() / TILE / 2;
+    for row in 0..TILE {
+        for first in (0..half).step_by(LANES) {
+            let mut top = [[f32::NEG_INFINITY; LANES]; 2];
+            let mut top_shift = [[0_u32; LANES]; 2];
+            for shift in 0..shift_count {
+                let from = (shift * TILE + row) * half + first;
+                let (even, odd) = (&even[from..from + LANES], &odd[from..from + LANES]);
+                for lane in 0..LANES {
+                    let sums = [even[lane] + odd[lane], even[lane] - odd[lane]];
+                    for turn in 0..2 {
+                        let is_better = sums[turn] > top[turn][lane];
+                        let (value, at) = (top[turn][lane], top_shift[turn][lane]);
+                        top[turn][lane] = if is_better { sums[turn] } else { value };
+                        top_shift[turn][lane] = if is_better { shift as u32 } else { at };
+                    }
+                }
+            }
+            for turn in 0..2 {
+                let to = row * 2 * half + turn * half + first;
+                best[to..to + LANES].copy_from_slice(&top[turn]);
+                best_shift[to..to + LANES].copy_from_slice(&top_shift[turn]);
             }
         }
     }

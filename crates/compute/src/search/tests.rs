@@ -65,7 +65,7 @@ fn settings() -> SearchSettings {
         max_shift_px: 4.0,
         shift_step_px: 2.0,
         order: 3,
-        candidate_count: 5,
+        candidate_count: 12,
         mode: ScoreMode::Likelihood,
     }
 }
@@ -148,11 +148,13 @@ fn polar_scores_agree_with_the_plain_sum_over_pixels() {
     polar.score(&preparation, &ctf);
     let step = 1.0 / (N as f64 * PIXEL);
     let (mut cross_error, mut cross_power, mut norm_error, mut norm_power) = (0.0, 0.0, 0.0, 0.0);
-    for direction in (0..bank.views.len()).step_by(7) {
+    for row in (0..2 * bank.row_count).step_by(7) {
+        let Some(view) = polar.view(row) else {
+            continue;
+        };
         for psi in (0..24).step_by(5) {
-            let orientation =
-                bank.views[direction].then(&Rotation::from_euler_deg(0.0, 0.0, 15.0 * psi as f64));
-            let (cross, norm, shift) = polar.scored(direction, psi);
+            let orientation = view.then(&Rotation::from_euler_deg(0.0, 0.0, 15.0 * psi as f64));
+            let (cross, norm, shift) = polar.scored(row, psi);
             // Rings make up the disc to half a pixel beyond the last: so does the sum, with rounded shells.
             let (mut plain_cross, mut plain_norm) = (0.0, 0.0);
             for ky in -20_i32..=20 {
@@ -245,6 +247,132 @@ fn planted_poses_are_found_in_noise() {
         .enumerate()
     {
         check_found(found, &pose(i as u32), &PointGroup::C1, 3.0, 0.5);
+    }
+}
+
+/// Gaussian noise of standard deviation 1: a sum of twelve uniform numbers is close enough.
+fn noise(random: &mut rand_chacha::ChaCha8Rng) -> f32 {
+    (0..12).map(|_| random.random::<f32>() - 0.5).sum()
+}
+
+/// One of 300 poses spread over all there are.
+fn spread_pose(i: u32) -> (Rotation, [f64; 2]) {
+    let part = (f64::from(i) + 0.5) / 300.0;
+    let tilt_deg = libm::acos(1.0 - 2.0 * part).to_degrees();
+    let rotation = Rotation::from_euler_deg(222.5 * f64::from(i), tilt_deg, 137.1 * f64::from(i));
+    (
+        rotation,
+        [
+            2.2 * libm::sin(f64::from(i)),
+            2.2 * libm::cos(1.7 * f64::from(i)),
+        ],
+    )
+}
+
+#[test]
+fn nine_of_ten_poses_lie_in_their_ninety_percent_regions() {
+    let centres = blobs(&PointGroup::C1);
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let deviation = 1.8_f32;
+    let images: Vec<Vec<f32>> = (0..300)
+        .map(|i| {
+            let (orientation, shift_px) = spread_pose(i);
+            let clean = image(&centres, &orientation, shift_px);
+            clean
+                .into_iter()
+                .map(|v| v + deviation * noise(&mut random))
+                .collect()
+        })
+        .collect();
+    let settings = settings();
+    let projector = Projector::new(&volume(&centres), settings.k_max + 2, 2.0).unwrap();
+    let bank = ReferenceBank::new(&projector, &PointGroup::C1, &settings).unwrap();
+    let share = Preparation::new(N, &settings).unwrap().noise_share();
+    // What the mask leaves of the noise in each part of a transform.
+    let variance = f64::from(deviation * deviation) * (N * N) as f64 / 2.0 * share;
+    let sigma2 = vec![variance; N];
+    let mut search = Search::new(&bank, &projector, &sigma2).unwrap();
+    let particles: Vec<_> = images
+        .iter()
+        .map(|pixels| ParticleImage {
+            pixels,
+            ctf: flat(),
+            prior_shift_px: [0.0; 2],
+        })
+        .collect();
+    let found = search.run(&particles, &mut || true).unwrap();
+    let is_of_mode = |mode: &Mode, i: u32| {
+        let (orientation, shift_px) = spread_pose(i);
+        // The truth is the mode turned by this, about axes of the image.
+        let turn = Rotation(orientation.0 * mode.orientation.0.transpose());
+        let axis_angle = nalgebra::Rotation3::from_matrix_unchecked(turn.0).scaled_axis();
+        let off = nalgebra::SVector::<f64, 5>::from_column_slice(&[
+            axis_angle.x,
+            axis_angle.y,
+            axis_angle.z,
+            shift_px[0] - mode.shift_px[0],
+            shift_px[1] - mode.shift_px[1],
+        ]);
+        // The 90 % point of chi-squared with five degrees of freedom.
+        off.dot(&(mode.covariance.try_inverse().unwrap() * off)) < 9.236
+    };
+    // Seen from some sides the phantom is nearly its own half-turn: the region has as many modes as make up its weight.
+    let is_inside = |(found, i): (&Alignment, u32)| {
+        let before = found.modes.iter().scan(0.0, |sum, mode| {
+            *sum += mode.weight;
+            Some(*sum - mode.weight)
+        });
+        let mut of_region = found.modes.iter().zip(before).take_while(|(_, b)| *b < 0.9);
+        of_region.any(|(mode, _)| is_of_mode(mode, i))
+    };
+    let inside = found
+        .iter()
+        .zip(0..)
+        .filter(|pair| is_inside(*pair))
+        .count();
+    let share = inside as f64 / found.len() as f64;
+    assert!((0.85..=0.95).contains(&share), "{share}");
+}
+
+#[test]
+fn slopes_and_curvature_are_those_of_the_score() {
+    let settings = settings();
+    let centres = blobs(&PointGroup::C1);
+    let (truth, shift_px) = pose(4);
+    let pixels = image(&centres, &truth, shift_px);
+    let projector = Projector::new(&volume(&centres), settings.k_max + 2, 2.0).unwrap();
+    let bank = ReferenceBank::new(&projector, &PointGroup::C1, &settings).unwrap();
+    let mut polish = Polish::new(&bank, &projector, &vec![5e3; N]);
+    let mut preparation = Preparation::new(N, &settings).unwrap();
+    let particle = ParticleImage {
+        pixels: &pixels,
+        ctf: astigmatic(),
+        prior_shift_px: [0.0; 2],
+    };
+    preparation.load(0, &particle).unwrap();
+    polish.load(&preparation, &Ctf::new(&astigmatic()).unwrap());
+    // Two degrees and half a pixel off.
+    let start = Candidate {
+        orientation: truth.then(&Rotation::from_axis_angle(Vector3::new(0.02, -0.02, 0.015))),
+        shift_px: [shift_px[0] + 0.4, shift_px[1] - 0.3],
+        score: 0.0,
+    };
+    let at = |index: usize, way: f64| {
+        let mut step = nalgebra::SVector::zeros();
+        step[index] = way;
+        polish.score_at(&polish.moved(&start, &step))
+    };
+    let here = polish.score_at(&start);
+    for (index, way) in [(0, 4e-3), (1, 4e-3), (2, 4e-3), (3, 0.02), (4, 0.02)] {
+        let (ahead, behind) = (at(index, way), at(index, -way));
+        let slope = (ahead.cross - ahead.norm - behind.cross + behind.norm) / (2.0 * way);
+        // The slope changes by the curvature along the way, and nothing else is left of it at the top.
+        let size = libm::sqrt(here.curvature[(index, index)] * (here.cross - here.norm).abs());
+        assert!(
+            (slope - here.slope[index]).abs() < 0.02 * size,
+            "parameter {index}: {slope} against {}",
+            here.slope[index]
+        );
     }
 }
 
