@@ -3,33 +3,27 @@
 use crate::{
     Align,
     images::{ImageReader, bad, ctf_params, noise},
+    reference::Reference,
 };
 use dewar_compute::{
     noise::shell_counts,
-    projector::Projector,
-    search::{
-        Alignment, ParticleImage, ReferenceBank, ScoreMode, Search, SearchError, SearchSettings,
-    },
+    search::{Alignment, ParticleImage, ScoreMode, Search, SearchError, SearchSettings},
     symmetry::PointGroup,
-    volume::Volume,
 };
 use dewar_proto::em::v1;
 use dewar_task::{Context, Kernel, Product, RunError};
 
-/// HEALPix order of the global search: 7.5 degrees. The local searches halve it twice.
+/// HEALPix order of the global search: 7.5 degrees. From there poses climb.
 const GLOBAL_ORDER: u32 = 3;
 
 /// Orientations of the global search that are followed further.
-const CANDIDATES: usize = 5;
+const CANDIDATES: usize = 12;
 
 /// Step of the global search's shifts, where they reach no farther than [`SHIFT_STEPS_MAX`] of it.
 const SHIFT_STEP_PX: f64 = 1.5;
 
 /// Steps from the centre to the largest shift: small pixels get larger steps rather than a search without end.
 const SHIFT_STEPS_MAX: f64 = 12.0;
-
-/// Padding of the reference, where accuracy costs only memory.
-const PADDING: f64 = 2.0;
 
 impl Kernel for Align {
     fn run(
@@ -43,11 +37,7 @@ impl Kernel for Align {
             .symmetry
             .parse()
             .map_err(|error| bad(format!("symmetry: {error}")))?;
-        let reference = read_reference(context, images.box_size_px())?;
-        let projector = Projector::new(&reference, settings.k_max, PADDING)
-            .map_err(|error| bad(error.to_string()))?;
-        let bank = ReferenceBank::new(&projector, &group, &settings)
-            .map_err(|error| bad(error.to_string()))?;
+        let reference = Reference::of(context.input(0)?, images.box_size_px(), &group, &settings)?;
         context.check()?;
 
         let shells = shell_counts(images.box_size_px());
@@ -74,8 +64,8 @@ impl Kernel for Align {
                 continue;
             }
             let sigma2 = noise(&parameters.noise, noise_index)?;
-            let mut search =
-                Search::new(&bank, &projector, sigma2).map_err(|error| bad(error.to_string()))?;
+            let mut search = Search::new(&reference.bank, &reference.projector, sigma2)
+                .map_err(|error| bad(error.to_string()))?;
             for (index, particle) in of_group {
                 images.read(particle, &mut pixels)?;
                 let image = ParticleImage {
@@ -135,19 +125,6 @@ fn settings(
         candidate_count: CANDIDATES,
         mode,
     })
-}
-
-fn read_reference(context: &Context, n: usize) -> Result<Volume, RunError> {
-    let bytes = context.input(0)?.read_all()?;
-    let (values, rest) = bytes.as_chunks::<4>();
-    let data: Vec<f32> = values
-        .iter()
-        .map(|value| f32::from_le_bytes(*value))
-        .collect();
-    if !rest.is_empty() || data.iter().any(|value| !value.is_finite()) {
-        return Err(bad("the reference is not a map of finite float32 values"));
-    }
-    Volume::new(n, data).map_err(|error| bad(format!("the reference: {error}")))
 }
 
 fn of_particle(number: u64, error: &SearchError) -> RunError {
