@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: what Dewar's promises cost on this machine, each figure beside its target.
 //!
-//! `queue` measures tasks, `data` measures bytes on their way. The processes measured are the real ones; what drives
+//! `queue` measures tasks, `data` measures bytes on their way, `relion` measures refinements. The processes measured are the real ones; what drives
 //! them shares their cores.
 
 pub mod data;
 mod machine;
 pub mod queue;
+pub mod relion;
 mod report;
 
 use crate::lab;
