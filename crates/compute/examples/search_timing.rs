@@ -55,6 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 pixels,
                 ctf,
                 prior_shift_px: [0.0; 2],
+                starts: &[],
             })
             .collect();
         // Asked after loading, after the global search and before every local one: times its parts.

@@ -123,6 +123,17 @@ pub struct ParticleImage<'a> {
     pub ctf: CtfParams,
     /// The shift to search about; zero where nothing is known.
     pub prior_shift_px: [f64; 2],
+    /// The poses to climb from, instead of the best of a global search. Empty for that.
+    pub starts: &'a [Start],
+}
+
+/// A pose to climb from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Start {
+    /// Its orientation.
+    pub orientation: Rotation,
+    /// Its shift.
+    pub shift_px: [f64; 2],
 }
 
 /// Where a particle was found.
@@ -155,6 +166,17 @@ pub struct Mode {
     pub weight: f64,
     /// Of a small rotation about the image's x, y and view, in radians, and of the shift, in pixels.
     pub covariance: SMatrix<f64, 5, 5>,
+}
+
+impl Mode {
+    /// Standard deviations of the orientation about the worst of the image's axes, in radians, and of the shift along the
+    /// worse, in pixels.
+    pub fn worst_deviations(&self) -> (f64, f64) {
+        let variance = |axis: usize| self.covariance[(axis, axis)].max(0.0);
+        let worst =
+            |axes: std::ops::Range<usize>| libm::sqrt(axes.map(variance).fold(0.0, f64::max));
+        (worst(0..3), worst(3..5))
+    }
 }
 
 /// Why a search gave no result.
@@ -272,13 +294,19 @@ impl<'a> Search<'a> {
         let ctf = Ctf::new(&particle.ctf).map_err(|source| SearchError::Ctf { index, source })?;
         let window_px = self.preparation.load(index, particle)?;
         proceed(go_on)?;
-        let candidates = self.polar.candidates(&self.preparation, &ctf);
+        let candidates = if particle.starts.is_empty() {
+            self.polar.candidates(&self.preparation, &ctf)
+        } else {
+            let start = |start: &Start| Candidate::within(start, window_px);
+            particle.starts.iter().map(start).collect()
+        };
         proceed(go_on)?;
         let mut found = self
             .polish
             .refine(&self.preparation, &ctf, &candidates, go_on)?;
-        for (shift, window) in found.shift_px.iter_mut().zip(window_px) {
-            *shift += window;
+        found.shift_px = add(found.shift_px, window_px);
+        for mode in &mut found.modes {
+            mode.shift_px = add(mode.shift_px, window_px);
         }
         Ok(found)
     }
@@ -292,10 +320,24 @@ fn proceed(go_on: &mut dyn FnMut() -> bool) -> Result<(), SearchError> {
     }
 }
 
-/// A pose of the global search, and the distance below which two are the same, in steps.
+fn add(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+    [a[0] + b[0], a[1] + b[1]]
+}
+
+/// A pose on the way; its shift counts from the centre of the image's window.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     orientation: Rotation,
     shift_px: [f64; 2],
     score: f32,
+}
+
+impl Candidate {
+    fn within(start: &Start, window_px: [f64; 2]) -> Self {
+        Self {
+            orientation: start.orientation,
+            shift_px: add(start.shift_px, window_px.map(|shift| -shift)),
+            score: f32::NEG_INFINITY,
+        }
+    }
 }

@@ -190,6 +190,7 @@ fn starfile_reads_an_upgraded_particle_file() {
     let refined = vec![
         Refined {
             pose,
+            weight: 1.0,
             half_set: HalfSet::One
         };
         set.particles.len()

@@ -108,6 +108,7 @@ fn the_30_layout_and_its_upgrade() {
         &[Refined {
             pose,
             half_set: HalfSet::Two,
+            weight: 1.0,
         }; 7],
     )
     .unwrap();
@@ -147,6 +148,7 @@ fn unknown_columns_survive_a_refinement() {
         .map(|p| Refined {
             pose: p.pose.unwrap(),
             half_set: p.half_set.unwrap(),
+            weight: 1.0,
         })
         .collect();
     set.write_refined(&written, &refined).unwrap();

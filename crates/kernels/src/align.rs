@@ -1,13 +1,17 @@
-//! `em.align/1`: the poses of a block of particles against one reference.
+//! `em.align/2`: the poses of a block of particles against one reference.
 
 use crate::{
     Align,
     images::{ImageReader, bad, ctf_params, noise},
+    poses::{orientation, poses, shift_px},
     reference::Reference,
 };
 use dewar_compute::{
     noise::shell_counts,
-    search::{Alignment, ParticleImage, ScoreMode, Search, SearchError, SearchSettings},
+    orientation::Rotation,
+    search::{
+        Alignment, Mode, ParticleImage, ScoreMode, Search, SearchError, SearchSettings, Start,
+    },
     symmetry::PointGroup,
 };
 use dewar_proto::em::v1;
@@ -68,10 +72,12 @@ impl Kernel for Align {
                 .map_err(|error| bad(error.to_string()))?;
             for (index, particle) in of_group {
                 images.read(particle, &mut pixels)?;
+                let known = starts(particle, images.pixel_size_angstrom())?;
                 let image = ParticleImage {
                     pixels: &pixels,
                     ctf: ctf_params(particle)?,
-                    prior_shift_px: [0.0; 2],
+                    prior_shift_px: known.first().map_or([0.0; 2], |best| best.shift_px),
+                    starts: if parameters.local { &known } else { &[] },
                 };
                 let found = search
                     .run(&[image], &mut || context.check().is_ok())
@@ -127,6 +133,17 @@ fn settings(
     })
 }
 
+/// Where a particle was found before, best first.
+fn starts(particle: &v1::Particle, pixel_size_angstrom: f64) -> Result<Vec<Start>, RunError> {
+    let poses = poses(particle)?.into_iter();
+    Ok(poses
+        .map(|(pose, _)| Start {
+            orientation: orientation(&pose),
+            shift_px: shift_px(&pose, pixel_size_angstrom),
+        })
+        .collect())
+}
+
 fn of_particle(number: u64, error: &SearchError) -> RunError {
     match error {
         SearchError::Cancelled => RunError::Cancelled,
@@ -135,17 +152,41 @@ fn of_particle(number: u64, error: &SearchError) -> RunError {
 }
 
 fn to_wire(found: &Alignment, pixel_size_angstrom: f64) -> v1::AlignedPose {
-    let [rot_deg, tilt_deg, psi_deg] = found.orientation.to_euler_deg();
-    v1::AlignedPose {
-        pose: Some(v1::Pose {
+    let pose = |orientation: &Rotation, shift_px: [f64; 2]| {
+        let [rot_deg, tilt_deg, psi_deg] = orientation.to_euler_deg();
+        let [shift_x_angstrom, shift_y_angstrom] = shift_px.map(|px| px * pixel_size_angstrom);
+        Some(v1::Pose {
             rot_deg,
             tilt_deg,
             psi_deg,
-            shift_x_angstrom: found.shift_px[0] * pixel_size_angstrom,
-            shift_y_angstrom: found.shift_px[1] * pixel_size_angstrom,
-        }),
+            shift_x_angstrom,
+            shift_y_angstrom,
+        })
+    };
+    let mut modes: Vec<v1::PoseMode> = found
+        .modes
+        .iter()
+        .map(|mode| v1::PoseMode {
+            pose: pose(&mode.orientation, mode.shift_px),
+            weight: mode.weight,
+        })
+        .collect();
+    if modes.is_empty() {
+        modes.push(v1::PoseMode {
+            pose: pose(&found.orientation, found.shift_px),
+            weight: 1.0,
+        });
+    }
+    let (angle_sd, shift_sd) = found
+        .modes
+        .first()
+        .map_or((0.0, 0.0), Mode::worst_deviations);
+    v1::AlignedPose {
         log_likelihood: found.score,
         scale: found.scale,
+        modes,
+        angle_sd_deg: angle_sd.to_degrees(),
+        shift_sd_angstrom: shift_sd * pixel_size_angstrom,
     }
 }
 

@@ -1,13 +1,13 @@
-//! `em.insert/1`: a shard of posed particles into partial sums.
+//! `em.insert/2`: a shard of posed particles into partial sums.
 
 use crate::{
     Insert,
     images::{ImageReader, bad, ctf_params, noise},
+    poses::{orientation, poses, shift_px},
 };
 use dewar_compute::{
     ctf::Ctf,
     fft::{RealFft2, half_plane_len},
-    orientation::Rotation,
     reconstruct::{Accumulator, GridShape, Insertion},
 };
 use dewar_proto::em::v1;
@@ -39,16 +39,20 @@ impl Kernel for Insert {
             Ctf::new(&ctf_params(particle)?)
                 .map_err(|error| bad(format!("particle {}: {error}", particle.number)))?
                 .fill_half_plane(n, images.pixel_size_angstrom(), &mut ctf);
-            let pose = pose(particle)?;
-            sums.insert(&Insertion {
-                image: &image,
-                ctf: &ctf,
-                inverse_sigma2: &weights[particle.noise_index as usize],
-                rotation: &Rotation::from_euler_deg(pose.rot_deg, pose.tilt_deg, pose.psi_deg),
-                shift_px: [pose.shift_x_angstrom, pose.shift_y_angstrom]
-                    .map(|angstrom| angstrom / images.pixel_size_angstrom()),
-                weight: 1.0,
-            });
+            let poses = poses(particle)?;
+            if poses.is_empty() {
+                return Err(bad(format!("particle {}: it has no pose", particle.number)));
+            }
+            for (pose, weight) in poses {
+                sums.insert(&Insertion {
+                    image: &image,
+                    ctf: &ctf,
+                    inverse_sigma2: &weights[particle.noise_index as usize],
+                    rotation: &orientation(&pose),
+                    shift_px: shift_px(&pose, images.pixel_size_angstrom()),
+                    weight: weight as f32,
+                });
+            }
             context.set_progress(done as f32 / parameters.particles.len() as f32);
         }
         Ok(Product {
@@ -78,25 +82,4 @@ fn inverse_noise(
             Ok(sigma2.iter().map(|value| (1.0 / value) as f32).collect())
         })
         .collect()
-}
-
-fn pose(particle: &v1::Particle) -> Result<v1::Pose, RunError> {
-    let pose = particle
-        .pose
-        .ok_or_else(|| bad(format!("particle {}: pose is missing", particle.number)))?;
-    let numbers = [
-        pose.rot_deg,
-        pose.tilt_deg,
-        pose.psi_deg,
-        pose.shift_x_angstrom,
-        pose.shift_y_angstrom,
-    ];
-    if numbers.iter().all(|number| number.is_finite()) {
-        Ok(pose)
-    } else {
-        Err(bad(format!(
-            "particle {}: its pose is not finite",
-            particle.number
-        )))
-    }
 }

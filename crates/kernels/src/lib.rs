@@ -7,6 +7,7 @@ mod align;
 mod images;
 mod insert;
 mod kinds;
+mod poses;
 mod reference;
 mod self_test;
 mod sum;

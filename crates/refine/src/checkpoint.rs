@@ -28,6 +28,8 @@ pub struct State {
     pub seconds: Vec<f64>,
     /// What the tasks of each stage took, of every round so far.
     pub stages: Vec<StageSeconds>,
+    /// Median angle by which each round turned the orientations of the one before.
+    pub changes_deg: Vec<f64>,
     /// Poses, one for each particle of the file.
     pub poses: Vec<PoseRecord>,
     /// Noise variance by half, optics group and shell.
@@ -127,6 +129,7 @@ pub fn write_particles(
     let refined: Vec<Refined> = poses
         .iter()
         .zip(half_of)
+        .map(|(pose, half)| (pose.best(), half))
         .map(|(pose, half)| Refined {
             pose: Pose {
                 rot_deg: pose.rot_deg,
@@ -139,6 +142,7 @@ pub fn write_particles(
             } else {
                 HalfSet::Two
             },
+            weight: pose.weight,
         })
         .collect();
     set.write_refined(path, &refined)?;

@@ -9,6 +9,7 @@
 use crate::{
     error::RefineError,
     plan::{BLOCK_PARTICLES, HalfPlan},
+    pose::PoseRecord,
     progress::{Observer, Progress},
     tasks::{self, Posed},
 };
@@ -30,6 +31,8 @@ pub struct Start<'a> {
     pub align: v1::AlignParameters,
     /// Padding of the sums.
     pub padding: f64,
+    /// Where the round before found each particle of the file; empty in the first.
+    pub known: &'a [PoseRecord],
 }
 
 /// What a round knows of one half.
@@ -227,7 +230,7 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
         .iter()
         .map(|&particle| Posed {
             particle,
-            pose: None,
+            modes: start.known(particle),
         });
     let stated = start.images.state(particles, 1);
     let parameters = v1::AlignParameters {
@@ -249,7 +252,7 @@ fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) ->
     let range = of_half.plan.shards[shard].clone();
     let particles = range.map(|at| Posed {
         particle: of_half.particles[at],
-        pose: work.pose(of_half.plan, at),
+        modes: work.modes(of_half.plan, at),
     });
     let stated = start.images.state(particles, 0);
     let parameters = v1::InsertParameters {
@@ -271,6 +274,12 @@ fn sum_task(start: &Start<'_>, half: usize, inserts: &[TaskIndex]) -> NewTask {
 }
 
 impl Start<'_> {
+    fn known(&self, particle: usize) -> Vec<v1::PoseMode> {
+        self.known
+            .get(particle)
+            .map_or_else(Vec::new, PoseRecord::to_wire)
+    }
+
     /// What a task is, as people see it in `dewar tasks`: `r3 align h1 b17`.
     fn key(&self, stage: &str, half: usize, piece: fmt::Arguments<'_>) -> String {
         format!("r{} {stage} h{}{piece}", self.iteration, half + 1)
@@ -319,14 +328,13 @@ impl HalfWork {
             .collect()
     }
 
-    /// The pose found for the particle at position `at` of the half.
-    fn pose(&self, plan: &HalfPlan, at: usize) -> Option<v1::Pose> {
+    /// The poses found for the particle at position `at` of the half.
+    fn modes(&self, plan: &HalfPlan, at: usize) -> Vec<v1::PoseMode> {
         let block = at / BLOCK_PARTICLES;
-        self.aligned[block]
-            .as_ref()?
-            .poses
-            .get(at - plan.blocks[block].start)?
-            .pose
+        let aligned = self.aligned[block].as_ref();
+        aligned
+            .and_then(|block_output| block_output.poses.get(at - plan.blocks[block].start))
+            .map_or_else(Vec::new, |aligned| aligned.modes.clone())
     }
 
     fn finish(self) -> Result<HalfResult, RefineError> {

@@ -300,6 +300,9 @@ impl<'a> Run<'a> {
                 mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
                 shell_max: shell_max as u32,
                 shift_max_angstrom: self.options.settings.shift_max_angstrom,
+                local: before.is_some_and(|before| {
+                    schedule::is_settled(before.state.changes_deg.last().copied())
+                }),
                 // Nothing says that a foreign reference is on the grey scale of these images; our own maps are.
                 score_mode: match before {
                     None => v1::ScoreMode::ScaleFree,
@@ -309,6 +312,7 @@ impl<'a> Run<'a> {
                 ..Default::default()
             },
             padding: PADDING,
+            known: before.map_or(&[], |before| &before.state.poses),
         };
         let RoundOutput {
             halves,
@@ -340,6 +344,11 @@ impl<'a> Run<'a> {
             ),
             seconds: appended(before.map(|before| &before.state.seconds), seconds),
             stages: appended(before.map(|before| &before.state.stages), stages),
+            changes_deg: [
+                before.map_or(&[][..], |before| &before.state.changes_deg),
+                median_change_deg.as_slice(),
+            ]
+            .concat(),
             poses,
             noise: [0, 1]
                 .map(|half| maps::noise_from_residuals(&halves[half].residuals, &noise[half])),

@@ -15,6 +15,10 @@ const ROUNDS_WITHOUT_GAIN: usize = 2;
 /// A better resolution is one by this many shells.
 const GAIN_SHELLS: f64 = 0.5;
 
+/// Once the median orientation turned by less than this between two rounds, most particles have found their hill: a
+/// quarter of the global search's step.
+const SETTLED_DEG: f64 = 2.0;
+
 /// What a finished round says about its resolution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RoundResult {
@@ -37,6 +41,11 @@ pub fn first_shell_max(
 pub fn next_shell_max(box_size_px: usize, result: RoundResult) -> usize {
     let margin = (box_size_px / 16).max(3);
     (result.resolution_shell.floor() as usize + margin).clamp(SHELLS_MIN, last_shell(box_size_px))
+}
+
+/// Whether the next round need look only near the poses of the last, which turned orientations by this much.
+pub fn is_settled(last_change_deg: Option<f64>) -> bool {
+    last_change_deg.is_some_and(|change| change < SETTLED_DEG)
 }
 
 /// Whether the rounds so far have stopped gaining: neither of the last two bettered the best before them by half a

@@ -14,12 +14,12 @@ pub struct Images<'a> {
     pub stacks: &'a [BlobRef],
 }
 
-/// A particle, by position in the file, with the pose to insert it at.
+/// A particle, by position in the file, with what is known of its pose.
 pub struct Posed {
     /// Position in the particle file.
     pub particle: usize,
-    /// None when it is to be aligned.
-    pub pose: Option<v1::Pose>,
+    /// Where it may lie; empty where nothing is known.
+    pub modes: Vec<v1::PoseMode>,
 }
 
 /// Particles as a task states them.
@@ -41,7 +41,7 @@ impl Images<'_> {
             .map(
                 |Posed {
                      particle: index,
-                     pose,
+                     modes,
                  }| {
                     let particle = &self.set.particles[index];
                     let position = *positions.entry(particle.stack_index).or_insert_with(|| {
@@ -58,7 +58,7 @@ impl Images<'_> {
                         geometry_index: position as u32,
                         ctf: Some(self.ctf(index)),
                         noise_index: particle.optics_index as u32,
-                        pose,
+                        modes,
                     }
                 },
             )
@@ -124,17 +124,23 @@ pub fn check_align_output(
 }
 
 fn is_finite(aligned: &v1::AlignedPose) -> bool {
-    aligned.pose.is_some_and(|pose| {
-        [
-            pose.rot_deg,
-            pose.tilt_deg,
-            pose.psi_deg,
-            pose.shift_x_angstrom,
-            pose.shift_y_angstrom,
-        ]
-        .iter()
-        .all(|number| number.is_finite())
-    }) && aligned.log_likelihood.is_finite()
+    let mode_is_finite = |mode: &v1::PoseMode| {
+        mode.pose.is_some_and(|pose| {
+            [
+                pose.rot_deg,
+                pose.tilt_deg,
+                pose.psi_deg,
+                pose.shift_x_angstrom,
+                pose.shift_y_angstrom,
+                mode.weight,
+            ]
+            .iter()
+            .all(|number| number.is_finite())
+        })
+    };
+    !aligned.modes.is_empty()
+        && aligned.modes.iter().all(mode_is_finite)
+        && aligned.log_likelihood.is_finite()
         && aligned.scale.is_finite()
 }
 

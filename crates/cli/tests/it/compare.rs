@@ -32,6 +32,7 @@ fn turned(set: &Path, name: &str, change: impl Fn(usize, Pose) -> Pose) -> PathB
         .map(|(at, particle): (usize, &Particle)| Refined {
             pose: change(at, particle.pose.unwrap()),
             half_set: HalfSet::One,
+            weight: 1.0,
         })
         .collect();
     let path = set.parent().unwrap().join(name);

@@ -103,6 +103,7 @@ fn run(
             pixels,
             ctf,
             prior_shift_px: [0.0; 2],
+            starts: &[],
         })
         .collect();
     search.run(&particles, &mut || true).unwrap()
@@ -141,6 +142,7 @@ fn polar_scores_agree_with_the_plain_sum_over_pixels() {
                 pixels: &pixels,
                 ctf: astigmatic(),
                 prior_shift_px: [0.0; 2],
+                starts: &[],
             },
         )
         .unwrap();
@@ -298,6 +300,7 @@ fn nine_of_ten_poses_lie_in_their_ninety_percent_regions() {
             pixels,
             ctf: flat(),
             prior_shift_px: [0.0; 2],
+            starts: &[],
         })
         .collect();
     let found = search.run(&particles, &mut || true).unwrap();
@@ -348,6 +351,7 @@ fn slopes_and_curvature_are_those_of_the_score() {
         pixels: &pixels,
         ctf: astigmatic(),
         prior_shift_px: [0.0; 2],
+        starts: &[],
     };
     preparation.load(0, &particle).unwrap();
     polish.load(&preparation, &Ctf::new(&astigmatic()).unwrap());
@@ -451,6 +455,7 @@ fn a_search_can_be_cancelled_and_refuses_what_makes_no_sense() {
                     pixels,
                     ctf: flat(),
                     prior_shift_px: [0.0; 2],
+                    starts: &[],
                 }],
                 &mut || go_on,
             )

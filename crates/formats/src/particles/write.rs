@@ -13,6 +13,8 @@ pub struct Refined {
     pub pose: Pose,
     /// The half it was refined in.
     pub half_set: HalfSet,
+    /// What part of its posterior the pose has; RELION's `rlnMaxValueProbDistribution`.
+    pub weight: f64,
 }
 
 /// A particle file could not be written.
@@ -139,6 +141,7 @@ impl ParticleSet {
             "rlnImageName" => Some(image_name(particle, &names[particle.stack_index])),
             "rlnOpticsGroup" => Some(self.optics[particle.optics_index].number.to_string()),
             "rlnRandomSubset" => Some(refined.half_set.number().to_string()),
+            "rlnMaxValueProbDistribution" => Some(decimal(refined.weight)),
             _ => pose_value(label, &refined.pose),
         }
     }
@@ -158,7 +161,7 @@ const OPTICS_OF_30: [&str; 7] = [
     "rlnImagePixelSize",
 ];
 
-const WRITTEN_BY_REFINEMENT: [&str; 8] = [
+const WRITTEN_BY_REFINEMENT: [&str; 9] = [
     "rlnImageName",
     "rlnOpticsGroup",
     "rlnAngleRot",
@@ -167,6 +170,7 @@ const WRITTEN_BY_REFINEMENT: [&str; 8] = [
     "rlnOriginXAngst",
     "rlnOriginYAngst",
     "rlnRandomSubset",
+    "rlnMaxValueProbDistribution",
 ];
 
 fn image_name(particle: &Particle, stack: &str) -> String {
