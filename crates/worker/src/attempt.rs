@@ -28,8 +28,8 @@ pub(crate) enum Attempt {
     Running {
         context: Context,
         need: Need,
-        /// The broker wants it no more: its end is `cancelled`, whatever the kernel makes of the flag.
-        stopped: bool,
+        /// It was told to stop, and this is its end, whatever the kernel makes of the flag.
+        halted: Option<v1::report::Result>,
     },
     /// Its products are on their way to the broker.
     Delivering {

@@ -13,6 +13,7 @@ use crate::{
     results::Keeper,
     session::Event,
     slots::{Finished, Ran, Slots, Work},
+    time_limit::Clocks,
 };
 use caution::Caution;
 use dewar_proto::v1;
@@ -40,6 +41,8 @@ pub(crate) struct Book {
     attempts: HashMap<AttemptKey, Attempt>,
     /// Attempts that are [`Attempt::Ready`], in the order they became so; some may be gone since.
     ready: VecDeque<AttemptKey>,
+    /// When the time of attempts that run is over.
+    clocks: Clocks,
     /// When attempts that run were told to stop, in order. Most have stopped since.
     stopping: VecDeque<(Instant, AttemptKey)>,
     /// Attempts whose kernels did not stop, and may yet return.
@@ -67,6 +70,7 @@ impl Book {
             is_paused: false,
             attempts: HashMap::new(),
             ready: VecDeque::new(),
+            clocks: Clocks::default(),
             stopping: VecDeque::new(),
             stuck: HashSet::new(),
             caution: Caution::default(),
@@ -174,8 +178,11 @@ impl Book {
             let running = Attempt::Running {
                 context: prepared.context.clone(),
                 need: prepared.need,
-                stopped: false,
+                halted: None,
             };
+            if let Some(limit) = prepared.time_limit.clone() {
+                self.clocks.watch(key, limit);
+            }
             if let Some(Attempt::Ready(prepared)) = self.attempts.insert(key, running) {
                 self.slots.run(Work { key, prepared });
             }
@@ -189,6 +196,7 @@ impl Book {
             ran,
             run_time,
         } = finished;
+        self.clocks.forget(key);
         if self.stuck.remove(&key) {
             // Another thread has its slot by now.
             self.slots.dismiss_one();
@@ -197,9 +205,13 @@ impl Book {
         self.slots.end(need, run_time);
         let run_ms = u64::try_from(run_time.as_millis()).unwrap_or(u64::MAX);
         // What was handed back is nobody's.
-        let Some(Attempt::Running { stopped, .. }) = self.attempts.get(&key) else {
+        let Some(Attempt::Running { halted, .. }) = self.attempts.get_mut(&key) else {
             return;
         };
+        if let Some(end) = halted.take() {
+            self.report(key, end, run_ms);
+            return;
+        }
         let ran = match ran {
             Ran::Output(output) => match delivery::excess(&output) {
                 Some(failure) => Ran::Failed(failure),
@@ -208,7 +220,6 @@ impl Book {
             ran => ran,
         };
         let result = match ran {
-            _ if *stopped => report::Result::Cancelled(v1::Cancelled {}),
             Ran::Output(output) if delivery::fits_report(&output) => {
                 report::Result::Succeeded(delivery::inline(output))
             }
@@ -233,25 +244,44 @@ impl Book {
             // It may wait behind another, where no flag is heeded.
             self.recall();
         }
+        let cancelled = report::Result::Cancelled(v1::Cancelled {});
         match self.attempts.get_mut(&key) {
-            Some(Attempt::Running {
-                context, stopped, ..
-            }) => {
-                context.stop();
-                if !*stopped {
-                    *stopped = true;
-                    self.stopping.push_back((Instant::now(), key));
-                }
-            }
+            Some(Attempt::Running { .. }) => self.halt(key, cancelled),
             Some(Attempt::Preparing(work) | Attempt::Delivering { work, .. }) => {
                 work.abort();
                 self.keeper.forget(key);
-                self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
+                self.report(key, cancelled, 0);
             }
-            Some(Attempt::Ready(_)) => {
-                self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
-            }
+            Some(Attempt::Ready(_)) => self.report(key, cancelled, 0),
             Some(Attempt::Reported { .. }) | None => {}
+        }
+    }
+
+    /// When the next try is out of time, if nothing ends it before.
+    pub(crate) fn out_of_time_at(&self) -> Option<Instant> {
+        self.clocks.next_due()
+    }
+
+    /// Stops kernels that have run for longer than they may.
+    pub(crate) fn stop_out_of_time(&mut self) {
+        for (key, failure) in self.clocks.take_over() {
+            tracing::warn!(attempt = %key, message = failure.message, "out of time");
+            self.halt(key, report::Result::Failed(failure));
+        }
+    }
+
+    /// Tells a kernel to stop, and settles what its try came to.
+    fn halt(&mut self, key: AttemptKey, end: report::Result) {
+        self.clocks.forget(key);
+        let Some(Attempt::Running {
+            context, halted, ..
+        }) = self.attempts.get_mut(&key)
+        else {
+            return;
+        };
+        context.stop();
+        if halted.replace(end).is_none() {
+            self.stopping.push_back((Instant::now(), key));
         }
     }
 
@@ -268,7 +298,10 @@ impl Book {
             && since + STUCK_AFTER <= now
         {
             self.stopping.pop_front();
-            let Some(Attempt::Running { need, .. }) = self.attempts.get(&key) else {
+            let Some(Attempt::Running { need, halted, .. }) = self.attempts.get_mut(&key) else {
+                continue;
+            };
+            let Some(end) = halted.take() else {
                 continue;
             };
             self.slots.give_up(*need);
@@ -276,7 +309,7 @@ impl Book {
                 tracing::error!(%error, "a slot is lost: its kernel does not stop, and no other thread can be had");
             }
             self.stuck.insert(key);
-            self.report(key, report::Result::Cancelled(v1::Cancelled {}), 0);
+            self.report(key, end, 0);
             given_up.push(key);
         }
         given_up
@@ -286,6 +319,7 @@ impl Book {
     fn recall(&mut self) {
         for Work { key, prepared } in self.slots.recall().into_iter().rev() {
             // What was handed back meanwhile is nobody's.
+            self.clocks.forget(key);
             if let Some(attempt) = self.attempts.get_mut(&key) {
                 *attempt = Attempt::Ready(prepared);
                 self.ready.push_front(key);

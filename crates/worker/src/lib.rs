@@ -23,6 +23,7 @@ mod signals;
 mod slots;
 mod speech;
 mod swarm;
+mod time_limit;
 mod worker;
 
 pub use config::{Config, DataConfig, StartError, StuckKernel};

@@ -4,6 +4,7 @@ use crate::{
     attempt::failure,
     config::{BACKOFF_MAX, backoff},
     swarm::SwarmSource,
+    time_limit::TimeLimit,
 };
 use bytes::Bytes;
 use dewar_blobs::{BlobRef, ChunkCache};
@@ -21,6 +22,7 @@ pub(crate) struct Prepared {
     pub(crate) parameters: Bytes,
     pub(crate) context: Context,
     pub(crate) need: Need,
+    pub(crate) time_limit: Option<TimeLimit>,
 }
 
 /// What one try takes of its worker while it runs.
@@ -53,14 +55,14 @@ pub(crate) fn is_complete(spec: &v1::TaskSpec) -> bool {
 
 /// Makes a task that [`is_complete`] ready to run, without waiting for anything.
 pub(crate) fn unpack(spec: v1::TaskSpec) -> Result<Prepared, v1::Failure> {
-    let need = Need::of(&spec);
+    let (need, time_limit) = (Need::of(&spec), TimeLimit::of(&spec));
     let parameters = match spec.parameters.and_then(|payload| payload.place) {
         Some(v1::payload::Place::Inline(bytes)) => bytes,
         _ => Bytes::new(),
     };
     let inputs = spec.inputs.into_iter().filter_map(|input| input.inline);
     let inputs = inputs.map(InputBytes::whole).collect();
-    prepared(spec.kind, parameters, inputs, need)
+    prepared(spec.kind, parameters, inputs, need, time_limit)
 }
 
 fn prepared(
@@ -68,6 +70,7 @@ fn prepared(
     parameters: Bytes,
     inputs: Vec<InputBytes>,
     need: Need,
+    time_limit: Option<TimeLimit>,
 ) -> Result<Prepared, v1::Failure> {
     let kind = kind.ok_or_else(|| bad_input("kind is missing"))?;
     Ok(Prepared {
@@ -78,6 +81,7 @@ fn prepared(
         parameters,
         context: Context::with_slots(inputs, need.slot_count),
         need,
+        time_limit,
     })
 }
 
@@ -101,7 +105,7 @@ impl Materials {
     /// Fetches what a task needs, for as long as it takes. An error is final: no other try could do better.
     pub(crate) async fn prepare(&self, spec: v1::TaskSpec) -> Result<Prepared, v1::Failure> {
         let _turn = self.turns.acquire().await;
-        let need = Need::of(&spec);
+        let (need, time_limit) = (Need::of(&spec), TimeLimit::of(&spec));
         let parameters = match spec.parameters.and_then(|payload| payload.place) {
             Some(v1::payload::Place::Inline(bytes)) => bytes,
             Some(v1::payload::Place::Blob(blob)) => {
@@ -123,7 +127,7 @@ impl Materials {
                 }
             });
         }
-        prepared(spec.kind, parameters, inputs, need)
+        prepared(spec.kind, parameters, inputs, need, time_limit)
     }
 
     async fn fetch(

@@ -370,6 +370,7 @@ impl Session {
         waits
             .map(|(since, wait)| since + wait)
             .chain(self.stop_by)
+            .chain(self.book.out_of_time_at())
             .chain(self.book.stuck_at())
             .min()
     }
@@ -390,6 +391,7 @@ impl Session {
                 reason: reason.clone(),
             });
         }
+        self.book.stop_out_of_time();
         for key in self.book.give_up_stuck() {
             self.note_stuck(key);
         }

@@ -234,6 +234,9 @@ impl Threads {
 fn serve(waiting: &Receiver<Order>, registry: &Registry, events: &mpsc::Sender<Event>) {
     while let Ok(Order::Run(Work { key, prepared })) = waiting.recv() {
         let need = prepared.need;
+        if let Some(limit) = &prepared.time_limit {
+            limit.begin();
+        }
         let started = Instant::now();
         let ran = run(registry, prepared);
         let finished = Finished {

@@ -12,3 +12,4 @@ mod stuck;
 mod submits;
 mod swarm;
 mod tasks;
+mod time_limits;

@@ -37,6 +37,7 @@ fn give(slots: &mut Slots, index: u64, need: Need) {
         parameters: Bytes::new(),
         context: Context::default(),
         need,
+        time_limit: None,
     };
     let key = AttemptKey::from_wire(Some(&task), Some(&attempt)).unwrap();
     slots.run(Work { key, prepared });

@@ -56,10 +56,13 @@ impl Queue {
                 ) {
                     failure.class = FailureClass::KernelError;
                 }
-                let is_bad_input = failure.class == FailureClass::BadInput;
+                // The task's fault, whoever finds out.
+                let is_of_the_task = matches!(
+                    failure.class,
+                    FailureClass::BadInput | FailureClass::TimedOut
+                );
                 let mut events = self.fail(id, task, attempt, failure, name, run_ms, now);
-                if is_bad_input {
-                    // The task's fault, whoever finds out.
+                if is_of_the_task {
                     events.push(ended(AttemptEnd::GivenBack));
                 } else {
                     events.push(ended(AttemptEnd::Failed));

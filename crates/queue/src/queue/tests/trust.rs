@@ -12,7 +12,7 @@ fn fail_once(scene: &mut Scene, on: u8) -> bool {
 }
 
 /// One worker does well while another fails.
-fn one_bad_worker() -> Scene {
+fn one_bad_worker(class: FailureClass) -> Scene {
     let mut patient = spec();
     patient.attempts_max = 50;
     let mut scene = Scene::with(vec![patient; 40]);
@@ -26,7 +26,7 @@ fn one_bad_worker() -> Scene {
         scene.pass(10);
         for tried in tries {
             let result = match tried.2 == worker(1) {
-                true => failure(FailureClass::KernelError),
+                true => failure(class),
                 false => success(1),
             };
             scene.report(tried, result);
@@ -37,7 +37,7 @@ fn one_bad_worker() -> Scene {
 
 #[test]
 fn a_worker_that_fails_everything_while_others_do_not_is_put_on_probation() {
-    let mut scene = one_bad_worker();
+    let mut scene = one_bad_worker(FailureClass::KernelError);
     let bad = || worker(1);
     let reason = scene.queue.worker(bad()).unwrap().held_back_reason();
     assert!(reason.unwrap().starts_with("on probation"));
@@ -57,6 +57,15 @@ fn a_worker_that_fails_everything_while_others_do_not_is_put_on_probation() {
     let tried = *tries.iter().find(|(.., to)| *to == bad()).unwrap();
     scene.report(tried, success(1));
     assert_eq!(scene.queue.worker(bad()).unwrap().held_back_reason(), None);
+}
+
+#[test]
+fn what_the_tasks_are_to_blame_for_puts_nobody_on_probation() {
+    for class in [FailureClass::BadInput, FailureClass::TimedOut] {
+        let scene = one_bad_worker(class);
+        let reason = scene.queue.worker(worker(1)).unwrap().held_back_reason();
+        assert_eq!(reason, None, "{class:?}");
+    }
 }
 
 #[test]
