@@ -26,7 +26,7 @@ use crate::{
     store::{PackError, Packs, Store, StoreError},
 };
 use attendance::Attendance;
-use batch::{payloads_of, take};
+use batch::{has_parameters_in_bulk, take};
 use clock::Clock;
 use dewar_queue::{
     Command, Config, Digest, Event, JobNumber, Now, Queue, Refusal, TaskCounts, WorkerId,
@@ -106,6 +106,8 @@ struct Turn {
     releases: Vec<Release>,
     /// More could be done at once.
     unfinished: bool,
+    /// Its submits have more parameters than events should carry.
+    parameters_in_bulk: bool,
 }
 
 /// What a command did to jobs that were there before.
@@ -209,11 +211,12 @@ impl Engine {
     }
 
     /// One batch: decide, write, tell.
-    async fn turn(&mut self, mut messages: Vec<Message>) -> Result<bool, EngineFault> {
-        self.disk.pack(payloads_of(&mut messages)).await?;
-
+    async fn turn(&mut self, messages: Vec<Message>) -> Result<bool, EngineFault> {
         let now = self.clock.now();
-        let mut turn = Turn::default();
+        let mut turn = Turn {
+            parameters_in_bulk: has_parameters_in_bulk(&messages),
+            ..Turn::default()
+        };
         for message in messages {
             self.take(message, now, &mut turn);
         }
@@ -290,8 +293,9 @@ impl Engine {
 
     /// Decides a command and folds it in. Whether anything came of it.
     fn decide(&mut self, command: Command, now: Now, turn: &mut Turn) -> Result<bool, Refusal> {
-        let events = self.queue.decide(command, now)?;
-        for event in &events {
+        let mut events = self.queue.decide(command, now)?;
+        for event in &mut events {
+            self.disk.place(event, turn.parameters_in_bulk);
             self.queue.apply(event);
         }
         let any = !events.is_empty();

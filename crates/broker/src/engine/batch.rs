@@ -1,11 +1,7 @@
-//! Which messages make a batch, and what of them is packed before anything is decided.
+//! Which messages make a batch.
 
-use super::{
-    disk::Payloads,
-    message::{FromWorker, Message},
-};
-use dewar_queue::{Command, Output, TaskResult};
-use std::sync::Arc;
+use super::{disk::PARAMETERS_IN_EVENTS_BYTES_MAX, message::Message};
+use dewar_queue::Command;
 use tokio::sync::mpsc;
 
 /// Messages in one batch: with a few events each they make one commit of the store.
@@ -44,31 +40,15 @@ fn task_count_of(message: &Message) -> usize {
     }
 }
 
-/// Payloads in messages that their events will carry.
-pub(super) fn payloads_of(messages: &mut [Message]) -> Payloads<'_> {
-    let mut payloads = Payloads::default();
-    for message in messages {
-        match message {
-            Message::Command {
-                command: Command::Submit { specs, .. },
-                ..
-            } => {
-                // A spec that comes in belongs to its message alone, so nothing is copied here.
-                let specs = specs.iter_mut().map(Arc::make_mut);
-                payloads
-                    .parameters
-                    .extend(specs.map(|spec| &mut spec.parameters));
-            }
-            Message::FromWorker {
-                message:
-                    FromWorker::Report {
-                        result: TaskResult::Succeeded(Output { message, .. }),
-                        ..
-                    },
-                ..
-            } => payloads.outputs.push(message),
-            _ => {}
-        }
-    }
-    payloads
+/// Whether the parameters in a batch's submits are too much for its events, whatever becomes of them.
+pub(super) fn has_parameters_in_bulk(messages: &[Message]) -> bool {
+    let specs = messages.iter().flat_map(|message| match message {
+        Message::Command {
+            command: Command::Submit { specs, .. },
+            ..
+        } => specs.as_slice(),
+        _ => &[],
+    });
+    let bytes = specs.map(|spec| spec.parameters.carried_bytes());
+    bytes.sum::<u64>() > PARAMETERS_IN_EVENTS_BYTES_MAX
 }

@@ -6,61 +6,19 @@ use crate::{
     store::{PackError, PackReader, Packs, Store},
 };
 use bytes::Bytes;
-use dewar_queue::{Event, Payload};
+use dewar_queue::{Event, OutcomeResult, Payload};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 /// Payloads beyond this are packed rather than written into events: what the store takes well in one value.
 const PAYLOAD_IN_EVENT_BYTES_MAX: usize = 4 << 10;
 
-/// Parameters of one batch beyond this are packed as well, however small each: a queue of a million tasks is to hold
+/// Parameters in the submits of one batch beyond this are packed as well, however small each: a queue of a million tasks is to hold
 /// where they are and not what they are, and a batch of so many can wait for a second sync.
-const PARAMETERS_IN_EVENTS_BYTES_MAX: u64 = 64 << 10;
+pub(super) const PARAMETERS_IN_EVENTS_BYTES_MAX: u64 = 64 << 10;
 
 /// Smaller ones are no larger than their address in a pack file.
 const ADDRESS_BYTES: usize = 32;
-
-/// Payloads of one batch that its events will carry.
-#[derive(Default)]
-pub(super) struct Payloads<'a> {
-    /// Of submitted tasks.
-    pub(super) parameters: Vec<&'a mut Payload>,
-    /// Of reports.
-    pub(super) outputs: Vec<&'a mut Payload>,
-}
-
-impl<'a> Payloads<'a> {
-    /// Those to be packed, with their bytes.
-    fn into_packable(self) -> Vec<(&'a mut Payload, Arc<[u8]>)> {
-        let bytes = self
-            .parameters
-            .iter()
-            .map(|payload| payload.carried_bytes());
-        let in_bulk = bytes.sum::<u64>() > PARAMETERS_IN_EVENTS_BYTES_MAX;
-        let parameter_bytes_max = match in_bulk {
-            true => ADDRESS_BYTES,
-            false => PAYLOAD_IN_EVENT_BYTES_MAX,
-        };
-        let parameters = larger_than(parameter_bytes_max, self.parameters);
-        let outputs = larger_than(PAYLOAD_IN_EVENT_BYTES_MAX, self.outputs);
-        parameters.chain(outputs).collect()
-    }
-}
-
-fn larger_than(
-    bytes_max: usize,
-    payloads: Vec<&mut Payload>,
-) -> impl Iterator<Item = (&mut Payload, Arc<[u8]>)> {
-    payloads
-        .into_iter()
-        .filter_map(move |payload| match payload {
-            Payload::Inline(bytes) if bytes.len() > bytes_max => {
-                let bytes = bytes.clone();
-                Some((payload, bytes))
-            }
-            Payload::Inline(_) | Payload::Packed { .. } | Payload::Blob(_) => None,
-        })
-}
 
 /// The store and the pack files. Lent to a blocking thread while they write, hence the options.
 pub(super) struct Disk {
@@ -84,22 +42,36 @@ impl Disk {
         }
     }
 
-    /// Packs what is large among these payloads, or much together; durable when it returns.
-    pub(super) async fn pack(&mut self, payloads: Payloads<'_>) -> Result<(), EngineFault> {
-        let (places, bytes): (Vec<_>, Vec<_>) = payloads.into_packable().into_iter().unzip();
-        if bytes.is_empty() {
-            return Ok(());
+    /// Gives what is large of an event, or part of much, its place in a pack file, where the next [`Disk::append`] puts it.
+    /// Asked of events that were decided, so that nothing is packed of what was refused, or known before.
+    pub(super) fn place(&mut self, event: &mut Event, parameters_in_bulk: bool) {
+        // Without its files the next append fails.
+        let Some(packs) = self.lent.as_mut().map(|lent| &mut lent.packs) else {
+            return;
+        };
+        match event {
+            Event::TasksSubmitted { specs, .. } => {
+                let bytes_max = match parameters_in_bulk {
+                    true => ADDRESS_BYTES,
+                    false => PAYLOAD_IN_EVENT_BYTES_MAX,
+                };
+                for spec in specs {
+                    if let Some(place) = place_if_larger(packs, &spec.parameters, bytes_max) {
+                        // A spec that comes in belongs to its event alone, so nothing is copied here.
+                        Arc::make_mut(spec).parameters = place;
+                    }
+                }
+            }
+            Event::TaskEnded { outcome, .. } => {
+                if let OutcomeResult::Succeeded(output) = &mut outcome.result
+                    && let Some(place) =
+                        place_if_larger(packs, &output.message, PAYLOAD_IN_EVENT_BYTES_MAX)
+                {
+                    output.message = place;
+                }
+            }
+            _ => {}
         }
-        let packed = self
-            .on_thread(move |_, packs| {
-                let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &**bytes).collect();
-                packs.append(&bytes).map_err(EngineFault::Packs)
-            })
-            .await?;
-        for (place, packed) in places.into_iter().zip(packed) {
-            *place = packed;
-        }
-        Ok(())
     }
 
     /// Appends the durable ones among these events; on disk when it returns.
@@ -108,6 +80,7 @@ impl Disk {
             return Ok(events);
         }
         self.on_thread(move |store, packs| {
+            packs.flush().map_err(EngineFault::Packs)?;
             store.append(&events).map_err(EngineFault::Store)?;
             let mut forgotten = false;
             for event in &events {
@@ -141,6 +114,13 @@ impl Disk {
         .map_err(|_| EngineFault::Lost)?;
         self.lent = Some(lent);
         done
+    }
+}
+
+fn place_if_larger(packs: &mut Packs, payload: &Payload, bytes_max: usize) -> Option<Payload> {
+    match payload {
+        Payload::Inline(bytes) if bytes.len() > bytes_max => Some(packs.place(bytes)),
+        Payload::Inline(_) | Payload::Packed { .. } | Payload::Blob(_) => None,
     }
 }
 
@@ -181,32 +161,80 @@ pub(crate) async fn read_payloads(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::MemStore;
+    use dewar_queue::{JobNumber, Kind, Outcome, Output, TaskId, TaskSpec};
 
-    fn packed_lengths(parameters: &[usize], outputs: &[usize]) -> Vec<usize> {
-        let of = |lengths: &[usize]| -> Vec<Payload> {
-            let payloads = lengths.iter();
-            payloads
-                .map(|length| Payload::Inline(vec![0; *length].into()))
-                .collect()
+    fn of(length: usize) -> Payload {
+        Payload::Inline(vec![0; length].into())
+    }
+
+    fn submitted(lengths: &[usize]) -> Event {
+        let kind = Kind {
+            name: "test".into(),
+            version: 1,
         };
-        let (mut parameters, mut outputs) = (of(parameters), of(outputs));
-        let payloads = Payloads {
-            parameters: parameters.iter_mut().collect(),
-            outputs: outputs.iter_mut().collect(),
+        let specs = lengths.iter();
+        let specs = specs.map(|length| Arc::new(TaskSpec::new(kind.clone(), of(*length))));
+        Event::TasksSubmitted {
+            job: JobNumber(1),
+            first_index: 0,
+            specs: specs.collect(),
+        }
+    }
+
+    fn succeeded(length: usize) -> Event {
+        let output = Output {
+            message: of(length),
+            blobs: Vec::new(),
         };
-        let packed = payloads.into_packable().into_iter();
-        packed.map(|(_, bytes)| bytes.len()).collect()
+        Event::TaskEnded {
+            outcome: Outcome {
+                task: TaskId {
+                    job: JobNumber(1),
+                    index: 0,
+                },
+                sequence: 1,
+                result: OutcomeResult::Succeeded(output),
+                worker_name: None,
+                run_ms: 0,
+                generation: 0,
+                reused: false,
+                made_by: None,
+            },
+            at_unix_ms: 0,
+        }
+    }
+
+    /// Lengths of what is packed of an event.
+    fn packed_lengths(mut event: Event, parameters_in_bulk: bool) -> Vec<u32> {
+        let folder = tempfile::tempdir().unwrap();
+        let packs = Packs::open(folder.path()).unwrap();
+        let mut disk = Disk::new(Box::new(MemStore::default()), packs, Reserve::none());
+        disk.place(&mut event, parameters_in_bulk);
+        let payloads: Vec<Payload> = match event {
+            Event::TasksSubmitted { specs, .. } => {
+                specs.iter().map(|spec| spec.parameters.clone()).collect()
+            }
+            Event::TaskEnded { outcome, .. } => match outcome.result {
+                OutcomeResult::Succeeded(output) => vec![output.message],
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let lengths = payloads.iter().filter_map(|payload| match payload {
+            Payload::Packed { length, .. } => Some(*length),
+            Payload::Inline(_) | Payload::Blob(_) => None,
+        });
+        lengths.collect()
     }
 
     #[test]
     fn large_payloads_are_packed_and_small_parameters_in_bulk() {
-        assert_eq!(
-            packed_lengths(&[100, 4096, 4097], &[4096, 4097]),
-            [4097, 4097]
-        );
-        let many = vec![300; 300];
-        assert_eq!(packed_lengths(&many, &[300]), many);
-        assert_eq!(packed_lengths(&[60_000, 5_537, 32], &[]), [60_000, 5_537]);
-        assert_eq!(packed_lengths(&[], &many), [0; 0]);
+        assert_eq!(packed_lengths(submitted(&[100, 4096, 4097]), false), [4097]);
+        assert_eq!(packed_lengths(submitted(&[32, 33, 300]), true), [33, 300]);
+        for in_bulk in [false, true] {
+            assert_eq!(packed_lengths(succeeded(4096), in_bulk), [0; 0]);
+            assert_eq!(packed_lengths(succeeded(4097), in_bulk), [4097]);
+        }
     }
 }

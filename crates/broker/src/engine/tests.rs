@@ -3,6 +3,7 @@
 use super::*;
 use crate::{disk_space::DiskBounds, store::MemStore};
 use dewar_queue::JobId;
+use std::sync::Arc;
 
 /// A disk that is full from the first write.
 struct FullDisk;
@@ -81,5 +82,64 @@ async fn holdings_of_a_worker_that_is_gone_harm_nobody() {
         .await
         .unwrap();
     assert!(handle.command(create()).await.is_ok());
+    running.abort();
+}
+
+fn submit(job: u8, first_index: u64, lengths: &[usize]) -> Command {
+    let kind = dewar_queue::Kind {
+        name: "test".into(),
+        version: 1,
+    };
+    let parameters = lengths.iter().map(|length| vec![7; *length].into());
+    let parameters = parameters.map(dewar_queue::Payload::Inline);
+    let specs = parameters.map(|bytes| Arc::new(dewar_queue::TaskSpec::new(kind.clone(), bytes)));
+    Command::Submit {
+        job: JobId([job; 16]),
+        first_index,
+        specs: specs.collect(),
+    }
+}
+
+/// Sizes of the pack files.
+fn packs(folder: &tempfile::TempDir) -> Vec<u64> {
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let files = files.map(|file| file.unwrap());
+    let packs = files.filter(|file| file.path().extension().is_some_and(|end| end == "pack"));
+    packs.map(|file| file.metadata().unwrap().len()).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_packed_of_what_is_refused_or_known() {
+    let (engine, handle, folder) = open(Box::new(MemStore::default()));
+    let running = tokio::spawn(engine.run(CancellationToken::new()));
+    let packed_bytes = || packs(&folder).iter().sum::<u64>();
+    handle.command(create()).await.unwrap();
+    handle.command(submit(1, 0, &[5_000])).await.unwrap();
+    assert_eq!(packed_bytes(), 5_000);
+
+    // All in one batch.
+    let mut begun = Vec::new();
+    for (job, first_index, is_well) in [(1, 7, false), (2, 0, false), (1, 0, true), (1, 1, true)] {
+        let submit = submit(job, first_index, &[5_000, 6_000]);
+        begun.push((handle.begin(submit).await.unwrap(), is_well));
+    }
+    for (answer, is_well) in begun {
+        assert_eq!(answer.await.is_ok(), is_well);
+    }
+    // Of the last two the second task is new.
+    assert_eq!(packed_bytes(), 5_000 + 2 * 6_000);
+    running.abort();
+}
+
+#[tokio::test]
+async fn many_small_parameters_are_packed_together() {
+    let (engine, handle, folder) = open(Box::new(MemStore::default()));
+    let running = tokio::spawn(engine.run(CancellationToken::new()));
+    handle.command(create()).await.unwrap();
+    handle.command(submit(1, 0, &[300; 200])).await.unwrap();
+    let file_count = || packs(&folder).len();
+    assert_eq!(file_count(), 0, "60 kB");
+    handle.command(submit(1, 200, &[300; 300])).await.unwrap();
+    assert_eq!(file_count(), 1, "90 kB");
     running.abort();
 }

@@ -30,6 +30,8 @@ const RUN_BYTES_MAX: u64 = 1 << 20;
 pub struct Packs {
     reader: PackReader,
     current: Option<Current>,
+    /// Bytes that have their places, at the end of the current file, and are not yet there.
+    placed: Vec<u8>,
     /// Files on disk or named by events. A file no job uses goes, unless it is the current one.
     users: BTreeMap<u64, BTreeSet<JobNumber>>,
     /// Set by the first failed write: what the file holds then is unknown.
@@ -87,7 +89,8 @@ pub enum PackError {
 #[derive(Debug)]
 struct Current {
     number: u64,
-    file: File,
+    /// None until the first write.
+    file: Option<File>,
     size_bytes: u64,
 }
 
@@ -118,26 +121,58 @@ impl Packs {
                 open: Arc::default(),
             },
             current: None,
+            placed: Vec::new(),
             users,
             failed: false,
         })
     }
 
-    /// Appends payloads; they are durable when this returns, with one sync for all. Each is to be named by an event
-    /// before the next [`Packs::observe`] of a forgotten job.
+    /// Gives a payload the place where the next [`Packs::flush`] writes it. Only what an event names may have one: it is
+    /// never taken back.
+    ///
+    /// # Panics
+    /// If the payload has 4 GiB or more; they have 64 KiB at most.
+    pub fn place(&mut self, payload: &[u8]) -> Payload {
+        let current = match self.current.take() {
+            Some(current) if current.size_bytes < PACK_BYTES_MAX => current,
+            _ => self.next_file(),
+        };
+        let place = Payload::Packed {
+            file: current.number,
+            offset: current.size_bytes + self.placed.len() as u64,
+            length: u32::try_from(payload.len()).expect("payloads have at most 64 KiB"),
+            checksum: crc32c::crc32c(payload),
+        };
+        self.placed.extend_from_slice(payload);
+        self.current = Some(current);
+        place
+    }
+
+    /// Writes what was placed, with one sync for all; it is durable when this returns. Events that name it come after.
     ///
     /// # Errors
-    /// If that is in doubt. No later append succeeds then.
-    pub fn append(&mut self, payloads: &[&[u8]]) -> Result<Vec<Payload>, PackError> {
-        if payloads.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// If that is in doubt. No later flush succeeds then.
+    pub fn flush(&mut self) -> Result<(), PackError> {
         if self.failed {
             return Err(PackError::Failed);
         }
-        let appended = self.try_append(payloads);
-        self.failed = appended.is_err();
-        appended
+        if self.placed.is_empty() {
+            return Ok(());
+        }
+        let flushed = self.try_flush();
+        self.failed = flushed.is_err();
+        flushed
+    }
+
+    /// What a batch does.
+    #[cfg(test)]
+    pub(in crate::store) fn append(
+        &mut self,
+        payloads: &[&[u8]],
+    ) -> Result<Vec<Payload>, PackError> {
+        let places = payloads.iter().map(|payload| self.place(payload)).collect();
+        self.flush()?;
+        Ok(places)
     }
 
     /// Notes which payloads an event names, or which it frees. For live events after they were stored, and for replay.
@@ -194,51 +229,33 @@ impl Packs {
         }
     }
 
-    fn try_append(&mut self, payloads: &[&[u8]]) -> Result<Vec<Payload>, PackError> {
-        let current = match self.current.take() {
-            Some(current) if current.size_bytes < PACK_BYTES_MAX => current,
-            _ => self.begin_file()?,
+    fn try_flush(&mut self) -> Result<(), PackError> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
         };
-        let current = self.current.insert(current);
-        let mut bytes = Vec::with_capacity(payloads.iter().map(|payload| payload.len()).sum());
-        let mut places = Vec::with_capacity(payloads.len());
-        for payload in payloads {
-            places.push(Payload::Packed {
-                file: current.number,
-                offset: current.size_bytes + bytes.len() as u64,
-                length: u32::try_from(payload.len()).expect("payloads have at most 64 KiB"),
-                checksum: crc32c::crc32c(payload),
-            });
-            bytes.extend_from_slice(payload);
-        }
         let number = current.number;
-        let write = |current: &mut Current| {
-            current.file.write_all(&bytes)?;
-            current.size_bytes += bytes.len() as u64;
-            current.file.sync_data()
+        let file = match &mut current.file {
+            Some(file) => file,
+            none => none.insert(self.reader.begin_file(number)?),
         };
-        write(current).map_err(|source| self.reader.failed("write", number)(source))?;
-        Ok(places)
+        file.write_all(&self.placed)
+            .and_then(|()| file.sync_data())
+            .map_err(self.reader.failed("write", number))?;
+        current.size_bytes += self.placed.len() as u64;
+        // Its room goes too: a batch of the largest tasks has hundreds of megabytes.
+        self.placed = Vec::new();
+        Ok(())
     }
 
-    /// Begins a file under a number that neither a file nor an event ever had.
-    fn begin_file(&mut self) -> Result<Current, PackError> {
+    /// A file under a number that neither a file nor an event ever had.
+    fn next_file(&mut self) -> Current {
         let number = self.users.keys().next_back().map_or(1, |last| last + 1);
-        let path = self.reader.path(number);
-        let file = File::options()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .map_err(self.reader.failed("make", number))?;
-        File::open(&self.reader.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(self.reader.failed("sync", number))?;
         self.users.insert(number, BTreeSet::new());
-        Ok(Current {
+        Current {
             number,
-            file,
+            file: None,
             size_bytes: 0,
-        })
+        }
     }
 }
 
@@ -282,6 +299,19 @@ impl PackReader {
             read.push(payload);
         }
         Ok(())
+    }
+
+    /// Makes the file that is to be filled next.
+    fn begin_file(&self, number: u64) -> Result<File, PackError> {
+        let file = File::options()
+            .append(true)
+            .create_new(true)
+            .open(self.path(number))
+            .map_err(self.failed("make", number))?;
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(self.failed("sync", number))?;
+        Ok(file)
     }
 
     fn file(&self, number: u64) -> io::Result<Arc<File>> {
