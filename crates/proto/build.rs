@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".dewar.v1.ChunkDigestsResponse.digests",
         ".dewar.v1.OfferRequest.chunk_digests",
     ]);
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::CountingCodec")
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

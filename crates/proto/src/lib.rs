@@ -3,10 +3,12 @@
 //! Types are generated from `proto/` at build time. Past the conversions of the crates that
 //! own an idea (`rpc/` in the broker, `session` in the worker), nobody touches them.
 
+mod codec;
 pub mod limits;
 pub mod transport;
 mod version;
 
+pub use codec::{CountingCodec, CountingDecoder};
 pub use transport::{AuthorizedChannel, Token};
 pub use version::{Incompatible, PROTOCOL, check_protocol};
 

@@ -20,6 +20,13 @@ pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Tasks in one message of a submit stream.
 pub const SUBMIT_TASKS_MAX: usize = 1000;
 
+/// Inputs of the tasks in it together: more than half a message of the largest has of the shortest that mean anything.
+pub const SUBMIT_INPUTS_MAX: usize = 1 << 19;
+
+/// Values in any other message, those inside them not counted: more than fit one if each has 32 bytes, as an id and what is
+/// said of it.
+pub const MESSAGE_RECORDS_MAX: usize = MESSAGE_BYTES_MAX / 32;
+
 /// HTTP/2 frames of the size of a chunk: 20 to 80 % more throughput than the default 16 KiB.
 pub const FRAME_BYTES: u32 = 1 << 20;
 

@@ -235,24 +235,27 @@ const CALL: &str = "submitting tasks";
 struct Batch {
     messages: Vec<Vec<v1::TaskSpec>>,
     last_bytes: usize,
+    last_inputs: usize,
 }
 
 impl Batch {
     /// Adds a task; gives the messages so far if there is no room for it among them.
     fn push(&mut self, spec: v1::TaskSpec) -> Option<Vec<Vec<v1::TaskSpec>>> {
-        let bytes = spec.encoded_len();
+        let (bytes, inputs) = (spec.encoded_len(), spec.inputs.len());
         if let Some(last) = self.messages.last_mut()
             && last.len() < limits::SUBMIT_TASKS_MAX
             && self.last_bytes + bytes <= MESSAGE_TASKS_BYTES_MAX
+            && self.last_inputs + inputs <= limits::SUBMIT_INPUTS_MAX
         {
             last.push(spec);
             self.last_bytes += bytes;
+            self.last_inputs += inputs;
             return None;
         }
         let full =
             (self.messages.len() == CALL_MESSAGES_MAX).then(|| std::mem::take(&mut self.messages));
         self.messages.push(vec![spec]);
-        self.last_bytes = bytes;
+        (self.last_bytes, self.last_inputs) = (bytes, inputs);
         full
     }
 }
