@@ -3,6 +3,7 @@
 //! Whoever can reach the port can open one, token or not, so each must say the first words of HTTP/2 soon, and together
 //! they leave files for the store to open: a broker that cannot write ends.
 
+use super::jobs::OPEN_ON_CONNECTION_MAX;
 use futures::{Stream, StreamExt as _};
 use rustix::process::{Resource, getrlimit};
 use std::{
@@ -19,6 +20,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Semaphore,
     time::{Sleep, sleep},
 };
 use tonic::{Request, Status, transport::server::Connected};
@@ -60,11 +62,13 @@ pub(super) struct Counted {
 }
 
 /// What is known of a connection. In the extensions of its every call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) standing: Standing,
     /// Unknown if it broke at once.
     pub(crate) ends: Option<Ends>,
+    /// Turns of its submits.
+    pub(crate) submits: Arc<Semaphore>,
 }
 
 /// The addresses of a connection's two ends.
@@ -190,6 +194,7 @@ impl Connected for Counted {
         Connection {
             standing: self.standing,
             ends: self.ends,
+            submits: Arc::new(Semaphore::new(OPEN_ON_CONNECTION_MAX)),
         }
     }
 }

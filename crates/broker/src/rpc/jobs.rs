@@ -2,9 +2,12 @@
 
 mod show;
 mod submit;
+mod turns;
 mod watch;
 
-use super::{auth, convert};
+pub(super) use turns::OPEN_ON_CONNECTION_MAX;
+
+use super::{auth, connections::Connection, convert};
 use crate::{
     disk_space::DiskSpace,
     engine::{Effect, EngineHandle, View},
@@ -17,6 +20,7 @@ use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use turns::Turns;
 
 /// Tasks in one page of a list.
 const PAGE_TASK_COUNT_MAX: u32 = 1000;
@@ -28,7 +32,7 @@ pub(super) struct JobsService {
     engine: EngineHandle,
     disk: DiskSpace,
     watches: Arc<Semaphore>,
-    submits: Semaphore,
+    turns: Turns,
     stop: CancellationToken,
 }
 
@@ -38,7 +42,7 @@ impl JobsService {
             engine,
             disk,
             watches: Arc::new(Semaphore::new(watch::WATCH_COUNT_MAX)),
-            submits: Semaphore::new(submit::SUBMIT_COUNT_MAX),
+            turns: Turns::new(),
             stop,
         }
     }
@@ -125,6 +129,9 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let caller = auth::caller(&request)?;
+        let connection = request.extensions().get::<Connection>();
+        let _open = self.turns.open(&caller, connection).await?;
         self.take_submit(request.into_inner()).await
     }
 

@@ -5,13 +5,18 @@ use crate::{
     engine::{Effect, EngineError},
     rpc::convert,
 };
-use dewar_proto::{
-    limits::{MESSAGE_BYTES_MAX, SUBMIT_TASKS_MAX},
-    v1,
-};
+use dewar_proto::{limits::MESSAGE_BYTES_MAX, v1};
 use dewar_queue::{Command, JobId};
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
@@ -22,14 +27,10 @@ const SUBMIT_MESSAGES_AHEAD_MAX: usize = 16;
 /// Bytes of parameters in them: one message of the largest.
 const SUBMIT_BYTES_AHEAD_MAX: usize = MESSAGE_BYTES_MAX;
 
-/// Submits that are read at a time: each may hold a message of 8 MiB, and as much that waits for the disk. Others wait for
-/// their turn.
-pub(super) const SUBMIT_COUNT_MAX: usize = 32;
-
 /// Keys in one submit, whose tasks' indices are all in its answer: that of a million is 8 MB.
 const KEY_COUNT_MAX: usize = 1_000_000;
 
-/// How long a customer may take to send the next message. It has one of few turns meanwhile.
+/// How long a customer may take to send the next message. It has one of the open submits meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 impl JobsService {
@@ -37,11 +38,10 @@ impl JobsService {
         &self,
         mut requests: Streaming<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
-        let _turn = self.submits.acquire().await;
         let mut job = None;
         let mut keys = Vec::new();
         let mut ahead = Ahead::new();
-        while let Some(request) = next(&self.stop, &mut requests).await? {
+        while let Some(request) = ahead.finish_until(next(&self.stop, &mut requests)).await? {
             self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
@@ -50,13 +50,6 @@ impl JobsService {
             };
             if known != id {
                 return Err(convert::invalid("job_id", "differs within one call"));
-            }
-            if request.tasks.len() > SUBMIT_TASKS_MAX {
-                let problem = format!(
-                    "has {} tasks, at most {SUBMIT_TASKS_MAX} a message",
-                    request.tasks.len()
-                );
-                return Err(convert::invalid("tasks", problem));
             }
             let bytes = request.tasks.iter().map(parameter_bytes).sum::<usize>();
             let specs = request.tasks.into_iter().enumerate();
@@ -80,8 +73,13 @@ impl JobsService {
                 first_index: request.first_index,
                 specs,
             };
+            let turn = ahead.take_turn(&self.turns.messages).await;
+            let turn = turn.map_err(convert::status)?;
             let begun = self.engine.begin(command).await.map_err(convert::status)?;
-            ahead.push(begun, bytes).await.map_err(convert::status)?;
+            ahead
+                .push(begun, bytes, turn)
+                .await
+                .map_err(convert::status)?;
         }
         ahead.finish().await.map_err(convert::status)?;
         let (id, _) = job.ok_or_else(|| Status::invalid_argument("the stream is empty"))?;
@@ -117,8 +115,14 @@ async fn next(
 
 /// Messages of one submit that wait for the disk, the oldest first.
 struct Ahead<F> {
-    begun: VecDeque<(F, usize)>,
+    begun: VecDeque<Begun<F>>,
     bytes: usize,
+}
+
+struct Begun<F> {
+    done: Pin<Box<F>>,
+    bytes: usize,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl<F: Future<Output = Result<Effect, EngineError>>> Ahead<F> {
@@ -129,25 +133,72 @@ impl<F: Future<Output = Result<Effect, EngineError>>> Ahead<F> {
         }
     }
 
+    /// Waits for a turn of a message. Whoever waits has none: two that did would wait for each other.
+    async fn take_turn(
+        &mut self,
+        turns: &Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, EngineError> {
+        loop {
+            if let Ok(turn) = turns.clone().try_acquire_owned() {
+                return Ok(turn);
+            }
+            if !self.finish_oldest().await? {
+                let turn = turns.clone().acquire_owned().await;
+                return turn.map_err(|_| EngineError::Gone);
+            }
+        }
+    }
+
     /// Adds one, and waits for the oldest as long as they are too many.
-    async fn push(&mut self, begun: F, bytes: usize) -> Result<(), EngineError> {
-        self.begun.push_back((begun, bytes));
+    async fn push(
+        &mut self,
+        done: F,
+        bytes: usize,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<(), EngineError> {
         self.bytes += bytes;
+        self.begun.push_back(Begun {
+            done: Box::pin(done),
+            bytes,
+            _turn: turn,
+        });
         while self.begun.len() >= SUBMIT_MESSAGES_AHEAD_MAX || self.bytes > SUBMIT_BYTES_AHEAD_MAX {
-            let Some((oldest, bytes)) = self.begun.pop_front() else {
-                break;
-            };
-            oldest.await?;
-            self.bytes -= bytes;
+            self.finish_oldest().await?;
         }
         Ok(())
     }
 
-    /// Waits for all.
-    async fn finish(self) -> Result<(), EngineError> {
-        for (begun, _) in self.begun {
-            begun.await?;
+    /// Waits for something else, and finishes meanwhile what is done: a customer that says nothing more keeps no turn.
+    async fn finish_until<T>(
+        &mut self,
+        other: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let mut other = pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                came = &mut other => return came,
+                done = self.finish_oldest(), if !self.begun.is_empty() => {
+                    done.map_err(convert::status)?;
+                }
+            }
         }
+    }
+
+    /// Waits for the oldest. False if there is none. Dropped on the way, it has lost nothing.
+    async fn finish_oldest(&mut self) -> Result<bool, EngineError> {
+        let Some(oldest) = self.begun.front_mut() else {
+            return Ok(false);
+        };
+        let done = oldest.done.as_mut().await;
+        let oldest = self.begun.pop_front();
+        self.bytes -= oldest.map_or(0, |oldest| oldest.bytes);
+        done.map(|_| true)
+    }
+
+    /// Waits for all.
+    async fn finish(mut self) -> Result<(), EngineError> {
+        while self.finish_oldest().await? {}
         Ok(())
     }
 }
