@@ -32,6 +32,7 @@ pub(crate) enum Waiting {
     InMemory,
     /// In memory, and worth a copy on disk before anything else.
     ToKeep,
+    /// On disk, as far as it takes anything.
     OnDisk,
 }
 
@@ -118,10 +119,13 @@ impl Delivery {
         let mut waits = backoff();
         while let Some(Piece { blob, bytes }) = result.pieces.get(index).cloned() {
             if waiting == Waiting::ToKeep {
-                result.pieces = self.keeper.keep_pieces(result.clone()).await;
+                // A disk that refused it is asked again with the next one, and at the end.
                 waiting = Waiting::OnDisk;
-                // The session may have left meanwhile.
-                let _ = events.send(Event::Kept { key: result.key }).await;
+                if let Some(pieces) = self.keeper.keep_pieces(result.clone()).await {
+                    result.pieces = pieces;
+                    // The session may have left meanwhile.
+                    let _ = events.send(Event::Kept { key: result.key }).await;
+                }
                 continue;
             }
             let written = tokio::select! {
@@ -151,5 +155,52 @@ impl Delivery {
             }
         }
         Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{attempt::AttemptKey, results::Identity};
+    use dewar_proto::transport;
+    use tokio::net::TcpListener;
+
+    /// Whether the session hears so before the broker is called.
+    async fn is_said_to_be_kept(disk_works: bool) -> bool {
+        let results = tempfile::tempdir().unwrap();
+        let identity = Identity::take(results.path(), "a", None).unwrap();
+        let folder = identity.folder.clone();
+        let (keeper, _) = Keeper::start(identity).unwrap();
+        if !disk_works {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = broker.local_addr().unwrap().to_string();
+        let channel = transport::channel(&address, "me.0123".parse().unwrap()).unwrap();
+        let delivery = Delivery::new(BlobClient::new(channel), keeper);
+        let task = v1::TaskRef {
+            job_id: vec![7; 16],
+            index: 0,
+        };
+        let key = AttemptKey::from_wire(Some(&task), Some(&v1::AttemptId::default())).unwrap();
+        let bytes = Bytes::from_static(b"piece");
+        let blob = hash_bytes(&bytes).blob();
+        let result = Kept {
+            key,
+            report: key.report(v1::report::Result::Succeeded(v1::Output::default()), 0),
+            pieces: vec![Piece { blob, bytes }],
+        };
+        let (events, mut heard) = mpsc::channel(1);
+        tokio::select! {
+            delivered = delivery.deliver(result, Waiting::ToKeep, &events) => panic!("{delivered:?}"),
+            called = broker.accept() => drop(called.unwrap()),
+        }
+        matches!(heard.try_recv(), Ok(Event::Kept { .. }))
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refused_is_not_said_to_be_kept() {
+        assert!(is_said_to_be_kept(true).await);
+        assert!(!is_said_to_be_kept(false).await);
     }
 }

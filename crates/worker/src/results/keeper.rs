@@ -17,11 +17,15 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
+    time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 /// Results in one file. The first of them waits for all.
 const BATCH_MAX: usize = 1024;
+
+/// How long the disk may take for the last results. With what comes before it, less than systemd gives a process to end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How names end of what is left for people to look at.
 const ASIDE: &str = "aside";
@@ -52,8 +56,8 @@ impl Kept {
 }
 
 enum Order {
-    /// Answered once it was tried, with pieces that may now be backed by the disk instead of memory.
-    Keep(Kept, Option<oneshot::Sender<Vec<Piece>>>),
+    /// Answered once it was tried, with pieces that may now be backed by the disk instead of memory; none if it refused.
+    Keep(Kept, Option<oneshot::Sender<Option<Vec<Piece>>>>),
     Forget(AttemptKey),
     SetAside(Kept),
     Close(oneshot::Sender<()>),
@@ -81,12 +85,11 @@ impl Keeper {
         let _ = self.orders.send(Order::Keep(kept, None));
     }
 
-    /// Keeps a result, and gives its pieces back once it is on disk. Where it is not, they are as they were.
-    pub(crate) async fn keep_pieces(&self, kept: Kept) -> Vec<Piece> {
-        let pieces = kept.pieces.clone();
+    /// Keeps a result, and gives its pieces back once it is on disk. None if the disk refused it for now.
+    pub(crate) async fn keep_pieces(&self, kept: Kept) -> Option<Vec<Piece>> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Keep(kept, Some(reply)));
-        answer.await.unwrap_or(pieces)
+        answer.await.ok().flatten()
     }
 
     pub(crate) fn forget(&self, key: AttemptKey) {
@@ -98,11 +101,14 @@ impl Keeper {
         let _ = self.orders.send(Order::SetAside(kept));
     }
 
-    /// Waits until all that was ordered is done; the folder is free afterwards.
+    /// Waits until all that was ordered is done; the folder is free afterwards. A disk that does not answer is not waited
+    /// for: a process that was told to end must.
     pub(crate) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         let _ = self.orders.send(Order::Close(reply));
-        let _ = closed.await;
+        if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::error!("the disk does not answer; results that it lacks are lost");
+        }
     }
 }
 
@@ -342,18 +348,17 @@ impl Shelf {
         self.forget(kept.key);
     }
 
-    /// The same pieces, the large ones backed by their files if they have any.
-    fn on_disk(&self, key: AttemptKey, mut pieces: Vec<Piece>) -> Vec<Piece> {
-        if let Some(number) = self.file_of.get(&key) {
-            for piece in &mut pieces {
-                if piece.blob.size_bytes >= MAPPED_BYTES_MIN
-                    && let Ok(bytes) = mapped(&self.piece_path(*number, &piece.blob.digest))
-                {
-                    piece.bytes = bytes;
-                }
+    /// The same pieces, the large ones backed by their files. None if they have no files.
+    fn on_disk(&self, key: AttemptKey, mut pieces: Vec<Piece>) -> Option<Vec<Piece>> {
+        let number = self.file_of.get(&key)?;
+        for piece in &mut pieces {
+            if piece.blob.size_bytes >= MAPPED_BYTES_MIN
+                && let Ok(bytes) = mapped(&self.piece_path(*number, &piece.blob.digest))
+            {
+                piece.bytes = bytes;
             }
         }
-        pieces
+        Some(pieces)
     }
 
     fn piece_path(&self, number: u64, digest: &Digest) -> PathBuf {

@@ -55,6 +55,7 @@ async fn what_is_not_forgotten_comes_back() {
     assert!(left.is_empty());
     keeper.keep_pieces(kept(1, &[])).await;
     let pieces = keeper.keep_pieces(kept(2, &[b"large", b""])).await;
+    let pieces = pieces.expect("the disk takes them");
     assert_eq!(pieces[0].bytes, "large");
     keeper.keep(kept(3, &[b"larger"]));
     keeper.forget(kept(1, &[]).key);
@@ -104,8 +105,8 @@ async fn a_disk_that_takes_nothing_is_tried_again() {
     let aside = results.path().join("aside");
     let (keeper, _) = Keeper::start(identity).unwrap();
     fs::rename(&folder, &aside).unwrap();
-    let pieces = keeper.keep_pieces(kept(1, &[b"piece"])).await;
-    assert_eq!(pieces[0].bytes, "piece", "it is still there");
+    let refused = keeper.keep_pieces(kept(1, &[b"piece"])).await;
+    assert!(refused.is_none());
     fs::rename(&aside, &folder).unwrap();
     keeper.close().await;
     let (_keeper, left) = start(results.path());
@@ -157,4 +158,20 @@ async fn what_cannot_be_read_is_left() {
     assert_eq!(indices(&left), [2]);
     assert_eq!(left[0].pieces[0].bytes, "piece");
     assert!(find("0.reports").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_holds_no_process() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let results = tempfile::tempdir().unwrap();
+    let identity = Identity::take(results.path(), "a", None).unwrap();
+    // Opening it waits for a reader, who never comes.
+    let stuck = identity.folder.join("0.part");
+    let (keeper, _) = Keeper::start(identity).unwrap();
+    mknodat(CWD, &stuck, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    keeper.keep(kept(1, &[]));
+    let closed = timeout(Duration::from_secs(3600), keeper.close()).await;
+    assert!(closed.is_ok());
+    // So that the thread ends before the folder does.
+    let _ = File::options().read(true).write(true).open(stuck);
 }
