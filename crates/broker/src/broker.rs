@@ -184,6 +184,7 @@ impl Broker {
             blobs: blobs.clone(),
             auth: Auth::new(Tokens::new(folder.token(), folder.path())),
             patience: config.patience,
+            broker_id: folder.broker_id(),
             data_dir: folder.path().display().to_string(),
             started_unix_ms,
             blob_bytes: Arc::new(move || blobs.total_bytes()),

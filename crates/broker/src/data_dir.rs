@@ -1,12 +1,14 @@
-//! The data folder: one broker at a time, and the token that opens it.
+//! The data folder: one broker at a time, the token that opens it, and the id by which workers know it again.
 
 use crate::{file_system::network_kind, tokens};
 use std::{
     fs::{self, File, TryLockError},
-    io, iter,
-    os::unix::fs::DirBuilderExt as _,
+    io::{self, Write as _},
+    iter,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
+use uuid::Uuid;
 
 /// A data folder that is ours until this is dropped.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct DataDir {
     /// Folders in which the way to it was made.
     parents: Vec<PathBuf>,
     token: String,
+    broker_id: Uuid,
     /// Locked for as long as it is open.
     _lock: File,
 }
@@ -104,7 +107,7 @@ impl DataDir {
         let token = match fs::read_to_string(&token_path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tokens::make(&path, &token_path, &tokens::account_name())
+                tokens::make(&token_path, &tokens::account_name())
                     .map_err(failed("write", &token_path))?
             }
             Err(error) => return Err(failed("read", &token_path)(error)),
@@ -112,10 +115,13 @@ impl DataDir {
         if token.parse::<dewar_proto::Token>().is_err() {
             return Err(DataDirError::BadToken { path: token_path });
         }
+        let id_path = path.join("broker-id");
+        let broker_id = broker_id(&id_path).map_err(failed("read or write", &id_path))?;
         Ok(Self {
             path,
             parents,
             token,
+            broker_id,
             _lock: lock,
         })
     }
@@ -146,6 +152,42 @@ impl DataDir {
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
+
+    /// Made at the first start. It says whose results a worker keeps, where address and token may change.
+    pub(crate) fn broker_id(&self) -> Uuid {
+        self.broker_id
+    }
+}
+
+fn broker_id(path: &Path) -> io::Result<Uuid> {
+    match fs::read_to_string(path) {
+        Ok(id) => Uuid::try_parse(id.trim()).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = Uuid::new_v4();
+            write_once(path, &format!("{id}\n"))?;
+            Ok(id)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file for this account only; whatever happens, it is there whole or not at all.
+pub(crate) fn write_once(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    // A leftover of a start that was cut short, perhaps.
+    let _ = fs::remove_file(&beside);
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The folders that get a new name in them when this one is made, the innermost first.
@@ -168,11 +210,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn a_token_is_made_once_and_for_the_account_only() {
+    fn token_and_id_are_made_once_and_for_the_account_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/data");
-        let first = DataDir::open(&path).unwrap().token().to_owned();
-        assert_eq!(DataDir::open(&path).unwrap().token(), first);
+        let open = || {
+            let folder = DataDir::open(&path).unwrap();
+            (folder.token().to_owned(), folder.broker_id())
+        };
+        assert_eq!(open(), open());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path.join("token")), 0o600);
         assert_eq!(mode(&path), 0o700);

@@ -31,6 +31,7 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{Server, server::TcpIncoming},
 };
+use uuid::Uuid;
 
 /// Calls one connection may have open: a worker has a few, a customer some tens.
 const STREAM_COUNT_MAX: u32 = 1024;
@@ -50,6 +51,7 @@ pub(crate) struct Services {
     pub(crate) blobs: BlobStore,
     pub(crate) auth: Auth,
     pub(crate) patience: Patience,
+    pub(crate) broker_id: Uuid,
     pub(crate) data_dir: String,
     pub(crate) started_unix_ms: u64,
     pub(crate) blob_bytes: BlobBytes,
@@ -74,6 +76,7 @@ pub(crate) async fn serve(
         blobs,
         auth,
         patience,
+        broker_id,
         data_dir,
         started_unix_ms,
         blob_bytes,
@@ -100,9 +103,14 @@ pub(crate) async fn serve(
         swarm: swarm.clone(),
         peer_token,
     };
-    let fleet = FleetServer::new(fleet::FleetService::new(engine.clone(), patience, share))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let fleet = FleetServer::new(fleet::FleetService::new(
+        engine.clone(),
+        patience,
+        broker_id,
+        share,
+    ))
+    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let blobs_service = blobs::BlobsService::new(
         blobs,
         engine.clone(),

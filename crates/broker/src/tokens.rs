@@ -3,11 +3,11 @@
 //! Owners share workers fairly, so people who should have a share of their own need a token of their own. A file that
 //! is added or deleted counts within a second, without a restart.
 
+use crate::data_dir::write_once;
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::{Duration, Instant, SystemTime},
@@ -113,30 +113,19 @@ pub fn add_owner(data_dir: &Path, owner: &str) -> io::Result<PathBuf> {
         let problem = format!("{} is there already", path.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
     }
-    make(&folder, &path, owner)?;
+    make(&path, owner)?;
     Ok(path)
 }
 
 /// Writes a new token, whole or not at all.
-pub(crate) fn make(folder: &Path, path: &Path, owner: &str) -> io::Result<String> {
+pub(crate) fn make(path: &Path, owner: &str) -> io::Result<String> {
     let mut secret = [0; 24];
     SysRng
         .try_fill_bytes(&mut secret)
         .map_err(io::Error::other)?;
     let token = format!("{owner}.{}", hex(&secret));
 
-    let beside = path.with_extension("new");
-    // A leftover of a start that was cut short, perhaps.
-    let _ = fs::remove_file(&beside);
-    let mut file = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    writeln!(file, "{token}")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()?;
+    write_once(path, &format!("{token}\n"))?;
     Ok(token)
 }
 

@@ -99,9 +99,10 @@ fn run(args: Args) -> anyhow::Result<()> {
     let ended = runtime.block_on(async {
         let mut worker = Worker::start(config, dewar_kernels::registry())?;
         let ended = worker.serve_until_signalled().await;
-        if let Err(RunningError::Stuck { .. }) = &ended {
+        let anew_as = ended.as_ref().err();
+        if let Some(worker_id) = anew_as.and_then(|error| error.anew_as(worker.worker_id())) {
             // It ends as a failure then, after which whoever watches over it starts it again.
-            let error = dewar_worker::begin_anew(worker.worker_id());
+            let error = dewar_worker::begin_anew(worker_id);
             tracing::error!(%error, "cannot begin anew");
         }
         Ok(ended?)

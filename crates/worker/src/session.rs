@@ -5,8 +5,8 @@
 
 use crate::{
     Config, RunningError, StuckKernel, attempt::AttemptKey, book::Book, connection::Outbox,
-    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, results::Kept,
-    slots::Finished, speech::Speech,
+    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, restart,
+    results::Kept, slots::Finished, speech::Speech,
 };
 use dewar_proto::{check_protocol, v1};
 use dewar_task::KernelInfo;
@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use uuid::Uuid;
 use v1::{broker_message::Message as FromBroker, worker_message::Message as ToBroker};
 
 /// Events heard before anything is said or given to the slots: a burst of small tasks is one round of the session.
@@ -60,6 +61,10 @@ pub(crate) enum Event {
         key: AttemptKey,
         result: Result<Kept, DeliveryError>,
     },
+    /// A worker that is gone left results for the broker that has answered.
+    LeftResults {
+        worker_id: Uuid,
+    },
     /// The people who run this worker want it to leave when it is done.
     Drain,
 }
@@ -86,8 +91,10 @@ pub(crate) struct Session {
     is_draining: bool,
     /// Leaves by then whatever is unfinished.
     stop_by: Option<Instant>,
-    /// A try whose kernel only a new process is rid of.
-    stuck: Option<String>,
+    /// Why only a new process can go on.
+    anew: Option<RunningError>,
+    /// Whose results these are, if it was ever told.
+    broker_id: Option<Uuid>,
     idle_since: Option<Instant>,
     /// Since when there is no session with the broker, and why.
     unreachable: Option<(Instant, String)>,
@@ -99,6 +106,7 @@ impl Session {
         config: Config,
         kernels: Vec<KernelInfo>,
         worker_id: [u8; 16],
+        broker_id: Option<Uuid>,
         inbox: mpsc::Receiver<Event>,
         book: Book,
     ) -> Self {
@@ -121,7 +129,8 @@ impl Session {
             may_be_busy: false,
             is_draining: false,
             stop_by: None,
-            stuck: None,
+            anew: None,
+            broker_id,
             idle_since: Some(Instant::now()),
             unreachable: Some((Instant::now(), "not tried yet".to_owned())),
         }
@@ -137,10 +146,7 @@ impl Session {
     async fn serve(&mut self, stop: CancellationToken) -> Result<(), RunningError> {
         loop {
             if self.has_left() {
-                return match self.stuck.take() {
-                    Some(attempt) => Err(RunningError::Stuck { attempt }),
-                    None => Ok(()),
-                };
+                return self.anew.take().map_or(Ok(()), Err);
             }
             let deadline = self.deadline();
             let mut heard = Vec::new();
@@ -157,7 +163,11 @@ impl Session {
                 self.hear(event)?;
             }
             self.book.fill_slots();
-            self.speech.say_all(self.book.take_said());
+            // Until the broker has said who it is it hears hello alone: it may be another one. Without a connection all
+            // is said to nobody; what matters is said again.
+            if self.unreachable.is_none() || !self.speech.has_begun() {
+                self.speech.say_all(self.book.take_said());
+            }
             self.note_idleness();
         }
     }
@@ -182,6 +192,7 @@ impl Session {
             Event::Ran(finished) => self.book.finish(finished),
             Event::Kept { key } => self.book.note_kept(key),
             Event::Delivered { key, result } => self.book.finish_delivery(key, result),
+            Event::LeftResults { worker_id } => self.note_left_results(worker_id),
             Event::Drain => self.drain(),
         }
         Ok(())
@@ -212,7 +223,7 @@ impl Session {
         Ok(())
     }
 
-    /// Hello, with all that is held, and then every report that was not acknowledged.
+    /// Hello, with all that is held.
     fn greet(&mut self, outbox: Outbox) {
         let held = self.book.held();
         let hello = hello(&self.config, self.worker_id, &self.kernels, held);
@@ -220,9 +231,9 @@ impl Session {
         if self.is_draining {
             self.speech.say(ToBroker::Draining(v1::Draining {}));
         }
-        self.book.say_again();
     }
 
+    /// The broker has said who it is. It hears every report that was not acknowledged.
     fn settle(&mut self, welcome: &v1::Welcome) -> Result<(), RunningError> {
         check_protocol(welcome.protocol, "the broker", "worker").map_err(|error| {
             RunningError::Refused {
@@ -230,6 +241,7 @@ impl Session {
                 message: error.to_string(),
             }
         })?;
+        self.meet(Uuid::from_slice(&welcome.broker_id).ok())?;
         if welcome.heartbeat_ms > 0 {
             self.heartbeat = every(Duration::from_millis(welcome.heartbeat_ms.into()));
         }
@@ -237,6 +249,7 @@ impl Session {
         self.say_availability();
         self.unreachable = None;
         self.book.note_broker(false);
+        self.book.say_again();
         tracing::info!(
             broker = self.config.broker,
             broker_start = welcome.broker_start,
@@ -246,6 +259,34 @@ impl Session {
             "joined"
         );
         Ok(())
+    }
+
+    /// Another broker than before must not hear of what the one before is to have. One of an older minor tells no id.
+    fn meet(&mut self, broker_id: Option<Uuid>) -> Result<(), RunningError> {
+        let Some(broker_id) = broker_id.filter(|id| self.broker_id != Some(*id)) else {
+            return Ok(());
+        };
+        self.book.settle(broker_id);
+        if self.broker_id.is_some() && !self.book.is_empty() {
+            return Err(RunningError::OtherBroker {
+                address: self.config.broker.clone(),
+            });
+        }
+        self.broker_id = Some(broker_id);
+        Ok(())
+    }
+
+    /// Another worker is gone and left results for this broker: this process becomes that worker. Only its first time: where
+    /// several have left results that cannot be delivered, it would do nothing else.
+    fn note_left_results(&mut self, worker_id: Uuid) {
+        let may_begin_anew = self.config.stuck == StuckKernel::End && restart::identity().is_none();
+        if may_begin_anew && self.stop_by.is_none() {
+            tracing::info!(%worker_id, "beginning anew as a worker that left results for this broker");
+            self.anew = Some(RunningError::LeftResults { worker_id });
+            self.stop();
+        } else {
+            tracing::info!(%worker_id, "results that were left for this broker wait for the next worker");
+        }
     }
 
     fn lose(&mut self, reason: String) {
@@ -329,7 +370,8 @@ impl Session {
             StuckKernel::End if self.stop_by.is_some() => {}
             StuckKernel::End => {
                 tracing::error!(attempt = %key, "the kernel does not stop; the worker begins anew");
-                self.stuck = Some(key.to_string());
+                let attempt = key.to_string();
+                self.anew = Some(RunningError::Stuck { attempt });
                 self.stop();
             }
         }

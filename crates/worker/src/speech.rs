@@ -37,6 +37,11 @@ impl Speech {
         self.waits_since = None;
     }
 
+    /// There is somebody to say it to, or to be soon.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.outbox.is_some()
+    }
+
     /// Nothing waits to be said.
     pub(crate) fn is_over(&self) -> bool {
         self.waiting.is_empty()

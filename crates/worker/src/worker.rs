@@ -72,6 +72,22 @@ pub enum RunningError {
         /// Which try.
         attempt: String,
     },
+    /// A worker that is gone left results for this broker, whom it knew by another address or token.
+    #[error(
+        "worker {worker_id} is gone and left results for this broker; they are for the next process to deliver"
+    )]
+    LeftResults {
+        /// That worker.
+        worker_id: Uuid,
+    },
+    /// The results that are kept here are another broker's.
+    #[error(
+        "another broker than before answers at {address}; what was done for the one before is kept for it"
+    )]
+    OtherBroker {
+        /// Where.
+        address: String,
+    },
     /// It was told to end a second time, and left things as they were.
     #[error("interrupted")]
     Interrupted,
@@ -81,6 +97,21 @@ pub enum RunningError {
     /// A bug.
     #[error("the session failed")]
     Failed(#[source] tokio::task::JoinError),
+}
+
+impl RunningError {
+    /// As which worker the process is to begin anew, if that is what it takes.
+    pub fn anew_as(&self, worker_id: Uuid) -> Option<Uuid> {
+        match self {
+            Self::Stuck { .. } | Self::OtherBroker { .. } => Some(worker_id),
+            Self::LeftResults { worker_id } => Some(*worker_id),
+            Self::Refused { .. }
+            | Self::Unreachable { .. }
+            | Self::Interrupted
+            | Self::Signals(_)
+            | Self::Failed(_) => None,
+        }
+    }
 }
 
 impl Worker {
@@ -112,7 +143,7 @@ impl Worker {
         let results_dir = config.cache_dir.join("results");
         let identity = Identity::take(&results_dir, &broker_key(&config), restart::identity())
             .map_err(unusable)?;
-        let worker_id = identity.worker_id;
+        let (worker_id, broker_id) = (identity.worker_id, identity.broker_id);
         let (keeper, left) = Keeper::start(identity).map_err(unusable)?;
 
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -143,7 +174,14 @@ impl Worker {
         let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
         book.resume(left);
         let kernels = registry.kernels().collect();
-        let session = Session::new(config, kernels, worker_id.into_bytes(), inbox, book);
+        let session = Session::new(
+            config,
+            kernels,
+            worker_id.into_bytes(),
+            broker_id,
+            inbox,
+            book,
+        );
         let ends = stop.clone();
         let session = tokio::spawn(async move {
             let ended = session.run(ends).await;

@@ -17,6 +17,7 @@ use std::pin::Pin;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
 
 /// Messages that are encoded and wait for the socket. The worker's outbox in the engine is the real bound.
 const STREAM_BUFFER_COUNT: usize = 16;
@@ -30,14 +31,21 @@ const HELD_COUNT_MAX: usize = 65_536;
 pub(super) struct FleetService {
     engine: EngineHandle,
     patience: Patience,
+    broker_id: Uuid,
     share: Share,
 }
 
 impl FleetService {
-    pub(super) fn new(engine: EngineHandle, patience: Patience, share: Share) -> Self {
+    pub(super) fn new(
+        engine: EngineHandle,
+        patience: Patience,
+        broker_id: Uuid,
+        share: Share,
+    ) -> Self {
         Self {
             engine,
             patience,
+            broker_id,
             share,
         }
     }
@@ -51,6 +59,7 @@ impl FleetService {
             heartbeat_ms: ms(self.patience.heartbeat),
             lease_ms: ms(self.patience.lease),
             program_version: env!("CARGO_PKG_VERSION").into(),
+            broker_id: self.broker_id.into_bytes().into(),
         }))
     }
 }

@@ -4,10 +4,12 @@ use crate::{
     kinds::{self, Await, AwaitLarge, Echo, EchoParameters, LARGE_BYTES, Trouble},
     lab::{Lab, start_broker, until, within, worker_config},
 };
-use dewar_sdk::{Client, ConnectError, ConnectOptions, Link, NewTask};
+use dewar_sdk::{Client, ConnectError, ConnectOptions, JobOptions, Link, NewTask};
 use dewar_worker::{RunningError, StuckKernel, Worker};
 use std::{
     env,
+    net::SocketAddr,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -190,6 +192,93 @@ async fn results_wait_for_their_own_broker() {
     assert!(!lab.path("begun").exists(), "the work was done once");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_follow_their_broker_to_another_address() {
+    let mut lab = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    job.submit::<Await>(&Trouble { message }, vec![])
+        .await
+        .unwrap();
+    let mut first = spawn_worker(&lab, 1);
+    until("the kernel runs", || lab.path("begun").exists()).await;
+    lab.broker.stop();
+    lab.broker.wait().await.unwrap();
+    std::fs::write(lab.path("go"), "").unwrap();
+    let is_kept = || {
+        names_in_results(&lab)
+            .iter()
+            .any(|name| name.ends_with(".reports"))
+    };
+    until("the result is on disk", is_kept).await;
+    terminate(&first);
+    assert!(ended(&mut first).await.success());
+    // Whoever computes it again waits for ever.
+    std::fs::remove_file(lab.path("go")).unwrap();
+
+    let any_port: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    lab.broker = start_broker(lab.folder.path(), any_port).await;
+    let mut second = spawn_worker(&lab, 1);
+    let moved = JobOptions {
+        id: Some(job.id()),
+        ..JobOptions::named("test")
+    };
+    let moved = lab.job_with(moved).await;
+    let outcome = within("the outcome", moved.outcomes().next()).await;
+    outcome.unwrap().unwrap().output::<Await>().unwrap();
+    terminate(&second);
+    assert!(ended(&mut second).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_broker_at_the_same_address_gets_nothing_of_it() {
+    let mut lab = Lab::open().await;
+    let job = lab.job().await;
+    let message = lab.folder.path().to_str().unwrap().to_owned();
+    job.submit::<Await>(&Trouble { message }, vec![])
+        .await
+        .unwrap();
+    let config = dewar_worker::Config {
+        cache_dir: lab.path("killed-cache"),
+        ..lab.worker_config(1)
+    };
+    let mut worker = Worker::start(config, kinds::registry()).unwrap();
+    until("the kernel runs", || lab.path("begun").exists()).await;
+    let address = lab.broker.address();
+    lab.broker.stop();
+    lab.broker.wait().await.unwrap();
+    std::fs::write(lab.path("go"), "").unwrap();
+    let is_kept = || {
+        names_in_results(&lab)
+            .iter()
+            .any(|name| name.ends_with(".reports"))
+    };
+    until("the result is on disk", is_kept).await;
+    std::fs::remove_file(lab.path("go")).unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(elsewhere.path().join("exported")).unwrap();
+    std::fs::create_dir_all(elsewhere.path().join("broker")).unwrap();
+    let token = |folder: &Path| folder.join("broker/token");
+    std::fs::copy(token(lab.folder.path()), token(elsewhere.path())).unwrap();
+    let mut other = start_broker(elsewhere.path(), address).await;
+    let ended = within("the worker", worker.wait()).await;
+    assert!(
+        matches!(ended, Err(RunningError::OtherBroker { .. })),
+        "{ended:?}"
+    );
+    other.stop();
+    other.wait().await.unwrap();
+
+    assert!(is_kept(), "it is still there");
+    lab.broker = start_broker(lab.folder.path(), address).await;
+    let mut second = spawn_worker(&lab, 1);
+    let outcome = within("the outcome", job.outcomes().next()).await;
+    outcome.unwrap().unwrap().output::<Await>().unwrap();
+    terminate(&second);
+    assert!(self::ended(&mut second).await.success());
+}
+
 /// Files of reports of the workers in this process.
 fn kept_count(lab: &Lab) -> usize {
     let folders = std::fs::read_dir(lab.path("cache/results")).unwrap();
@@ -213,8 +302,11 @@ async fn a_terminated_process_hands_back_and_ends_well() {
     terminate(&first);
     assert!(ended(&mut first).await.success());
     assert!(lab.path("stopped").exists());
-    let results = std::fs::read_dir(lab.path("killed-cache/results")).unwrap();
-    assert_eq!(results.count(), 0, "an identity without results ends");
+    assert_eq!(
+        names_in_results(&lab),
+        [""; 0],
+        "an identity without results ends"
+    );
 
     std::fs::write(lab.path("go"), "").unwrap();
     let _second = lab.worker(1);
@@ -225,7 +317,9 @@ async fn a_terminated_process_hands_back_and_ends_well() {
 /// Names of all files of the only worker's results.
 fn names_in_results(lab: &Lab) -> Vec<String> {
     let folders = std::fs::read_dir(lab.path("killed-cache/results")).unwrap();
-    let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let folders = folders.map(|folder| folder.unwrap().path());
+    let folders = folders.filter(|folder| !folder.ends_with("brokers"));
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names.collect()
 }
@@ -312,10 +406,11 @@ fn worker_process() {
         };
         let mut worker = Worker::start(config, kinds::registry()).unwrap();
         match worker.serve_until_signalled().await {
-            Err(RunningError::Stuck { .. }) => {
-                panic!("{}", dewar_worker::begin_anew(worker.worker_id()))
-            }
-            ended => ended.unwrap(),
+            Ok(()) => {}
+            Err(error) => match error.anew_as(worker.worker_id()) {
+                Some(worker_id) => panic!("{}", dewar_worker::begin_anew(worker_id)),
+                None => panic!("{error}"),
+            },
         }
     });
 }

@@ -11,7 +11,8 @@ use crate::{
 };
 use dewar_proto::v1;
 use dewar_task::RunOutput;
-use v1::report;
+use uuid::Uuid;
+use v1::{report, worker_message::Message as ToBroker};
 
 /// A result that took so long is kept on disk whatever the broker does: one sync of a few milliseconds is nothing beside
 /// it. Shorter ones only go there when the broker is away or silent, so that small tasks do not wait for a disk.
@@ -21,6 +22,9 @@ impl Book {
     /// Says again what was not acknowledged, with what it names: another broker may have started meanwhile.
     pub(crate) fn say_again(&mut self) {
         self.begin_turns();
+        // Said below.
+        self.said
+            .retain(|said| !matches!(said, ToBroker::Report(_)));
         let mut named = Vec::new();
         let mut reports = Vec::new();
         for (key, attempt) in &mut self.attempts {
@@ -235,6 +239,16 @@ impl Book {
             }
         }
         self.keeper.close().await;
+    }
+
+    /// Has it written down which broker has answered. The session hears if another worker left results for it.
+    pub(crate) fn settle(&self, broker_id: Uuid) {
+        let (keeper, events) = (self.keeper.clone(), self.events.clone());
+        tokio::spawn(async move {
+            if let Some(worker_id) = keeper.settle(broker_id).await {
+                let _ = events.send(Event::LeftResults { worker_id }).await;
+            }
+        });
     }
 
     /// The broker has the report, or wants none.

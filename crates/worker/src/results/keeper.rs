@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::oneshot, time::timeout};
+use uuid::Uuid;
 
 /// Results in one file. The first of them waits for all.
 const BATCH_MAX: usize = 1024;
@@ -60,6 +61,8 @@ enum Order {
     Keep(Kept, Option<oneshot::Sender<Option<Vec<Piece>>>>),
     Forget(AttemptKey),
     SetAside(Kept),
+    /// Answered with a worker that left results for this broker, if there is one.
+    Settle(Uuid, oneshot::Sender<Option<Uuid>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -99,6 +102,13 @@ impl Keeper {
     /// Forgets a result that the broker refuses, but leaves it in the folder for people.
     pub(crate) fn set_aside(&self, kept: Kept) {
         let _ = self.orders.send(Order::SetAside(kept));
+    }
+
+    /// Writes down which broker has answered, and gives a worker that is gone and left results for it.
+    pub(crate) async fn settle(&self, broker_id: Uuid) -> Option<Uuid> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Settle(broker_id, reply));
+        answer.await.ok().flatten()
     }
 
     /// Waits until all that was ordered is done; the folder is free afterwards. A disk that does not answer is not waited
@@ -252,6 +262,9 @@ impl Shelf {
                     }
                     Order::Forget(key) => self.forget(key),
                     Order::SetAside(kept) => self.set_aside(&kept),
+                    Order::Settle(broker_id, reply) => {
+                        let _ = reply.send(self.settle(broker_id));
+                    }
                     Order::Close(reply) => closing = Some(reply),
                 }
             }
@@ -325,6 +338,14 @@ impl Shelf {
                 }
             }
         }
+    }
+
+    fn settle(&mut self, broker_id: Uuid) -> Option<Uuid> {
+        if let Err(error) = self.identity.settle(broker_id) {
+            tracing::warn!(%error, folder = %self.identity.folder.display(), "not written down whose results these are");
+            return None;
+        }
+        self.identity.left_elsewhere()
     }
 
     fn set_aside(&mut self, kept: &Kept) {
