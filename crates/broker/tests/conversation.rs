@@ -557,6 +557,39 @@ async fn a_task_whose_inputs_fit_no_message_fails_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn a_task_whose_parameters_the_disk_lost_fails_and_the_session_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = start(folder.path()).await;
+    let mut jobs = jobs(&broker);
+    jobs.create(create()).await.unwrap();
+    let tasks = (0..3).map(|n| spec(vec![n; 5000]));
+    jobs.submit(tokio_stream::once(submit(0, tasks.collect())))
+        .await
+        .unwrap();
+    let pack = std::fs::read_dir(folder.path().join("packs")).unwrap();
+    let pack = pack.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[7_000] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+
+    let mut worker = FakeWorker::attend(&broker, 3, Vec::new()).await;
+    let mut given = Vec::new();
+    while given.len() < 2 {
+        given.extend(worker.assignments().await);
+    }
+    let indices = given.iter().map(|given| given.task.as_ref().unwrap().index);
+    assert_eq!(indices.collect::<Vec<_>>(), [0, 2]);
+    let mut outcomes = jobs.watch(watch(0)).await.unwrap().into_inner();
+    let lost = next(&mut outcomes).await.unwrap();
+    assert_eq!(lost.task_index, 1);
+    let Some(outcome::Result::Failed(failure)) = lost.result else {
+        panic!("{lost:?}");
+    };
+    assert!(failure.message.contains("corrupt"), "{failure:?}");
+    broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn progress_that_is_no_number_is_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let broker = start(folder.path()).await;

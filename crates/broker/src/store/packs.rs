@@ -85,6 +85,20 @@ pub enum PackError {
     Failed,
 }
 
+impl PackError {
+    /// Whether the bytes are gone, so that no later try finds them.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+            ),
+            Self::Failed => false,
+        }
+    }
+}
+
 /// The file that is being filled.
 #[derive(Debug)]
 struct Current {

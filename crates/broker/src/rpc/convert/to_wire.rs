@@ -74,9 +74,13 @@ pub(in crate::rpc) async fn payloads_to_wire(
     let read = read.map_err(|error| {
         tracing::error!(
             error = &error as &dyn std::error::Error,
-            "a payload is lost"
+            "a payload cannot be read"
         );
-        Status::data_loss(error.to_string())
+        match error.is_loss() {
+            true => Status::data_loss(error.to_string()),
+            // It may pass.
+            false => Status::unavailable(error.to_string()),
+        }
     })?;
     let to_wire = |(payload, bytes): (&Payload, Option<Bytes>)| {
         let place = match payload {

@@ -1,8 +1,8 @@
 //! What a worker is told, packed into messages that it can decode.
 //!
 //! A task may read the messages of thousands of others, which all travel with it. So bytes are counted before anything
-//! is read, and again as they will be sent. A task that fits no message fails: sent, it would break the session, and
-//! the next one, for ever.
+//! is read, and again as they will be sent. A task that fits no message fails, and so does one whose bytes the broker's disk
+//! has lost: they would break the session, and the next one, for ever.
 
 use super::convert;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 use dewar_proto::{limits::MESSAGE_BYTES_MAX, v1, v1::broker_message::Message};
 use dewar_queue::{Failure, FailureClass, TaskResult, TaskSpec};
 use prost::Message as _;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Bytes of assignments in one message: large enough to be cheap, and far from what the worker refuses to decode.
 const MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
@@ -25,7 +25,7 @@ const ASSIGNMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 1024;
 pub(super) struct Packed {
     /// In order.
     pub(super) messages: Vec<Message>,
-    /// Ends of tries whose tasks fit no message, as if the worker had reported them.
+    /// Ends of tries whose tasks cannot be sent, as if the worker had reported them.
     pub(super) refused: Vec<FromWorker>,
     assignments: Vec<v1::Assignment>,
     bytes: usize,
@@ -51,39 +51,72 @@ pub(super) async fn pack(
     portion: Vec<ToWorker>,
     minor: u32,
 ) -> Result<Packed, Status> {
-    let payloads = portion.iter().filter_map(sendable);
-    let payloads = payloads.flat_map(convert::payloads_of);
-    let payloads = convert::payloads_to_wire(packs, payloads).await?;
-    let mut payloads = payloads.into_iter();
     let mut packed = Packed::default();
-    for message in portion {
-        let is_sendable = sendable(&message).is_some();
-        match message {
-            ToWorker::Assign { address, spec, .. } if !is_sendable => {
-                packed.refuse(address, payload_bytes(&spec));
+    match read(packs, &portion).await {
+        Ok(payloads) => packed.put(portion, payloads, minor)?,
+        Err(status) if status.code() == Code::DataLoss => {
+            // Which of them is lost, only each by itself tells.
+            for message in portion {
+                match read(packs, std::slice::from_ref(&message)).await {
+                    Ok(payloads) => packed.put(vec![message], payloads, minor)?,
+                    Err(status) if status.code() == Code::DataLoss => packed.lose(message, &status),
+                    Err(status) => return Err(status),
+                }
             }
-            ToWorker::Assign { address, job, spec } => {
-                let assignment = v1::Assignment {
-                    task: Some(convert::task_ref(address)),
-                    attempt: Some(convert::attempt_id(address)),
-                    spec: Some(convert::spec_to_wire(&spec, &mut payloads)?),
-                    display_name: format!("{job}.{}", address.index),
-                };
-                packed.assign(address, assignment);
-            }
-            ToWorker::BackSoon if minor == 0 => {}
-            other => packed.tell(other),
         }
+        Err(status) => return Err(status),
     }
     packed.flush();
     Ok(packed)
 }
 
+async fn read(packs: &PackReader, portion: &[ToWorker]) -> Result<Vec<v1::Payload>, Status> {
+    let payloads = portion.iter().filter_map(sendable);
+    convert::payloads_to_wire(packs, payloads.flat_map(convert::payloads_of)).await
+}
+
 impl Packed {
+    fn put(
+        &mut self,
+        portion: Vec<ToWorker>,
+        payloads: Vec<v1::Payload>,
+        minor: u32,
+    ) -> Result<(), Status> {
+        let mut payloads = payloads.into_iter();
+        for message in portion {
+            let is_sendable = sendable(&message).is_some();
+            match message {
+                ToWorker::Assign { address, spec, .. } if !is_sendable => {
+                    self.refuse(address, too_large(payload_bytes(&spec)));
+                }
+                ToWorker::Assign { address, job, spec } => {
+                    let assignment = v1::Assignment {
+                        task: Some(convert::task_ref(address)),
+                        attempt: Some(convert::attempt_id(address)),
+                        spec: Some(convert::spec_to_wire(&spec, &mut payloads)?),
+                        display_name: format!("{job}.{}", address.index),
+                    };
+                    self.assign(address, assignment);
+                }
+                ToWorker::BackSoon if minor == 0 => {}
+                other => self.tell(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker's own disk has lost what the task needs.
+    fn lose(&mut self, message: ToWorker, status: &Status) {
+        if let ToWorker::Assign { address, .. } = message {
+            let problem = format!("its parameters or inputs are lost: {}", status.message());
+            self.refuse(address, problem);
+        }
+    }
+
     fn assign(&mut self, address: Address, assignment: v1::Assignment) {
         let bytes = assignment.encoded_len();
         if bytes > ASSIGNMENT_BYTES_MAX {
-            self.refuse(address, bytes);
+            self.refuse(address, too_large(bytes));
             return;
         }
         if self.bytes + bytes > MESSAGE_BYTES {
@@ -93,11 +126,7 @@ impl Packed {
         self.bytes += bytes;
     }
 
-    fn refuse(&mut self, address: Address, bytes: usize) {
-        let message = format!(
-            "its parameters and inputs are {bytes} bytes together, at most {ASSIGNMENT_BYTES_MAX} reach a worker; \
-             give large outputs as blobs"
-        );
+    fn refuse(&mut self, address: Address, message: String) {
         self.refused.push(FromWorker::Report {
             address,
             result: TaskResult::Failed(Failure {
@@ -134,6 +163,13 @@ impl Packed {
             self.messages.push(Message::Assignments(assignments));
         }
     }
+}
+
+fn too_large(bytes: usize) -> String {
+    format!(
+        "its parameters and inputs are {bytes} bytes together, at most {ASSIGNMENT_BYTES_MAX} reach a worker; \
+         give large outputs as blobs"
+    )
 }
 
 /// The task of an assignment that may fit a message. Others are not even read: they may be hundreds of megabytes.
