@@ -2,7 +2,7 @@
 
 use super::connections::Connection;
 use crate::tokens::Tokens;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 use tonic::{Request, Status, service::Interceptor};
 
 /// Name of the token a call came with.
@@ -37,6 +37,9 @@ impl Interceptor for Auth {
         let token = header.as_bytes().strip_prefix(b"Bearer ");
         match token.and_then(|token| self.tokens.owner_of(token)) {
             Some(owner) => {
+                if let Some(connection) = request.extensions().get::<Connection>() {
+                    connection.has_shown_token.store(true, Ordering::Relaxed);
+                }
                 request.extensions_mut().insert(Caller(owner));
                 Ok(request)
             }

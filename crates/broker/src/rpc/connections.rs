@@ -1,7 +1,7 @@
 //! A bound on connections: those a little beyond it are told so, call by call, and more are closed at once.
 //!
-//! Whoever can reach the port can open one, token or not, so each must say the first words of HTTP/2 soon, and together
-//! they leave files for the store to open: a broker that cannot write ends.
+//! Whoever can reach the port can open one, token or not, so each must say the first words of HTTP/2 soon and show a token
+//! before long, and together they leave files for the store to open: a broker that cannot write ends.
 
 use super::jobs::OPEN_ON_CONNECTION_MAX;
 use futures::{Stream, StreamExt as _};
@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::Semaphore,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tonic::{Request, Status, transport::server::Connected};
 
@@ -40,6 +40,9 @@ const PREFACE_BYTES: u64 = 24;
 /// How long a connection may take to say them, and how long one too many is kept.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long one may be open without a token: enough for whoever only asks after the broker's health.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Pause after a connection could not be taken: for want of files that would be at once, and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,8 +59,9 @@ pub(super) struct Counted {
     standing: Standing,
     ends: Option<Ends>,
     read_bytes: u64,
-    /// When it is closed, until it has shown that it is in earnest.
+    /// When it is closed, until it has shown a token.
     closes: Option<Pin<Box<Sleep>>>,
+    has_shown_token: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
 }
 
@@ -69,6 +73,8 @@ pub(crate) struct Connection {
     pub(crate) ends: Option<Ends>,
     /// Turns of its submits.
     pub(crate) submits: Arc<Semaphore>,
+    /// Set by the first call with a token of this broker.
+    pub(crate) has_shown_token: Arc<AtomicBool>,
 }
 
 /// The addresses of a connection's two ends.
@@ -164,8 +170,21 @@ impl Counted {
             },
             read_bytes: 0,
             closes: Some(Box::pin(sleep(PATIENCE))),
+            has_shown_token: Arc::default(),
             count: count.clone(),
         })
+    }
+}
+
+impl Counted {
+    /// Whether its time is over without what it must show by then.
+    fn is_out_of_time(&mut self, context: &mut Context<'_>) -> bool {
+        let is_welcome = matches!(self.standing, Standing::Welcome);
+        if is_welcome && self.has_shown_token.load(Ordering::Relaxed) {
+            self.closes = None;
+        }
+        let closes = self.closes.as_mut();
+        closes.is_some_and(|closes| closes.as_mut().poll(context).is_ready())
     }
 }
 
@@ -195,6 +214,7 @@ impl Connected for Counted {
             standing: self.standing,
             ends: self.ends,
             submits: Arc::new(Semaphore::new(OPEN_ON_CONNECTION_MAX)),
+            has_shown_token: self.has_shown_token.clone(),
         }
     }
 }
@@ -205,16 +225,20 @@ impl AsyncRead for Counted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(closes) = &mut self.closes
-            && closes.as_mut().poll(context).is_ready()
-        {
+        if self.is_out_of_time(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let had_begun = self.read_bytes >= PREFACE_BYTES;
         self.read_bytes += (buffer.filled().len() - before) as u64;
-        if self.read_bytes >= PREFACE_BYTES && matches!(self.standing, Standing::Welcome) {
-            self.closes = None;
+        let has_begun = self.read_bytes >= PREFACE_BYTES;
+        if has_begun
+            && !had_begun
+            && matches!(self.standing, Standing::Welcome)
+            && let Some(closes) = &mut self.closes
+        {
+            closes.as_mut().reset(Instant::now() + TOKEN_PATIENCE);
         }
         read
     }
@@ -256,6 +280,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        time::timeout,
     };
 
     async fn listen() -> (
@@ -310,6 +335,25 @@ mod tests {
         connection.read_exact(&mut begun).await.unwrap();
         let ended = connection.read(&mut begun).await.unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_shows_no_token_is_closed_later() {
+        for has_token in [false, true] {
+            let (address, accepted) = listen().await;
+            let mut connections = std::pin::pin!(counted(accepted, Bounds::within(64)));
+            let mut end = TcpStream::connect(address).await.unwrap();
+            let mut connection = connections.next().await.unwrap().unwrap();
+            end.write_all(&[b'x'; 24]).await.unwrap();
+            let mut begun = [0; 24];
+            connection.read_exact(&mut begun).await.unwrap();
+            let known = connection.connect_info();
+            known.has_shown_token.store(has_token, Ordering::Relaxed);
+            let began = Instant::now();
+            let read = timeout(2 * TOKEN_PATIENCE, connection.read(&mut begun)).await;
+            assert_eq!(read.is_ok(), !has_token);
+            assert!(began.elapsed() >= TOKEN_PATIENCE);
+        }
     }
 
     #[test]

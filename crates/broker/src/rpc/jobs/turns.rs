@@ -108,6 +108,7 @@ mod tests {
             standing: Standing::Welcome,
             ends: None,
             submits: Arc::new(Semaphore::new(OPEN_ON_CONNECTION_MAX)),
+            has_shown_token: Arc::default(),
         }
     }
 
