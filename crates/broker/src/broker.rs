@@ -49,6 +49,9 @@ pub struct Running {
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// None was given, and the account has no home.
+    #[error("this account has no folder for its state; give --data-dir")]
+    NoDataDir,
     /// The data folder will not do.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -104,7 +107,7 @@ impl StartError {
                 error,
                 StoreError::Newer { .. } | StoreError::NetworkFileSystem { .. }
             ),
-            Self::Export { .. } | Self::Insecure(_) => true,
+            Self::NoDataDir | Self::Export { .. } | Self::Insecure(_) => true,
             Self::Packs(_) | Self::Blobs(_) | Self::Listen { .. } | Self::Interrupted => false,
         }
     }

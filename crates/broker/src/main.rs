@@ -47,6 +47,10 @@ struct Settings {
 
 fn main() -> ExitCode {
     let settings: Settings = dewar_settings::parse("broker");
+    if let Err(error) = settings.log.start() {
+        eprintln!("error: {:#}", anyhow::Error::from(error));
+        return ExitCode::from(2);
+    }
     match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -88,11 +92,10 @@ fn is_full_disk(error: &anyhow::Error) -> bool {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    settings.log.start()?;
     raise_file_limit();
     let data_dir = match settings.data_dir {
         Some(data_dir) => data_dir,
-        None => dewar_settings::broker_data_dir().context("give --data-dir")?,
+        None => dewar_settings::broker_data_dir().map_err(|_| StartError::NoDataDir)?,
     };
     if let Some(owner) = settings.add_owner {
         let path = add_owner(&data_dir, &owner).context("cannot add an owner")?;

@@ -94,6 +94,19 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
 }
 
+impl StartError {
+    /// Whether the same settings will fail again, however often they are tried. A full disk or a taken port may mend by
+    /// itself.
+    pub fn is_of_settings(&self) -> bool {
+        match self {
+            Self::NoSlots | Self::Address { .. } => true,
+            Self::SelfTest(_) | Self::Cache { .. } | Self::DataPort { .. } | Self::Thread(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// Waits between tries, without end: 100 ms first, 5 s at most, with as much again at random so that a fleet does not
 /// come back to a restarted broker in one instant.
 pub(crate) fn backoff() -> backon::ExponentialBackoff {

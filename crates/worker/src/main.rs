@@ -67,29 +67,31 @@ struct Args {
 
 fn main() -> ExitCode {
     let args: Args = dewar_settings::parse("dewar-worker");
-    match run(args) {
+    let ended = match args.config() {
+        Ok(config) => run(config).map_err(|error| (exit_code(&error), error)),
+        Err(error) => Err((WRONG_SETTINGS, error)),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((code, error)) => {
             eprintln!("error: {error:#}");
-            exit_code(&error)
+            ExitCode::from(code)
         }
     }
 }
 
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    if let Some(StartError::SelfTest(_)) = error.downcast_ref() {
-        return ExitCode::FAILURE;
+/// Whoever watches over the worker need not start it again.
+const WRONG_SETTINGS: u8 = 2;
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(RunningError::Unreachable { .. }) = error.downcast_ref() {
+        return 3;
     }
-    match error.downcast_ref::<RunningError>() {
-        Some(RunningError::Unreachable { .. }) => ExitCode::from(3),
-        Some(_) => ExitCode::FAILURE,
-        None => ExitCode::from(2),
-    }
+    let is_of_settings = error.downcast_ref().is_some_and(StartError::is_of_settings);
+    if is_of_settings { WRONG_SETTINGS } else { 1 }
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
-    args.log.start()?;
-    let config = args.config()?;
+fn run(config: Config) -> anyhow::Result<()> {
     // The session needs little; kernels have threads of their own, one for each slot.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -123,6 +125,7 @@ fn load(text: &str) -> Result<f64, String> {
 
 impl Args {
     fn config(self) -> anyhow::Result<Config> {
+        self.log.start()?;
         let token: Token = self.connect.token()?.parse()?;
         let cache_dir = match self.cache_dir {
             Some(folder) => folder,
@@ -155,5 +158,30 @@ impl Args {
             exit_when_idle: self.exit_when_idle,
             exit_when_unreachable: self.exit_when_unreachable,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn only_wrong_settings_keep_it_from_being_started_again() {
+        let check = |error: anyhow::Error, code| assert_eq!(exit_code(&error), code, "{error}");
+        check(StartError::NoSlots.into(), 2);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let (folder, source) = (PathBuf::from("cache"), full());
+        check(StartError::Cache { folder, source }.into(), 1);
+        check(StartError::Thread(full()).into(), 1);
+        check(StartError::SelfTest("wrong".to_owned()).into(), 1);
+        check(RunningError::Interrupted.into(), 1);
+        let unreachable = RunningError::Unreachable {
+            address: "there".to_owned(),
+            after: Duration::ZERO,
+            reason: String::new(),
+        };
+        check(unreachable.into(), 3);
+        check(full().into(), 1);
     }
 }
