@@ -142,7 +142,7 @@ pub(crate) async fn serve(
 
     // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let incoming = connections::counted(incoming, connections::Bounds::of_process());
+    let incoming = connections::counted(incoming, connections::Bounds::of_process(), stop.clone());
     let served = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

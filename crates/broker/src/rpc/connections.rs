@@ -23,6 +23,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, Sleep, sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Status, transport::server::Connected};
 
 /// Connections at a time: the 10,000 workers one broker is made for, and their customers.
@@ -60,9 +61,16 @@ pub(super) struct Counted {
     ends: Option<Ends>,
     read_bytes: u64,
     /// When it is closed, until it has shown a token.
-    closes: Option<Pin<Box<Sleep>>>,
+    closes: Option<Closes>,
     has_shown_token: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
+}
+
+/// What ends a connection that has shown no token.
+struct Closes {
+    time: Pin<Box<Sleep>>,
+    /// The broker stops. It says goodbye to whoever has begun; the others would keep it waiting.
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What is known of a connection. In the extensions of its every call.
@@ -133,10 +141,11 @@ impl Bounds {
 pub(super) fn counted(
     incoming: impl Stream<Item = io::Result<TcpStream>>,
     bounds: Bounds,
+    stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<Counted>> {
     let count = Arc::new(AtomicUsize::new(0));
     incoming.filter_map(move |stream| {
-        let counted = stream.map(|stream| Counted::new(stream, &count, bounds));
+        let counted = stream.map(|stream| Counted::new(stream, &count, bounds, &stop));
         async move {
             if counted.is_err() {
                 sleep(ACCEPT_PAUSE).await;
@@ -148,7 +157,12 @@ pub(super) fn counted(
 
 impl Counted {
     /// None if not even to be told.
-    fn new(stream: TcpStream, count: &Arc<AtomicUsize>, bounds: Bounds) -> Option<Self> {
+    fn new(
+        stream: TcpStream,
+        count: &Arc<AtomicUsize>,
+        bounds: Bounds,
+        stop: &CancellationToken,
+    ) -> Option<Self> {
         let Bounds {
             count_max,
             told_count_max,
@@ -169,7 +183,10 @@ impl Counted {
                 false => Standing::OneTooMany { count_max },
             },
             read_bytes: 0,
-            closes: Some(Box::pin(sleep(PATIENCE))),
+            closes: Some(Closes {
+                time: Box::pin(sleep(PATIENCE)),
+                stop: Box::pin(stop.clone().cancelled_owned()),
+            }),
             has_shown_token: Arc::default(),
             count: count.clone(),
         })
@@ -177,14 +194,16 @@ impl Counted {
 }
 
 impl Counted {
-    /// Whether its time is over without what it must show by then.
+    /// Whether it has to end without what it must show.
     fn is_out_of_time(&mut self, context: &mut Context<'_>) -> bool {
         let is_welcome = matches!(self.standing, Standing::Welcome);
         if is_welcome && self.has_shown_token.load(Ordering::Relaxed) {
             self.closes = None;
         }
-        let closes = self.closes.as_mut();
-        closes.is_some_and(|closes| closes.as_mut().poll(context).is_ready())
+        self.closes.as_mut().is_some_and(|closes| {
+            closes.time.as_mut().poll(context).is_ready()
+                || closes.stop.as_mut().poll(context).is_ready()
+        })
     }
 }
 
@@ -238,7 +257,7 @@ impl AsyncRead for Counted {
             && matches!(self.standing, Standing::Welcome)
             && let Some(closes) = &mut self.closes
         {
-            closes.as_mut().reset(Instant::now() + TOKEN_PATIENCE);
+            closes.time.as_mut().reset(Instant::now() + TOKEN_PATIENCE);
         }
         read
     }
@@ -303,7 +322,7 @@ mod tests {
             count_max: 1,
             told_count_max: 1,
         };
-        let mut connections = std::pin::pin!(counted(accepted, bounds));
+        let mut connections = std::pin::pin!(counted(accepted, bounds, CancellationToken::new()));
         let mut ends = vec![TcpStream::connect(address).await.unwrap()];
         let first = connections.next().await.unwrap().unwrap();
         assert!(first.standing.check().is_ok());
@@ -327,7 +346,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_does_not_begin_is_closed() {
         let (address, accepted) = listen().await;
-        let mut connections = std::pin::pin!(counted(accepted, Bounds::within(64)));
+        let mut connections = std::pin::pin!(counted(
+            accepted,
+            Bounds::within(64),
+            CancellationToken::new()
+        ));
         let mut end = TcpStream::connect(address).await.unwrap();
         let mut connection = connections.next().await.unwrap().unwrap();
         end.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -341,7 +364,11 @@ mod tests {
     async fn whoever_shows_no_token_is_closed_later() {
         for has_token in [false, true] {
             let (address, accepted) = listen().await;
-            let mut connections = std::pin::pin!(counted(accepted, Bounds::within(64)));
+            let mut connections = std::pin::pin!(counted(
+                accepted,
+                Bounds::within(64),
+                CancellationToken::new()
+            ));
             let mut end = TcpStream::connect(address).await.unwrap();
             let mut connection = connections.next().await.unwrap().unwrap();
             end.write_all(&[b'x'; 24]).await.unwrap();
@@ -354,6 +381,20 @@ mod tests {
             assert_eq!(read.is_ok(), !has_token);
             assert!(began.elapsed() >= TOKEN_PATIENCE);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_not_begun_keeps_no_broker_from_stopping() {
+        let (address, accepted) = listen().await;
+        let stop = CancellationToken::new();
+        let mut connections = std::pin::pin!(counted(accepted, Bounds::within(64), stop.clone()));
+        let _end = TcpStream::connect(address).await.unwrap();
+        let mut connection = connections.next().await.unwrap().unwrap();
+        let mut byte = [0];
+        let mut read = std::pin::pin!(connection.read(&mut byte));
+        assert!(timeout(PATIENCE / 2, &mut read).await.is_err());
+        stop.cancel();
+        assert!(timeout(PATIENCE / 4, read).await.unwrap().is_err());
     }
 
     #[test]
