@@ -4,7 +4,7 @@
 use crate::{root, target_dir};
 use anyhow::Result;
 use clap::Args;
-use std::{ffi::OsString, process::Command};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 /// What is passed on; `--help` says what there is.
 #[derive(Args)]
@@ -18,15 +18,12 @@ pub fn run(verb: &str, words: &Words) -> Result<()> {
     build(&["dewar-broker", "dewar-worker", "dewar-cli"])?;
     // By itself: its features are not to leak into what it measures.
     build(&["dewar-proof"])?;
-    let status = Command::new(target_dir().join("release/dewar-proof"))
+    // In this one's place, so that a signal to end reaches whoever has processes to end.
+    let error = Command::new(target_dir().join("release/dewar-proof"))
         .arg(verb)
         .args(&words.words)
-        .status()?;
-    if !status.success() {
-        // It has said why.
-        std::process::exit(status.code().unwrap_or(1));
-    }
-    Ok(())
+        .exec();
+    Err(error.into())
 }
 
 fn build(packages: &[&str]) -> Result<()> {

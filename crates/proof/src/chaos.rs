@@ -11,7 +11,7 @@ mod proxy;
 mod refinement;
 mod strike;
 
-use crate::lab;
+use crate::{interrupt::noticed, lab};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use dewar_sdk::Client;
@@ -22,18 +22,14 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use refinement::Refinement;
 use std::{
-    fs, io,
+    fs,
     path::Path,
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use strike::Strikes;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
+use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// How long, and how.
@@ -86,18 +82,6 @@ pub fn run(options: &Options) -> Result<()> {
     ended.with_context(|| format!("chaos with --seed {seed}"))
 }
 
-/// The broker and workers must not outlive this process, and those that are stopped heed no signal.
-async fn notice_signals(interrupted: CancellationToken) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    interrupted.cancel();
-    Ok(())
-}
-
 fn time_seed() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
@@ -145,6 +129,11 @@ fn reign(options: &Options, seed: u64, folder: &Path) -> Result<()> {
 
 impl Chaos {
     fn begin(options: &Options, seed: u64, folder: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let interrupted = noticed(&runtime)?;
         let logs = folder.join("logs");
         fs::create_dir(&logs)?;
         let programs = lab::programs()?.with_logs_in(logs);
@@ -153,14 +142,8 @@ impl Chaos {
             false => Some(refinement::prepare(&programs, folder)?),
         };
         let exports = case.iter().map(|(data, _)| data.clone()).collect();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
         let mut fleet = Fleet::start(programs.clone(), folder, exports)?;
         let token = lab::token(&fleet.token_file)?;
-        let interrupted = CancellationToken::new();
-        runtime.spawn(notice_signals(interrupted.clone()));
         let (load, stop) = (Arc::new(Load::default()), CancellationToken::new());
         let customer = runtime.block_on(async {
             for n in 0..BENCH_WORKERS {

@@ -2,6 +2,7 @@
 
 use crate::{
     chaos::load::{check, task},
+    interrupt::noticed,
     lab,
 };
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,7 @@ pub(crate) fn run(count: u64, seed: u64, folder: &Path) -> Result<()> {
     fs::create_dir(&logs)?;
     let programs = lab::programs()?.with_logs_in(logs);
     let runtime = tokio::runtime::Runtime::new()?;
+    let interrupted = noticed(&runtime)?;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut options = BrokerOptions {
         data_dir: folder.join("broker"),
@@ -43,6 +45,7 @@ pub(crate) fn run(count: u64, seed: u64, folder: &Path) -> Result<()> {
     let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
     let submitting = runtime.spawn(submit(job.clone(), acknowledged.clone(), stop.clone()));
     for round in 0..count {
+        ensure!(!interrupted.is_cancelled(), "interrupted");
         // Not a wait for anything: the moment of death is to differ from round to round.
         thread::sleep(Duration::from_millis(random.random_range(0..120)));
         broker.kill()?;

@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod chaos;
+mod interrupt;
 mod kills;
 pub mod kinds;
 mod lab;

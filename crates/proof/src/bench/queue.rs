@@ -13,7 +13,8 @@ use super::{
     How, machine,
     report::{self, Report},
 };
-use anyhow::Result;
+use crate::interrupt::interrupted;
+use anyhow::{Result, bail};
 use clap::Args;
 use commits::Commits;
 use std::path::PathBuf;
@@ -57,7 +58,16 @@ pub fn run(options: &Options) -> Result<()> {
     bench.commits.tell(&mut bench.report);
     for part in super::wanted(&PARTS, &options.only) {
         eprintln!("bench: {part}");
-        runtime.block_on(bench.measure(part))?;
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                noticed = interrupted() => {
+                    noticed?;
+                    bail!("interrupted")
+                }
+                measured = bench.measure(part) => measured,
+            }
+        })?;
     }
     options.how.print(&bench.report)
 }
