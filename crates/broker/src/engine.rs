@@ -111,10 +111,10 @@ struct Turn {
 }
 
 /// What a command did to jobs that were there before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     /// Jobs it cancelled or reran, wholly or in part.
-    pub job_count: u64,
+    pub jobs: Vec<JobNumber>,
     /// Tasks that ended by it, or wait again.
     pub task_count: u64,
 }
@@ -314,16 +314,16 @@ impl Engine {
         let (before, event_count) = (self.queue.counts(), turn.events.len());
         self.decide(command, now, turn)?;
         let after = self.queue.counts();
-        let jobs = turn.events[event_count..].iter().filter(|event| {
-            matches!(
-                event,
-                Event::JobCancelled { .. }
-                    | Event::TasksCancelled { .. }
-                    | Event::TasksRerun { .. }
-            )
-        });
+        let jobs = turn.events[event_count..]
+            .iter()
+            .filter_map(|event| match event {
+                Event::JobCancelled { job, .. }
+                | Event::TasksCancelled { job, .. }
+                | Event::TasksRerun { job, .. } => Some(*job),
+                _ => None,
+            });
         Ok(Effect {
-            job_count: jobs.count() as u64,
+            jobs: jobs.collect(),
             task_count: ended(before).abs_diff(ended(after)),
         })
     }

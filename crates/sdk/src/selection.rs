@@ -1,7 +1,7 @@
 //! Which tasks to cancel or to run again: some of a job, a whole job, an owner's jobs, or all.
 
-use crate::{CallError, Client, JobSelector, MalformedJob, TaskIndex};
-use dewar_proto::v1;
+use crate::{CallError, Client, JobSelector, JobStatus, MalformedJob, TaskIndex};
+use dewar_proto::{limits, v1};
 use std::str::FromStr;
 use v1::{jobs_client::JobsClient, task_selector::By};
 
@@ -27,27 +27,75 @@ pub struct Selected {
     pub task_count: u64,
 }
 
+const CANCEL: &str = "cancelling tasks";
+
 impl Client {
     /// Ends unfinished tasks: their outcome is `cancelled`. Whole jobs are closed as well.
     ///
     /// # Errors
     /// If there is no such job or task.
     pub async fn cancel_tasks(&self, tasks: &TaskSelection) -> Result<Selected, CallError> {
-        const CALL: &str = "cancelling tasks";
-        self.shared.require_minor(1, CALL)?;
-        let caller = &self.shared.caller;
-        let answer = caller
-            .call(CALL, |channel| async move {
-                let request = v1::CancelTasksRequest {
-                    tasks: Some(tasks.into()),
-                };
-                JobsClient::new(channel).cancel_tasks(request).await
-            })
-            .await?;
+        let answer = self.send_cancel(tasks).await?;
         Ok(Selected {
             job_count: answer.job_count,
             task_count: answer.task_count,
         })
+    }
+
+    /// Ends the unfinished jobs of an owner, or all, and gives them as they stand then: the first 4096, should there be
+    /// more. At once: either all are ended or none is, unless the broker is of a minor protocol before 3, to which they are
+    /// named one by one.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn cancel_jobs(&self, jobs: &TaskSelection) -> Result<Vec<JobStatus>, CallError> {
+        if self.shared.require_minor(3, CANCEL).is_ok() {
+            let ended = self.send_cancel(jobs).await?.jobs.into_iter();
+            return ended.map(|job| JobStatus::from_wire(CANCEL, job)).collect();
+        }
+        let mut ended = Vec::new();
+        for job in self.unfinished_jobs(jobs).await? {
+            ended.push(self.cancel_job(job.id).await?);
+        }
+        Ok(ended)
+    }
+
+    /// The unfinished jobs of a selection.
+    ///
+    /// # Errors
+    /// What the broker refuses.
+    pub async fn unfinished_jobs(
+        &self,
+        selection: &TaskSelection,
+    ) -> Result<Vec<JobStatus>, CallError> {
+        let mut jobs = self.jobs(true).await?;
+        jobs.retain(|job| match selection {
+            TaskSelection::Tasks(selector, _) | TaskSelection::Job(selector) => match selector {
+                JobSelector::Id(id) => job.id == *id,
+                JobSelector::Number(number) => job.number == *number,
+            },
+            TaskSelection::Owner(owner) => job.owner == *owner,
+            TaskSelection::All => true,
+        });
+        Ok(jobs)
+    }
+
+    async fn send_cancel(
+        &self,
+        tasks: &TaskSelection,
+    ) -> Result<v1::CancelTasksResponse, CallError> {
+        self.shared.require_minor(1, CANCEL)?;
+        let caller = &self.shared.caller;
+        let call = caller.call(CANCEL, |channel| async move {
+            let request = v1::CancelTasksRequest {
+                tasks: Some(tasks.into()),
+            };
+            JobsClient::new(channel)
+                .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                .cancel_tasks(request)
+                .await
+        });
+        call.await
     }
 
     /// Runs tasks that have ended once more, in a new generation with an outcome of its own: those that failed or were
@@ -133,6 +181,44 @@ mod tests {
         );
         for wrong in ["", "j7.", ".3", "j7.x", "j7.-1", "j7.1.2"] {
             assert!(wrong.parse::<TaskSelection>().is_err(), "{wrong:?}");
+        }
+    }
+
+    /// Cancels all jobs at a real broker, said to be of some minor protocol.
+    async fn cancel_all(minor: u32) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = dewar_broker::Config {
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            ..dewar_broker::Config::new(folder.path())
+        };
+        let broker = dewar_broker::Broker::start(config).await.unwrap();
+        let (address, token) = (
+            broker.address().to_string(),
+            broker.token().parse().unwrap(),
+        );
+        let mut client = Client::connect(&address, token).await.unwrap();
+        let shared = std::sync::Arc::get_mut(&mut client.shared).unwrap();
+        shared.protocol.minor = minor;
+        for name in ["one", "two"] {
+            let options = crate::JobOptions::named(name);
+            client.open_job(options).await.unwrap();
+        }
+        let unfinished = client.unfinished_jobs(&TaskSelection::All).await.unwrap();
+        assert_eq!(unfinished.len(), 2);
+        let nobody = TaskSelection::Owner("nobody".to_owned());
+        assert_eq!(client.cancel_jobs(&nobody).await.unwrap(), []);
+        let ended = client.cancel_jobs(&TaskSelection::All).await.unwrap();
+        let names: Vec<_> = ended.iter().map(|job| job.name.as_str()).collect();
+        assert_eq!(names, ["one", "two"]);
+        assert!(ended.iter().all(|job| job.closed));
+        assert_eq!(client.cancel_jobs(&TaskSelection::All).await.unwrap(), []);
+        broker.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_jobs_are_cancelled_and_named_by_brokers_old_and_new() {
+        for minor in [2, 3] {
+            cancel_all(minor).await;
         }
     }
 }

@@ -25,6 +25,9 @@ use turns::Turns;
 /// Tasks in one page of a list.
 const PAGE_TASK_COUNT_MAX: u32 = 1000;
 
+/// Jobs told of in one answer: with a name of the longest each they fit a message.
+const TOLD_JOB_COUNT_MAX: usize = 4096;
+
 /// Blobs in one release.
 const RELEASE_COUNT_MAX: usize = 65_536;
 
@@ -211,10 +214,17 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::CancelTasksRequest>,
     ) -> Result<Response<v1::CancelTasksResponse>, Status> {
         let tasks = self.selection(request.into_inner().tasks).await?;
-        let effect = self.command(Command::CancelTasks { tasks }).await?;
+        let Effect { jobs, task_count } = self.command(Command::CancelTasks { tasks }).await?;
+        let job_count = jobs.len() as u64;
+        let jobs = self.look(move |view| {
+            let jobs = jobs.into_iter().take(TOLD_JOB_COUNT_MAX);
+            let jobs = jobs.filter_map(|job| job_of(view, view.queue.job(job)));
+            jobs.collect()
+        });
         Ok(Response::new(v1::CancelTasksResponse {
-            job_count: effect.job_count,
-            task_count: effect.task_count,
+            job_count,
+            task_count,
+            jobs: jobs.await?,
         }))
     }
 
@@ -226,7 +236,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let tasks = self.selection(tasks).await?;
         let effect = self.command(Command::Rerun { tasks, succeeded }).await?;
         Ok(Response::new(v1::RerunResponse {
-            job_count: effect.job_count,
+            job_count: effect.jobs.len() as u64,
             task_count: effect.task_count,
         }))
     }

@@ -3,7 +3,7 @@
 use super::selection::{SelectionArgs, subject};
 use crate::{broker, failure::Failure, listing, output};
 use clap::Args;
-use dewar_sdk::{CallError, Client, JobSelector, JobStatus, TaskSelection};
+use dewar_sdk::{JobSelector, JobStatus, TaskSelection};
 use dewar_settings::ConnectArgs;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -49,10 +49,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 cancelled.tasks.push((subject(&selection), ended));
                 continue;
             }
-            TaskSelection::Job(job) => vec![*job],
-            TaskSelection::Owner(_) | TaskSelection::All => options.unfinished(&selection)?,
+            TaskSelection::Job(job) => vec![options.end_job(*job)?],
+            TaskSelection::Owner(_) | TaskSelection::All => options.end_jobs(&selection)?,
         };
-        cancelled.jobs.extend(options.end_jobs(jobs)?);
+        cancelled.jobs.extend(jobs);
     }
     if options.json {
         let task_count: u64 = cancelled.tasks.iter().map(|(_, count)| count).sum();
@@ -74,46 +74,31 @@ impl Options {
         Ok(ended.task_count)
     }
 
-    fn end_jobs(&self, jobs: Vec<JobSelector>) -> Result<Vec<JobStatus>, Failure> {
+    fn end_job(&self, job: JobSelector) -> Result<JobStatus, Failure> {
+        let ended = broker::ask(&self.connect, async |client| client.cancel_job(job).await);
+        ended.map_err(|failure| failure.concerning(job))
+    }
+
+    /// Ends all unfinished jobs of a selection at once, when it is sure that they are meant.
+    fn end_jobs(&self, selection: &TaskSelection) -> Result<Vec<JobStatus>, Failure> {
+        let unfinished = broker::ask(&self.connect, async |client| {
+            client.unfinished_jobs(selection).await
+        })?;
+        if unfinished.is_empty() {
+            return Ok(unfinished);
+        }
+        self.selection.confirm(self.yes, || {
+            format!(
+                "cancel {}, {} unfinished ones, at {}?",
+                subject(selection),
+                unfinished.len(),
+                self.connect.broker
+            )
+        })?;
         broker::ask(&self.connect, async |client| {
-            let mut ended = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                let status = client.cancel_job(job).await;
-                ended.push(status.map_err(|error| Failure::from(error).concerning(job))?);
-            }
-            Ok::<_, Failure>(ended)
+            client.cancel_jobs(selection).await
         })
     }
-
-    /// All unfinished jobs of a selection, once it is sure that they are meant.
-    fn unfinished(&self, selection: &TaskSelection) -> Result<Vec<JobSelector>, Failure> {
-        let jobs = broker::ask(&self.connect, async |client| {
-            unfinished(&client, selection).await
-        })?;
-        if !jobs.is_empty() {
-            self.selection.confirm(self.yes, || {
-                format!(
-                    "cancel {}, {} unfinished ones, at {}?",
-                    subject(selection),
-                    jobs.len(),
-                    self.connect.broker
-                )
-            })?;
-        }
-        Ok(jobs)
-    }
-}
-
-async fn unfinished(
-    client: &Client,
-    selection: &TaskSelection,
-) -> Result<Vec<JobSelector>, CallError> {
-    let jobs = client.jobs(true).await?.into_iter();
-    let meant = jobs.filter(|job| match selection {
-        TaskSelection::Owner(owner) => job.owner == *owner,
-        _ => true,
-    });
-    Ok(meant.map(|job| job.id.into()).collect())
 }
 
 fn to_text(cancelled: &Cancelled) -> String {
