@@ -9,6 +9,7 @@ mod broker;
 mod customer;
 mod link;
 mod store;
+mod style;
 mod verdict;
 mod worker;
 mod world;

@@ -20,6 +20,9 @@ fn an_hour_of_faults_breaks_no_promise() -> Result<()> {
         assert!(counts.worker_deaths > 2, "seed {seed}: {counts}");
         assert!(counts.cuts > 20, "seed {seed}: {counts}");
         assert!(counts.cancels > 2, "seed {seed}: {counts}");
+        assert!(counts.reruns > 2, "seed {seed}: {counts}");
+        assert!(counts.reused > 10, "seed {seed}: {counts}");
+        assert!(counts.walks_away > 2, "seed {seed}: {counts}");
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! A customer: job after job, every request repeated until it is acknowledged, every outcome awaited in sequence.
 
 use super::{
+    style::{GLANCE, Presence, Style},
     verdict,
-    worker::kind,
     world::{CUSTOMER_STREAM, JobModel, World, about},
 };
 use anyhow::{Context as _, Result, ensure};
-use dewar_broker::EngineError;
-use dewar_queue::{Command, JobId, JobNumber, JobTerms, Payload, Refusal, Resources, TaskSpec};
+use dewar_broker::{EngineError, simulation::Door};
+use dewar_queue::{Command, JobId, JobNumber, Refusal, TaskSelection};
 use rand::{Rng as _, RngExt as _};
 use rand_chacha::ChaCha8Rng;
 use std::{rc::Rc, sync::Arc, time::Duration};
@@ -78,11 +78,15 @@ impl Customer {
         let mut id = [0; 16];
         random.fill_bytes(&mut id);
         let id = JobId(id);
-        let number = self.create(id, &mut random).await?;
-        let watching = spawn_local(self.clone().watch(number, self.world.new_chance()));
+        let style = Style::draw(&mut random);
+        let number = self.create(id, style, &mut random).await?;
+        let watching = spawn_local(
+            self.clone()
+                .watch(number, style, 0, self.world.new_chance()),
+        );
         let is_cancelled = random.random_ratio(1, 4);
         let patience = about(&mut random, Duration::from_secs(40));
-        let submitting = self.submit_and_close(number, id, &mut random);
+        let submitting = self.submit_and_close(number, id, style, &mut random);
         if is_cancelled {
             // Dropped in the middle of whatever it does.
             if let Ok(submitted) = timeout(patience, submitting).await {
@@ -92,17 +96,23 @@ impl Customer {
         } else {
             submitting.await?;
         }
-        watching.await?
+        let sequence = watching.await??;
+        if style.is_rerun {
+            self.rerun(number, &mut random).await?;
+            let random = self.world.new_chance();
+            self.watch(number, style, sequence, random).await?;
+        }
+        Ok(())
     }
 
-    async fn create(&self, id: JobId, random: &mut ChaCha8Rng) -> Result<JobNumber> {
+    async fn create(&self, id: JobId, style: Style, random: &mut ChaCha8Rng) -> Result<JobNumber> {
         self.request(
             Command::CreateJob {
                 id,
                 owner: self.name.clone(),
                 name: "".into(),
                 priority: random.random_range(-2..=2),
-                terms: JobTerms::default(),
+                terms: style.terms(),
             },
             random,
         )
@@ -112,9 +122,11 @@ impl Customer {
         self.world.count(|counts| counts.jobs += 1);
         let model = JobModel {
             id,
+            style,
             acknowledged: 0,
             sent: 0,
             cancelled: false,
+            is_rerun: false,
             outcomes: Vec::new(),
         };
         let known = self.world.jobs.borrow_mut().insert(number, model);
@@ -137,6 +149,7 @@ impl Customer {
         &self,
         number: JobNumber,
         id: JobId,
+        style: Style,
         random: &mut ChaCha8Rng,
     ) -> Result<()> {
         let count = random.random_range(1..150);
@@ -147,14 +160,27 @@ impl Customer {
             let command = Command::Submit {
                 job: id,
                 first_index: next,
-                specs: (next..end).map(|index| spec(number, index)).collect(),
+                specs: (next..end).map(|index| style.spec(number, index)).collect(),
             };
-            self.request(command, random).await??;
+            if !goes_on(self.request(command, random).await?, style)? {
+                return Ok(());
+            }
             self.model(number, |model| model.acknowledged = end);
             self.world.count(|counts| counts.tasks += end - next);
             self.world
                 .note(&self.name, format_args!("has {number}.{end} accepted"));
             next = end;
+            if style.has_keys && random.random_ratio(1, 4) {
+                // As by a customer that starts anew: all that is known by its keys.
+                let command = Command::Submit {
+                    job: id,
+                    first_index: random.random_range(0..=next),
+                    specs: (0..next).map(|index| style.spec(number, index)).collect(),
+                };
+                if !goes_on(self.request(command, random).await?, style)? {
+                    return Ok(());
+                }
+            }
             self.world.travel(random).await;
         }
         self.request(Command::CloseJob { job: id }, random)
@@ -179,11 +205,35 @@ impl Customer {
         }
     }
 
+    /// Has some of an ended job run once more.
+    async fn rerun(&self, number: JobNumber, random: &mut ChaCha8Rng) -> Result<()> {
+        let command = Command::Rerun {
+            tasks: TaskSelection::Job(number),
+            succeeded: random.random_ratio(1, 2),
+        };
+        self.model(number, |model| model.is_rerun = true);
+        // Said again late, it would find the tasks ended and run them yet another time.
+        self.ask(command, random, false).await??;
+        self.world
+            .note(&self.name, format_args!("has {number} run once more"));
+        self.world.count(|counts| counts.reruns += 1);
+        Ok(())
+    }
+
     /// Asks until it is answered. Requests and answers get lost, and some requests come a second time, late.
     async fn request(
         &self,
         command: Command,
         random: &mut ChaCha8Rng,
+    ) -> Result<Result<(), Refusal>> {
+        self.ask(command, random, true).await
+    }
+
+    async fn ask(
+        &self,
+        command: Command,
+        random: &mut ChaCha8Rng,
+        may_come_late: bool,
     ) -> Result<Result<(), Refusal>> {
         loop {
             let door = self.world.door().await;
@@ -192,7 +242,7 @@ impl Customer {
                 sleep(ANSWER).await;
                 continue;
             }
-            if self.loses(random) {
+            if may_come_late && self.loses(random) {
                 self.repeat_later(command.clone());
             }
             let answer = door.command(command.clone()).await;
@@ -222,12 +272,24 @@ impl Customer {
         });
     }
 
-    /// Awaits every outcome of a job.
-    async fn watch(self, number: JobNumber, mut random: ChaCha8Rng) -> Result<()> {
-        let mut sequence = 0;
+    /// Awaits every outcome of a job beyond a sequence number, and gives that of the last.
+    async fn watch(
+        self,
+        number: JobNumber,
+        style: Style,
+        mut sequence: u64,
+        mut random: ChaCha8Rng,
+    ) -> Result<u64> {
+        if style.presence == Presence::WalksAway {
+            self.stay_away(number).await?;
+        }
+        let mut known_to = None;
         loop {
             let door = self.world.door().await;
             self.world.travel(&mut random).await;
+            if style.presence == Presence::Watches {
+                known_to = self.be_known(&door, number, known_to).await;
+            }
             let Ok(mut changes) = door.subscribe(number).await else {
                 sleep(ANSWER).await;
                 continue;
@@ -248,7 +310,7 @@ impl Customer {
             if outcomes.is_empty() && is_finished {
                 self.world
                     .note(&self.name, format_args!("sees the end of {number}"));
-                return Ok(());
+                return Ok(sequence);
             }
             if outcomes.is_empty() {
                 // Woken, or late, or left alone by a broker that has died.
@@ -257,28 +319,47 @@ impl Customer {
             }
             for outcome in outcomes {
                 sequence += 1;
-                verdict::see(&self.world, &self.name, sequence, &outcome)?;
+                verdict::see(&self.world, &self.name, style, sequence, &outcome)?;
                 self.model(number, |model| model.outcomes.push(outcome));
             }
         }
     }
+
+    /// Glances at a job until it has ended, without a word that it is watched.
+    async fn stay_away(&self, number: JobNumber) -> Result<()> {
+        loop {
+            let door = self.world.door().await;
+            let is_finished = door.look(move |queue| Some(queue.job(number)?.is_finished()));
+            if let Ok(is_finished) = is_finished.await
+                && is_finished.context("a job that was acknowledged is lost")?
+            {
+                self.world.count(|counts| counts.walks_away += 1);
+                return Ok(());
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// Tells each start of the broker once that the job is watched. Gives the start that knows.
+    async fn be_known(&self, door: &Door, number: JobNumber, known_to: Option<u64>) -> Option<u64> {
+        let start = door.look(|queue| queue.config().broker_start).await.ok()?;
+        if known_to == Some(start) {
+            return known_to;
+        }
+        let watches = Command::Watch {
+            job: number,
+            begins: true,
+        };
+        let told = door.command(watches).await;
+        told.ok().map(|()| start)
+    }
 }
 
-fn spec(job: JobNumber, index: u64) -> Arc<TaskSpec> {
-    let parameters = Payload::Inline(parameters(job, index).into());
-    let plan = plan(index);
-    Arc::new(TaskSpec {
-        attempts_max: if plan.always_fails { 3 } else { 1000 },
-        after: plan.after.into_iter().collect(),
-        resources: Resources {
-            slot_count: 1 + u32::from(index % 13 == 2),
-            ..Resources::default()
-        },
-        ..TaskSpec::new(kind(), parameters)
-    })
-}
-
-/// Distinct for every task.
-pub(super) fn parameters(job: JobNumber, index: u64) -> Vec<u8> {
-    [job.0.to_le_bytes(), index.to_le_bytes()].concat()
+/// Whether there is more to submit: a job whose customer was missed is closed.
+fn goes_on(answer: Result<(), Refusal>, style: Style) -> Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(Refusal::JobClosed(_)) if style.may_be_missed() => Ok(false),
+        Err(refusal) => Err(refusal.into()),
+    }
 }

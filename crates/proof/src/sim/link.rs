@@ -164,7 +164,9 @@ impl Wire {
         self.world
             .note("broker", format_args!("assigns {job}.{task} {attempt}"));
         let jobs = self.world.jobs.borrow();
-        let is_cancelled = jobs.get(job).is_some_and(|job| job.cancelled);
+        let is_cancelled = jobs
+            .get(job)
+            .is_some_and(|job| job.cancelled && !job.is_rerun);
         ensure!(
             !is_cancelled,
             "{job}.{task} is assigned although {job} is cancelled"

@@ -1,7 +1,8 @@
 //! What must hold: each outcome as it comes, the queue's own invariants, and at the end everything, from memory and disk.
 
 use super::{
-    customer::{parameters, plan},
+    customer::plan,
+    style::Style,
     world::{JobModel, World},
 };
 use anyhow::{Result, bail, ensure};
@@ -13,7 +14,13 @@ use std::{collections::BTreeSet, rc::Rc, time::Duration};
 use tokio::time::sleep;
 
 /// An outcome on its way to its customer.
-pub(super) fn see(world: &World, who: &str, sequence: u64, outcome: &Outcome) -> Result<()> {
+pub(super) fn see(
+    world: &World,
+    who: &str,
+    style: Style,
+    sequence: u64,
+    outcome: &Outcome,
+) -> Result<()> {
     let task = outcome.task;
     ensure!(
         outcome.sequence == sequence,
@@ -23,15 +30,18 @@ pub(super) fn see(world: &World, who: &str, sequence: u64, outcome: &Outcome) ->
     let plan = plan(task.index);
     let what = match &outcome.result {
         OutcomeResult::Succeeded(output) if !plan.always_fails => {
-            let expected = parameters(task.job, task.index)
-                .iter()
-                .map(|byte| !byte)
-                .collect();
+            let expected = style.parameters(task.job, task.index);
+            let expected = expected.iter().map(|byte| !byte).collect();
             let expected = Output {
                 message: Payload::Inline(expected),
                 blobs: Vec::new(),
             };
             ensure!(*output == expected, "{task} gives {output:?}");
+            ensure!(
+                style.reuses || !outcome.reused,
+                "{task} was given what another had, and wants none"
+            );
+            world.count(|counts| counts.reused += u64::from(outcome.reused));
             "succeeded"
         }
         OutcomeResult::Failed(failure) => match failure.class {
@@ -93,11 +103,16 @@ fn compare(queue: &Queue, jobs: &[(JobNumber, JobModel)]) -> Result<()> {
 
 fn check_model(number: JobNumber, model: &JobModel) -> Result<()> {
     let count = model.outcomes.len() as u64;
-    let tasks: BTreeSet<_> = model.outcomes.iter().map(|outcome| outcome.task).collect();
+    let runs = model.outcomes.iter();
+    let runs: BTreeSet<_> = runs
+        .map(|outcome| (outcome.task, outcome.generation))
+        .collect();
     ensure!(
-        tasks.len() as u64 == count,
-        "{number}: a task has two outcomes"
+        runs.len() as u64 == count,
+        "{number}: a task has two outcomes of one generation"
     );
+    let tasks: BTreeSet<_> = runs.into_iter().map(|(task, _)| task).collect();
+    let count = tasks.len() as u64;
     ensure!(
         (model.acknowledged..=model.sent).contains(&count),
         "{number}: {} tasks acknowledged, {} sent, {count} outcomes",
@@ -114,7 +129,9 @@ fn check_model(number: JobNumber, model: &JobModel) -> Result<()> {
         check_order(outcome, model)?;
     }
     ensure!(
-        model.cancelled || !model.outcomes.iter().any(|outcome| is_cancelled(outcome)),
+        model.cancelled
+            || model.style.may_be_missed()
+            || !model.outcomes.iter().any(|outcome| is_cancelled(outcome)),
         "{number}: a task is cancelled, and nobody asked for it"
     );
     Ok(())
@@ -123,7 +140,8 @@ fn check_model(number: JobNumber, model: &JobModel) -> Result<()> {
 /// A task that waited for another ended after it, and well only if that did.
 fn check_order(outcome: &Outcome, model: &JobModel) -> Result<()> {
     let task = outcome.task;
-    let Some(after) = plan(task.index).after else {
+    // What runs once more finds the others ended.
+    let Some(after) = plan(task.index).after.filter(|_| outcome.generation == 0) else {
         return Ok(());
     };
     let first = model
@@ -156,12 +174,13 @@ fn check_job(job: &Job, model: &JobModel) -> Result<()> {
     ensure!(job.id() == model.id, "{number} is another job");
     ensure!(job.is_finished(), "{number} is not finished");
     let outcomes: Vec<_> = job.outcomes_after(0).collect();
+    let tasks: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.task).collect();
     ensure!(
         outcomes.iter().copied().eq(&model.outcomes),
         "{number}: an outcome is not what its customer saw"
     );
     ensure!(
-        job.task_count() == model.outcomes.len() as u64,
+        tasks.len() as u64 == job.task_count(),
         "{number}: a task has no outcome"
     );
     Ok(())

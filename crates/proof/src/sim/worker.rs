@@ -8,7 +8,8 @@ use super::{
 use anyhow::Result;
 use dewar_broker::simulation::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 use dewar_queue::{
-    Failure, FailureClass, Kind, Output, Payload, TaskResult, TaskSpec, WorkerHello, WorkerId,
+    Failure, FailureClass, Kernel, Kind, Output, Payload, TaskResult, TaskSpec, WorkerHello,
+    WorkerId,
 };
 use rand::{Rng as _, RngExt as _};
 use rand_chacha::ChaCha8Rng;
@@ -127,8 +128,12 @@ impl Worker {
             slot_count: u32::try_from(self.slot_count)?,
             memory_bytes: 0,
             kinds: vec![kind()],
-            kernels: Vec::new(),
-            instruction_class: "".into(),
+            kernels: vec![Kernel {
+                kind: kind(),
+                revision: 1,
+                deterministic: true,
+            }],
+            instruction_class: "sim".into(),
             held: Vec::new(),
         };
         let hello = Hello {

@@ -1,6 +1,6 @@
 //! What all actors share: the way to the broker, chance, the model, and the history.
 
-use super::{Story, store::Memory};
+use super::{Story, store::Memory, style::Style};
 use anyhow::{Context as _, Result};
 use dewar_broker::simulation::Door;
 use dewar_queue::{JobId, JobNumber, Outcome, WorkerId};
@@ -52,12 +52,15 @@ pub(super) struct World {
 #[derive(Debug, Clone)]
 pub(super) struct JobModel {
     pub(super) id: JobId,
+    pub(super) style: Style,
     /// Tasks the broker has acknowledged.
     pub(super) acknowledged: u64,
     /// Tasks that were ever sent.
     pub(super) sent: u64,
     /// The broker has acknowledged that it is cancelled.
     pub(super) cancelled: bool,
+    /// Some of it was asked to run once more.
+    pub(super) is_rerun: bool,
     /// What was seen, in sequence.
     pub(super) outcomes: Vec<Arc<Outcome>>,
 }
@@ -75,6 +78,12 @@ pub struct Counts {
     pub outcomes: u64,
     /// Of them, tasks set aside because workers died of them, it seemed.
     pub set_aside: u64,
+    /// Of them, given from what an equal task had given.
+    pub reused: u64,
+    /// Jobs of which some ran once more.
+    pub reruns: u64,
+    /// Jobs whose customers walked away.
+    pub walks_away: u64,
     /// Tries begun.
     pub attempts: u64,
     /// Times the broker died, was stopped, or lost its disk.
@@ -233,13 +242,16 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} jobs ({} cancelled), {} tasks, {} outcomes ({} set aside), {} tries; the broker died {} times ({} in a \
+            "{} jobs ({} cancelled, {} left alone, {} run again), {} tasks, {} outcomes ({} set aside, {} used again), {} tries; the broker died {} times ({} in a \
              write), workers {}, {} connections, {} messages lost or repeated",
             self.jobs,
             self.cancels,
+            self.walks_away,
+            self.reruns,
             self.tasks,
             self.outcomes,
             self.set_aside,
+            self.reused,
             self.attempts,
             self.broker_deaths,
             self.torn_writes,
