@@ -6,11 +6,9 @@ use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use std::{sync::Arc, time::Duration};
 
-/// A job whose customer has been away for so long is cancelled.
+/// A job whose customer has been away for so long is cancelled. One that watches comes back to a restarted broker within
+/// seconds.
 const ABSENCE_MS_MAX: u64 = 60_000;
-
-/// A present customer comes back to a restarted broker within seconds, and this is far more.
-const ABSENCE_MS_OF_PRESENT: u64 = 10 * 60_000;
 
 /// What a job is like.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,8 +52,7 @@ impl Style {
         JobTerms {
             absence_ms_max: match self.presence {
                 Presence::Unminded => None,
-                Presence::Watches => Some(ABSENCE_MS_OF_PRESENT),
-                Presence::WalksAway => Some(ABSENCE_MS_MAX),
+                Presence::Watches | Presence::WalksAway => Some(ABSENCE_MS_MAX),
             },
             reuse: self.reuses,
             ..JobTerms::default()
