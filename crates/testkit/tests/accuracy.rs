@@ -131,3 +131,80 @@ fn the_ribosome_gets_better_than_the_30_angstrom_it_starts_from() -> Result<()> 
     ensure!(truth < 30.0, "{truth} A");
     Ok(())
 }
+
+/// A reference is found in any noise, given enough of it ("Einstein from noise", Henderson 2013): but only as far as it
+/// reached itself.
+#[test]
+fn noise_alone_gives_nothing_beyond_the_filter_of_its_reference() -> Result<()> {
+    let programs = Programs::beside_test()?;
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("refined"));
+    let case = Case::simulate(
+        &programs,
+        &data,
+        &["--particles", "400", "--box", "64", "--snr", "0.000001"],
+        &["--low-pass", "40", "--iterations", "3"],
+    )?;
+    case.refine_in_process(&programs, 2, &out)?;
+    let [half1, half2] = ["half1.mrc", "half2.mrc"].map(|name| out.join(name));
+    let fsc = json(
+        programs
+            .dewar()
+            .arg("fsc")
+            .args([half1, half2])
+            .arg("--json"),
+    )?;
+    let curve: Vec<f64> = fsc["fsc"]
+        .as_array()
+        .context("dewar fsc gives the curve")?
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
+    // 40 A is shell 6.4 of 256 A; the filter's edge and the mask's blur reach three shells further.
+    let beyond = &curve[10..];
+    let mean = beyond.iter().sum::<f64>() / beyond.len() as f64;
+    let most = beyond.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    println!("noise alone: mean {mean:.3}, at most {most:.3}");
+    ensure!(
+        mean.abs() < 0.05 && most < 0.2,
+        "mean {mean}, at most {most}"
+    );
+    Ok(())
+}
+
+/// Images say nothing of the hand: what comes of a mirrored reference is mirrored, and no score may hide it.
+#[test]
+fn a_mirrored_reference_is_not_scored_as_a_success() -> Result<()> {
+    let programs = Programs::beside_test()?;
+    let folder = tempfile::tempdir()?;
+    let (data, out) = (folder.path().join("data"), folder.path().join("refined"));
+    let mut case = Case::simulate(
+        &programs,
+        &data,
+        &["--particles", "300", "--box", "48", "--snr", "0.3"],
+        &["--low-pass", "30", "--iterations", "3"],
+    )?;
+    let truth = data.join("truth.mrc");
+    case.reference = data.join("mirrored.mrc");
+    fs::write(&case.reference, mirrored(fs::read(&truth)?, 48))?;
+    case.refine_in_process(&programs, 2, &out)?;
+    let angle = angle_median_deg(&programs, &out, &data.join("truth.star"), "C1")?;
+    let resolution = resolution_to_truth(&programs, &out, &truth)?;
+    println!("mirrored: median angle {angle:.1} deg, to the truth {resolution:.1} A");
+    ensure!(
+        angle > 20.0 && resolution > 20.0,
+        "{angle} deg, {resolution} A"
+    );
+    Ok(())
+}
+
+/// An MRC map of float32 with x turned about its origin at n/2.
+fn mirrored(mut file: Vec<u8>, n: usize) -> Vec<u8> {
+    const HEADER: usize = 1024;
+    for row in file[HEADER..].chunks_exact_mut(4 * n) {
+        let (voxels, _) = row.as_chunks_mut::<4>();
+        // Voxel 0 of an even box has no mate.
+        voxels[1..].reverse();
+    }
+    file
+}
