@@ -55,7 +55,7 @@ pub struct WorkerStatus {
     pub running_count: u32,
     /// The kinds it offers.
     pub kinds: Vec<Kind>,
-    /// Its site; empty if none was given.
+    /// Its site: the name given, else its subnet.
     pub site: String,
     /// Its release.
     pub program_version: String,
@@ -75,6 +75,16 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// Why it is given nothing or little now.
     pub held_back_reason: Option<String>,
+    /// Where peers fetch chunks from it; none if they cannot. This and what follows is not said by a broker of minor 1.
+    pub data_address: Option<String>,
+    /// Bytes of chunks that it can serve.
+    pub held_bytes: u64,
+    /// What it fetched from the broker since it joined.
+    pub fetched_from_broker_bytes: u64,
+    /// What it fetched from other workers since it joined.
+    pub fetched_from_peers_bytes: u64,
+    /// Chunks others got from it that were not what they should be. After the first nobody fetches from it any more.
+    pub corrupt_count: u64,
 }
 
 impl Client {
@@ -197,6 +207,11 @@ impl From<v1::Worker> for WorkerStatus {
             waiting_count: worker.waiting_count,
             memory_bytes: Some(worker.memory_bytes).filter(|bytes| *bytes > 0),
             held_back_reason: said(worker.held_back_reason),
+            data_address: said(worker.data_address),
+            held_bytes: worker.held_bytes,
+            fetched_from_broker_bytes: worker.fetched_from_broker_bytes,
+            fetched_from_peers_bytes: worker.fetched_from_peers_bytes,
+            corrupt_count: worker.corrupt_count,
         }
     }
 }

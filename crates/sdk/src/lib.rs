@@ -33,6 +33,7 @@ mod job;
 mod link;
 mod new_task;
 mod outcome;
+mod precache;
 mod selection;
 mod submit;
 mod task;
@@ -53,5 +54,6 @@ pub use new_task::NewTask;
 pub use outcome::{
     Failure, FailureClass, Outcome, Outcomes, TaskFailed, TaskOutput, TaskResult, TypedOutput,
 };
+pub use precache::{PrecacheProgress, Precaching};
 pub use selection::{Selected, TaskSelection};
 pub use task::{TaskFilter, TaskPage, TaskState, TaskStatus};
