@@ -8,7 +8,7 @@ use crate::engine::EngineHandle;
 use dewar_blobs::{BlobRef, ChunkSet};
 use dewar_queue::{Chunks, HoldingChange, WorkerId};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -133,7 +133,7 @@ impl Owner {
                 site,
                 progress,
                 failed: BTreeMap::new(),
-                told_count: 0,
+                told: BTreeSet::new(),
             }),
         }
     }

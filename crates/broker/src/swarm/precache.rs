@@ -3,7 +3,7 @@
 use super::{SiteName, Tracker};
 use dewar_blobs::BlobRef;
 use dewar_queue::WorkerId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
 /// How far the workers asked are.
@@ -26,8 +26,8 @@ pub(super) struct Precache {
     pub(super) progress: mpsc::Sender<PrecacheProgress>,
     /// Workers that cannot, and why.
     pub(super) failed: BTreeMap<WorkerId, String>,
-    /// How many failures were told.
-    pub(super) told_count: usize,
+    /// Those whose failure was told.
+    pub(super) told: BTreeSet<WorkerId>,
 }
 
 impl Precache {
@@ -59,18 +59,94 @@ impl Precache {
                 };
             }
         }
-        progress.failures = self
+        let untold: Vec<_> = self
             .failed
-            .values()
-            .skip(self.told_count)
-            .cloned()
+            .iter()
+            .filter(|(worker, _)| !self.told.contains(worker))
+            .map(|(worker, text)| (*worker, text.clone()))
             .collect();
-        self.told_count = self.failed.len();
+        progress.failures = untold.iter().map(|(_, text)| text.clone()).collect();
         let is_over = progress.held_bytes >= progress.wanted_bytes;
         let is_heard = match self.progress.try_send(progress) {
-            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
+            Ok(()) => {
+                self.told.extend(untold.iter().map(|(worker, _)| *worker));
+                true
+            }
+            // It hears all of it the next time.
+            Err(mpsc::error::TrySendError::Full(_)) => return true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         };
         is_heard && !is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm::{Arrival, Instant};
+    use dewar_blobs::Digest;
+    use dewar_proto::limits::CHUNK_BYTES;
+
+    const BLOB: BlobRef = BlobRef {
+        digest: Digest([7; 32]),
+        size_bytes: 2 * CHUNK_BYTES,
+    };
+
+    fn id(n: u8) -> WorkerId {
+        WorkerId([n; 16])
+    }
+
+    fn tracker() -> Tracker {
+        let mut tracker = Tracker::default();
+        for n in [1, 2] {
+            let arrival = Arrival {
+                name: format!("w{n}").into(),
+                site: "here".into(),
+                node: format!("node{n}").into(),
+                is_local: false,
+            };
+            tracker.join(id(n), arrival, Instant::now());
+        }
+        tracker
+    }
+
+    fn precache(unheard_max: usize) -> (Precache, mpsc::Receiver<PrecacheProgress>) {
+        let (progress, receiver) = mpsc::channel(unheard_max);
+        let precache = Precache {
+            blobs: vec![BLOB],
+            site: None,
+            progress,
+            failed: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
+        (precache, receiver)
+    }
+
+    #[test]
+    fn each_failure_is_told_once_in_whatever_order_workers_fail() {
+        let tracker = tracker();
+        let (mut precache, mut progress) = precache(4);
+        precache.failed.insert(id(2), "w2: full".into());
+        assert!(precache.tell(&tracker), "the other is still to come");
+        precache.failed.insert(id(1), "w1: full".into());
+        assert!(!precache.tell(&tracker), "nobody is waited for");
+        let mut failures = || progress.try_recv().unwrap().failures;
+        assert_eq!(failures(), ["w2: full"]);
+        assert_eq!(failures(), ["w1: full"]);
+    }
+
+    #[test]
+    fn who_listens_slowly_hears_the_end_and_every_failure_all_the_same() {
+        let tracker = tracker();
+        let (mut precache, mut progress) = precache(1);
+        assert!(precache.tell(&tracker));
+        precache.failed.insert(id(1), "w1: full".into());
+        precache.failed.insert(id(2), "w2: full".into());
+        assert!(precache.tell(&tracker), "the end is not heard yet");
+        progress.try_recv().unwrap();
+        assert!(!precache.tell(&tracker));
+        let last = progress.try_recv().unwrap();
+        assert_eq!(last.failures, ["w1: full", "w2: full"]);
+        assert_eq!(last.held_bytes, last.wanted_bytes);
     }
 }
