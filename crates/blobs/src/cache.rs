@@ -92,6 +92,19 @@ impl ChunkCache {
         self.shared.listed()
     }
 
+    /// Which of these chunks of a blob are here, also those that came with another blob or by another process. They count
+    /// among the holdings from now on. Blocks.
+    pub fn note_held(&self, chunks: &[Chunk]) -> ChunkSet {
+        let here = chunks
+            .iter()
+            .filter(|chunk| self.shared.path(&chunk.digest).exists());
+        here.map(|chunk| {
+            self.shared.list(chunk);
+            chunk.index
+        })
+        .collect()
+    }
+
     /// A chunk by its digest alone, for others, who check it. Blocks.
     pub fn open_chunk(&self, digest: &Digest) -> Option<Bytes> {
         let file = File::open(self.shared.path(digest)).ok()?;
@@ -132,10 +145,7 @@ impl ChunkCache {
     /// If the disk does not take it.
     pub fn put(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
         self.shared.write(&chunk.digest, bytes)?;
-        if let Err(error) = self.shared.note_listed(chunk) {
-            // It is found all the same; only the swarm is not told of it after a restart.
-            tracing::debug!(%error, "a chunk is not listed");
-        }
+        self.shared.list(chunk);
         if let Some(listener) = self.shared.listener.get() {
             // Whoever listened may have gone.
             let _ = listener.send(*chunk);
@@ -162,6 +172,13 @@ impl Shared {
             }
         }
         Ok(files)
+    }
+
+    fn list(&self, chunk: &Chunk) {
+        if let Err(error) = self.note_listed(chunk) {
+            // It is found all the same; only the swarm is not told of it after a restart.
+            tracing::debug!(%error, "a chunk is not listed");
+        }
     }
 
     fn write(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {

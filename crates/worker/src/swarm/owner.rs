@@ -31,6 +31,8 @@ pub(crate) enum Wish {
         chunk: Chunk,
         reply: oneshot::Sender<Result<Bytes, ReadError>>,
     },
+    /// Chunks that the broker wanted here are here, of which some may have been all along.
+    Precached { blob: BlobRef, chunks: ChunkSet },
     /// A blob the broker wanted here does not come.
     CannotPrecache { blob: BlobRef, message: String },
 }
@@ -152,6 +154,7 @@ impl Owner {
     fn grant(&mut self, wish: Wish) {
         match wish {
             Wish::Fetch { chunk, reply } => self.want(chunk, reply),
+            Wish::Precached { blob, chunks } => self.say_precached(blob, chunks),
             Wish::CannotPrecache { blob, message } => self.say_not_precached(blob, message),
         }
     }
@@ -174,10 +177,7 @@ impl Owner {
         } else {
             // Whoever wanted it was stopped meanwhile.
             let chunks = [chunk.index].into_iter().collect();
-            self.say(ToBroker::Holdings(v1::Holdings {
-                added: vec![holding(chunk.blob, &chunks)],
-                removed: Vec::new(),
-            }));
+            self.say_held(chunk.blob, &chunks);
         }
     }
 
@@ -357,6 +357,22 @@ impl Owner {
         if self.precaches.try_send(blob).is_err() {
             self.say_not_precached(blob, "too much to fetch beforehand".to_owned());
         }
+    }
+
+    /// Of those still wanted it is said soon how they came, and that says that they are here.
+    fn say_precached(&mut self, blob: BlobRef, mut chunks: ChunkSet) {
+        let wanted = self.wants.keys().filter(|(of, _)| *of == blob);
+        chunks.remove_all(&wanted.map(|(_, index)| *index).collect());
+        if !chunks.is_empty() {
+            self.say_held(blob, &chunks);
+        }
+    }
+
+    fn say_held(&mut self, blob: BlobRef, chunks: &ChunkSet) {
+        self.say(ToBroker::Holdings(v1::Holdings {
+            added: vec![holding(blob, chunks)],
+            removed: Vec::new(),
+        }));
     }
 
     fn say_not_precached(&mut self, blob: BlobRef, message: String) {

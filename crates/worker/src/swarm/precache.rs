@@ -1,12 +1,13 @@
 //! Blobs the broker wants here before any task needs them, one after another.
 
 use super::{SwarmSource, owner::Wish};
-use dewar_blobs::{BlobRef, ChunkCache};
+use dewar_blobs::{BlobRef, ChunkCache, Source as _};
 use dewar_proto::limits::CHUNK_BYTES;
+use std::collections::HashSet;
 use tokio::sync::mpsc;
 
-/// Bytes fetched at a time. What is fetched is in use until it is let go, and must leave the cache room for tasks.
-const AT_ONCE_BYTES: u64 = 16 * CHUNK_BYTES;
+/// Chunks fetched at a time. What is fetched is in use until it is let go, and must leave the cache room for tasks.
+const AT_ONCE_COUNT: u64 = 16;
 
 /// Fetches what comes, for as long as something may.
 pub(crate) async fn precache(
@@ -15,32 +16,110 @@ pub(crate) async fn precache(
     source: SwarmSource,
     wishes: mpsc::UnboundedSender<Wish>,
 ) {
+    let mut room = Room::of(&cache);
     while let Some(blob) = blobs.recv().await {
-        if let Err(message) = fetch_all(blob, &cache, &source).await {
+        let fetched = match room.take(blob) {
+            Ok(()) => fetch_all(blob, &cache, &source, &wishes).await,
+            Err(message) => Err(message),
+        };
+        if let Err(message) = fetched {
             tracing::warn!(blob = %blob.digest, message, "not fetched beforehand");
             // Without an owner there is nobody to tell.
             let _ = wishes.send(Wish::CannotPrecache { blob, message });
         }
+        if blobs.is_empty() {
+            room = Room::of(&cache);
+        }
     }
 }
 
-async fn fetch_all(blob: BlobRef, cache: &ChunkCache, source: &SwarmSource) -> Result<(), String> {
-    if blob.size_bytes > cache.size_bytes_max() {
-        return Err(format!(
-            "the cache of {} bytes is smaller than the file of {}; see --cache-size",
-            cache.size_bytes_max(),
-            blob.size_bytes
-        ));
-    }
+async fn fetch_all(
+    blob: BlobRef,
+    cache: &ChunkCache,
+    source: &SwarmSource,
+    wishes: &mpsc::UnboundedSender<Wish>,
+) -> Result<(), String> {
+    let chunk_count = blob.size_bytes.div_ceil(CHUNK_BYTES);
     let mut start = 0;
-    while start < blob.size_bytes {
-        let end = blob.size_bytes.min(start + AT_ONCE_BYTES);
-        let part = start..end;
+    while start < chunk_count {
+        let end = chunk_count.min(start + AT_ONCE_COUNT);
+        let bytes = start * CHUNK_BYTES..blob.size_bytes.min(end * CHUNK_BYTES);
         cache
-            .fetch(source, blob, std::slice::from_ref(&part))
+            .fetch(source, blob, std::slice::from_ref(&bytes))
             .await
             .map_err(|error| error.to_string())?;
+        // Nobody was asked for those that were here, so nobody knows that they are.
+        let run = start..end;
+        let chunks = source
+            .chunks(blob, std::slice::from_ref(&run))
+            .await
+            .map_err(|error| error.to_string())?;
+        let cache = cache.clone();
+        let held = tokio::task::spawn_blocking(move || cache.note_held(&chunks)).await;
+        let chunks = held.map_err(|error| error.to_string())?;
+        // Without an owner there is nobody to tell.
+        let _ = wishes.send(Wish::Precached { blob, chunks });
         start = end;
     }
     Ok(())
+}
+
+/// Room in the cache for what is asked for together: more would push out what just came.
+struct Room {
+    cache_bytes: u64,
+    free_bytes: u64,
+    taken: HashSet<BlobRef>,
+}
+
+impl Room {
+    fn of(cache: &ChunkCache) -> Self {
+        Self::of_bytes(cache.size_bytes_max())
+    }
+
+    fn of_bytes(cache_bytes: u64) -> Self {
+        Self {
+            cache_bytes,
+            // A cache that is full is emptied by a tenth.
+            free_bytes: cache_bytes - cache_bytes / 10,
+            taken: HashSet::new(),
+        }
+    }
+
+    fn take(&mut self, blob: BlobRef) -> Result<(), String> {
+        if self.taken.contains(&blob) {
+            return Ok(());
+        }
+        match self.free_bytes.checked_sub(blob.size_bytes) {
+            Some(free_bytes) => {
+                self.free_bytes = free_bytes;
+                self.taken.insert(blob);
+                Ok(())
+            }
+            None => Err(format!(
+                "the cache of {} bytes has no room for a file of {}, with the others; see --cache-size",
+                self.cache_bytes, blob.size_bytes
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dewar_blobs::Digest;
+
+    #[test]
+    fn nothing_is_fetched_that_would_push_out_what_just_came() {
+        let blob = |n, size_bytes| BlobRef {
+            digest: Digest([n; 32]),
+            size_bytes,
+        };
+        let mut room = Room::of_bytes(100);
+        assert_eq!(room.take(blob(1, 60)), Ok(()));
+        assert_eq!(room.take(blob(1, 60)), Ok(()), "asked for twice");
+        let refused = room.take(blob(2, 31)).unwrap_err();
+        assert!(refused.contains("100") && refused.contains("31"));
+        assert_eq!(room.take(blob(3, 30)), Ok(()), "a smaller one fits");
+        assert!(Room::of_bytes(100).take(blob(4, 91)).is_err());
+    }
 }
