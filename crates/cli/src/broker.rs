@@ -1,13 +1,13 @@
-//! The way to the broker for verbs that ask one thing and leave.
+//! The way to the broker.
 //!
-//! A refinement waits for an absent broker without end; a question does not.
+//! Work such as a refinement waits for an absent broker without end; a verb that asks one thing and leaves does not.
 
-use crate::failure::Failure;
+use crate::{clock, failure::Failure};
 use anyhow::anyhow;
-use dewar_sdk::{CallError, Client, ConnectError};
+use dewar_sdk::{CallError, Client, ConnectError, Link};
 use dewar_settings::ConnectArgs;
 use std::{future::Future, time::Duration};
-use tokio::{runtime, time};
+use tokio::{runtime, sync::watch, time};
 
 /// How long an answer may take once the broker was reached: it answers from memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -52,6 +52,28 @@ pub async fn reach(connect: &ConnectArgs) -> Result<Client, Failure> {
     Client::connect(&connect.broker, token)
         .await
         .map_err(not_connected)
+}
+
+/// Tells when the broker goes and when it is back, for work that waits for it.
+pub fn tell_absences(mut link: watch::Receiver<Link>, say: impl Fn(&str) + Send + 'static) {
+    tokio::spawn(async move {
+        let mut was_away = false;
+        while link.changed().await.is_ok() {
+            let now = link.borrow_and_update().clone();
+            let is_away = now != Link::Up;
+            match now {
+                Link::Away { since, reason } if !was_away => {
+                    let since = clock::time_of_day_utc(since);
+                    say(&format!(
+                        "broker away since {since} UTC, waiting ({reason})"
+                    ));
+                }
+                Link::Up if was_away => say("broker is back"),
+                _ => {}
+            }
+            was_away = is_away;
+        }
+    });
 }
 
 fn not_connected(error: ConnectError) -> Failure {

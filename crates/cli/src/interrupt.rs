@@ -1,7 +1,6 @@
 //! Ctrl-C: the first ends the work in order, the second at once.
 
-use super::narrator::Narrator;
-use std::{io, process, sync::Arc};
+use std::{io, process};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -11,11 +10,11 @@ use tokio::{
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM.
+    /// Catches SIGINT and SIGTERM. The first is told by `tell`.
     ///
     /// # Errors
     /// If the system does not let us.
-    pub fn catch(narrator: Arc<Narrator>) -> io::Result<Self> {
+    pub fn catch(tell: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (mut interrupt, mut terminate) = (
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -31,8 +30,7 @@ impl Interrupt {
                     // Asked twice: the broker may be away, and its job has to wait for `dewar cancel`.
                     process::exit(1);
                 }
-                narrator
-                    .say("stopping: cancelling the job at the broker (once more to leave at once)");
+                tell();
             }
         });
         Ok(Self(receiver))

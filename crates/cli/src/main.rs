@@ -7,10 +7,12 @@ mod broker;
 mod clock;
 mod confirm;
 mod failure;
+mod interrupt;
 mod listing;
 mod map_file;
 mod output;
 mod progress;
+mod size;
 mod table;
 mod verbs;
 

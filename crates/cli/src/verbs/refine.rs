@@ -1,11 +1,10 @@
 //! `dewar refine`: from particles and a starting map to poses and maps.
 
-mod interrupt;
 mod narrator;
 mod parallel;
 
-use self::{interrupt::Interrupt, narrator::Narrator, parallel::Parallel};
-use crate::{broker, failure::Failure, output};
+use self::{narrator::Narrator, parallel::Parallel};
+use crate::{broker, failure::Failure, interrupt::Interrupt, output};
 use clap::Args;
 use dewar_compute::symmetry::PointGroup;
 use dewar_refine::{Observer, RefineError, Settings, Summary, check, refine};
@@ -101,7 +100,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
     let narrator = Arc::new(Narrator::new());
-    let interrupt = Interrupt::catch(Arc::clone(&narrator)).map_err(Failure::work)?;
+    let interrupt = Interrupt::catch({
+        let narrator = Arc::clone(&narrator);
+        move || {
+            narrator.say("stopping: cancelling the job at the broker (once more to leave at once)");
+        }
+    })
+    .map_err(Failure::work)?;
     let place = options.place();
     let client = match &place {
         Parallel::Broker(address) => {
@@ -113,7 +118,10 @@ async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
         }
         Parallel::Threads(slot_count) => options.embed(*slot_count).await?,
     };
-    narrator.watch(client.link());
+    broker::tell_absences(client.link(), {
+        let narrator = Arc::clone(&narrator);
+        move |line| narrator.say(line)
+    });
     let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
     let refined = refine(&client, &options.stated(), &observer, interrupt.came()).await;
     narrator.finish();

@@ -1,6 +1,6 @@
 //! `dewar status`: how the broker stands.
 
-use crate::{broker, clock, failure::Failure, output};
+use crate::{broker, clock, failure::Failure, output, size};
 use clap::Args;
 use dewar_sdk::BrokerStatus;
 use dewar_settings::ConnectArgs;
@@ -46,14 +46,14 @@ fn to_text(address: &str, status: &BrokerStatus) -> String {
             status.host_name, status.program_version
         ),
     );
-    let free = status.free_bytes.map(rounded_size);
+    let free = status.free_bytes.map(size::rounded);
     row(
         "data",
         format!(
             "{}, {} of blobs, {} sent{}",
             status.data_dir,
-            rounded_size(status.blob_bytes),
-            rounded_size(status.sent_blob_bytes),
+            size::rounded(status.blob_bytes),
+            size::rounded(status.sent_blob_bytes),
             free.map_or_else(String::new, |free| format!(", {free} free"))
         ),
     );
@@ -73,20 +73,6 @@ fn to_text(address: &str, status: &BrokerStatus) -> String {
         row("refuses", format!("submits and uploads: {reason}"));
     }
     text
-}
-
-/// Three digits are plenty for a glance; exact sizes are in the JSON.
-fn rounded_size(bytes: u64) -> String {
-    let units = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
-        None => format!("{bytes} bytes"),
-    }
 }
 
 fn to_json(address: &str, status: &BrokerStatus) -> Value {

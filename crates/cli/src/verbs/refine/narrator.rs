@@ -2,14 +2,12 @@
 
 use crate::clock;
 use dewar_refine::{Observer, Progress};
-use dewar_sdk::Link;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{self, Write as _},
-    sync::{Arc, Mutex},
+    sync::Mutex,
     time::Duration,
 };
-use tokio::sync::watch;
 
 /// Tells how a refinement goes.
 pub struct Narrator {
@@ -41,29 +39,6 @@ impl Narrator {
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-
-    /// Tells when the broker goes and when it is back.
-    pub fn watch(self: &Arc<Self>, mut link: watch::Receiver<Link>) {
-        let narrator = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut was_away = false;
-            while link.changed().await.is_ok() {
-                let now = link.borrow_and_update().clone();
-                let is_away = now != Link::Up;
-                match now {
-                    Link::Away { since, reason } if !was_away => {
-                        let since = clock::time_of_day_utc(since);
-                        narrator.say(&format!(
-                            "broker away since {since} UTC, waiting ({reason})"
-                        ));
-                    }
-                    Link::Up if was_away => narrator.say("broker is back"),
-                    _ => {}
-                }
-                was_away = is_away;
-            }
-        });
     }
 
     fn begin(&self, message: String, total: u64) {
