@@ -4,6 +4,7 @@ use crate::{
     clock,
     failure::Failure,
     listing::{self, Listed},
+    size,
     table::Column,
 };
 use clap::Args;
@@ -17,7 +18,9 @@ use serde_json::{Value, json};
     after_help = "Examples:\n  dewar workers\n  dewar workers --json | jq '[.workers[].slot_count] | add'\n\n\
     JSON keys, of each in workers: worker_id, name, host_name, state, slot_count, running_count, kinds, site, \
     program_version, succeeded_count, failed_count, joined_unix_ms, waiting_count (sent ahead of time), memory_bytes (null \
-    if not said), held_back_reason (null if it is not)\n\
+    if not said), held_back_reason (null if it is not), data_address (where peers fetch from it; null if they cannot), \
+    held_bytes (of inputs, that others can fetch), fetched_from_broker_bytes and fetched_from_peers_bytes (since it joined), \
+    corrupt_count (chunks it gave that were not what they should be)\n\
     States: up, held back (given nothing or little: its machine is busy, or it failed everything it touched), draining \
     (finishes and leaves), away (not heard of; given up soon)"
 )]
@@ -42,31 +45,30 @@ impl Listed for WorkerStatus {
     const COLUMNS: &'static [Column] = &[
         Column::Text("WORKER"),
         Column::Text("HOST"),
+        Column::Text("SITE"),
         Column::Text("STATE"),
         Column::Number("RUNNING"),
         Column::Number("DONE"),
         Column::Number("FAILED"),
+        Column::Number("HELD"),
         Column::Number("HERE FOR"),
         Column::Text("VERSION"),
         Column::Text("WHY"),
     ];
 
     fn cells(&self) -> Vec<String> {
-        let state = state(self);
         vec![
             self.name.clone(),
             self.host_name.clone(),
-            state.to_owned(),
+            self.site.clone(),
+            state(self).to_owned(),
             format!("{}/{}", self.running_count, self.slot_count),
             self.succeeded_count.to_string(),
             self.failed_count.to_string(),
+            size::rounded(self.held_bytes),
             clock::duration(clock::since_unix_ms(self.joined_unix_ms)),
             self.program_version.clone(),
-            // That it drains because it drains says nothing.
-            match &self.held_back_reason {
-                Some(reason) if state == HELD_BACK => reason.clone(),
-                _ => String::new(),
-            },
+            why(self),
         ]
     }
 
@@ -87,6 +89,11 @@ impl Listed for WorkerStatus {
             "waiting_count": self.waiting_count,
             "memory_bytes": self.memory_bytes,
             "held_back_reason": self.held_back_reason,
+            "data_address": self.data_address,
+            "held_bytes": self.held_bytes,
+            "fetched_from_broker_bytes": self.fetched_from_broker_bytes,
+            "fetched_from_peers_bytes": self.fetched_from_peers_bytes,
+            "corrupt_count": self.corrupt_count,
         })
     }
 }
@@ -105,5 +112,61 @@ fn state(worker: &WorkerStatus) -> &'static str {
             ..
         } => HELD_BACK,
         _ => "up",
+    }
+}
+
+/// What stands in the way of giving it tasks, or of fetching from it.
+fn why(worker: &WorkerStatus) -> String {
+    let held_back = worker.held_back_reason.clone();
+    // That it drains because it drains says nothing.
+    let held_back = held_back.filter(|_| state(worker) == HELD_BACK);
+    let shunned = match worker.corrupt_count {
+        0 => None,
+        1 => Some("gave 1 corrupt chunk; nobody fetches from it".to_owned()),
+        count => Some(format!(
+            "gave {count} corrupt chunks; nobody fetches from it"
+        )),
+    };
+    let reasons: Vec<_> = held_back.into_iter().chain(shunned).collect();
+    reasons.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_gives_corrupt_chunks_still_computes() {
+        let mut worker = WorkerStatus {
+            id: String::new(),
+            name: "node7".to_owned(),
+            host_name: "node7".to_owned(),
+            slot_count: 1,
+            running_count: 0,
+            kinds: Vec::new(),
+            site: "10.1.2.0/24".to_owned(),
+            program_version: "0.1.0".to_owned(),
+            draining: false,
+            connected: true,
+            succeeded_count: 0,
+            failed_count: 0,
+            joined_unix_ms: 0,
+            waiting_count: 0,
+            memory_bytes: None,
+            held_back_reason: None,
+            data_address: None,
+            held_bytes: 0,
+            fetched_from_broker_bytes: 0,
+            fetched_from_peers_bytes: 0,
+            corrupt_count: 0,
+        };
+        assert_eq!(why(&worker), "");
+        worker.corrupt_count = 3;
+        let shunned = "gave 3 corrupt chunks; nobody fetches from it";
+        assert_eq!((state(&worker), why(&worker).as_str()), ("up", shunned));
+        worker.held_back_reason = Some("its machine is busy".to_owned());
+        assert_eq!(why(&worker), format!("its machine is busy; {shunned}"));
+        worker.draining = true;
+        assert_eq!(why(&worker), shunned);
     }
 }

@@ -128,6 +128,11 @@ fn a_running_job_is_shown_from_every_side() {
         "waiting_count",
         "memory_bytes",
         "held_back_reason",
+        "data_address",
+        "held_bytes",
+        "fetched_from_broker_bytes",
+        "fetched_from_peers_bytes",
+        "corrupt_count",
     ];
     assert_eq!(keys(worker), promised);
     assert_eq!(
