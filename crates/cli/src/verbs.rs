@@ -6,6 +6,7 @@ mod drain;
 mod fsc;
 mod info;
 mod jobs;
+mod precache;
 mod refine;
 mod rerun;
 mod selection;
@@ -46,6 +47,7 @@ enum Verb {
     Cancel(cancel::Options),
     Rerun(rerun::Options),
     Drain(drain::Options),
+    Precache(precache::Options),
 }
 
 /// Does what the command line asks.
@@ -66,6 +68,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Cancel(options) => cancel::run(&options),
         Verb::Rerun(options) => rerun::run(&options),
         Verb::Drain(options) => drain::run(&options),
+        Verb::Precache(options) => precache::run(&options),
     }
 }
 

@@ -15,6 +15,7 @@ fn a_wrong_command_line_is_code_2() {
         &["cancel", "j7.x"],
         &["rerun"],
         &["rerun", "j7", "--owner", "anna"],
+        &["precache"],
         &["tasks", "j7", "--state", "lost"],
         &[
             "refine",
@@ -54,6 +55,8 @@ fn a_missing_input_is_code_2() {
     dewar(["info", "nowhere.mrc"]).fails(2, &["nowhere.mrc", "No such file"]);
     dewar(["fsc", "nowhere.mrc", "nowhere.mrc"]).fails(2, &["nowhere.mrc"]);
     dewar(["compare", "a.star", "b.star"]).fails(2, &["a.star"]);
+    dewar(["precache", "nowhere.mrcs"]).fails(2, &["nowhere.mrcs", "No such file"]);
+    dewar(["precache", "/proc"]).fails(2, &["/proc is no file"]);
     dewar(["simulate", "nowhere.mrc", "--out", "nowhere"]).fails(2, &["nowhere.mrc"]);
     dewar([
         "refine",

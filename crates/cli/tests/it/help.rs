@@ -2,9 +2,9 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "refine", "simulate", "fsc", "compare", "info", "status", "jobs", "tasks", "workers", "cancel",
-    "rerun", "drain",
+    "rerun", "drain", "precache",
 ];
 
 #[test]

@@ -9,5 +9,6 @@ mod grpcurl;
 mod help;
 mod info;
 mod lab;
+mod precache;
 mod refine;
 mod simulate;
