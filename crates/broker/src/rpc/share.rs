@@ -273,6 +273,7 @@ fn from_wire(request: v1::ShareRequest) -> Result<Vec<Said>, Status> {
             }
         }
         Some(Message::PrecacheFailed(failed)) => Said::CannotPrecache {
+            blob: blob("precache_failed", failed.blob.as_ref())?,
             message: one_line(&failed.message),
         },
     };

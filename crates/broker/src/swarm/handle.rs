@@ -45,6 +45,7 @@ pub(crate) enum Said {
         message: Arc<str>,
     },
     CannotPrecache {
+        blob: BlobRef,
         message: Arc<str>,
     },
 }

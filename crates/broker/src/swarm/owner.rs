@@ -178,10 +178,10 @@ impl Owner {
                     tracing::warn!(worker = %source, "gives corrupt chunks; nobody fetches from it any more");
                 }
             }
-            Said::CannotPrecache { message } => {
+            Said::CannotPrecache { blob, message } => {
                 let text = format!("{}: {message}", self.name(worker));
                 for precache in &mut self.precaches {
-                    precache.failed.insert(worker, text.clone());
+                    precache.fail(worker, blob, &text);
                 }
             }
         }

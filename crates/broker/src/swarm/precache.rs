@@ -24,10 +24,10 @@ pub(super) struct Precache {
     pub(super) site: Option<SiteName>,
     /// Hears how far it is, and closes when it is over. Gone when nobody wants to know.
     pub(super) progress: mpsc::Sender<PrecacheProgress>,
-    /// Workers that cannot, and why.
-    pub(super) failed: BTreeMap<WorkerId, String>,
-    /// Those whose failure was told.
-    pub(super) told: BTreeSet<WorkerId>,
+    /// What workers cannot fetch, and why.
+    pub(super) failed: BTreeMap<(WorkerId, BlobRef), String>,
+    /// Failures that were told.
+    pub(super) told: BTreeSet<(WorkerId, BlobRef)>,
 }
 
 impl Precache {
@@ -38,6 +38,13 @@ impl Precache {
             let is_of_site = self.site.as_ref().is_none_or(|site| arrival.site == *site);
             is_of_site && !arrival.is_local
         })
+    }
+
+    /// Notes that a worker cannot fetch a blob, if it was asked to.
+    pub(super) fn fail(&mut self, worker: WorkerId, blob: BlobRef, why: &str) {
+        if self.blobs.contains(&blob) {
+            self.failed.insert((worker, blob), why.to_owned());
+        }
     }
 
     /// Tells how far it is. False when it is over: all have all, or nobody listens any more.
@@ -52,7 +59,7 @@ impl Precache {
                 let held_bytes = tracker.held_bytes_of(worker, *blob);
                 progress.held_bytes += held_bytes;
                 // What a worker cannot hold is not waited for.
-                progress.wanted_bytes += if self.failed.contains_key(&worker) {
+                progress.wanted_bytes += if self.failed.contains_key(&(worker, *blob)) {
                     held_bytes
                 } else {
                     blob.size_bytes
@@ -62,14 +69,14 @@ impl Precache {
         let untold: Vec<_> = self
             .failed
             .iter()
-            .filter(|(worker, _)| !self.told.contains(worker))
-            .map(|(worker, text)| (*worker, text.clone()))
+            .filter(|(what, _)| !self.told.contains(what))
+            .map(|(what, text)| (*what, text.clone()))
             .collect();
         progress.failures = untold.iter().map(|(_, text)| text.clone()).collect();
         let is_over = progress.held_bytes >= progress.wanted_bytes;
         let is_heard = match self.progress.try_send(progress) {
             Ok(()) => {
-                self.told.extend(untold.iter().map(|(worker, _)| *worker));
+                self.told.extend(untold.iter().map(|(what, _)| *what));
                 true
             }
             // It hears all of it the next time.
@@ -126,9 +133,9 @@ mod tests {
     fn each_failure_is_told_once_in_whatever_order_workers_fail() {
         let tracker = tracker();
         let (mut precache, mut progress) = precache(4);
-        precache.failed.insert(id(2), "w2: full".into());
+        precache.fail(id(2), BLOB, "w2: full");
         assert!(precache.tell(&tracker), "the other is still to come");
-        precache.failed.insert(id(1), "w1: full".into());
+        precache.fail(id(1), BLOB, "w1: full");
         assert!(!precache.tell(&tracker), "nobody is waited for");
         let mut failures = || progress.try_recv().unwrap().failures;
         assert_eq!(failures(), ["w2: full"]);
@@ -140,13 +147,36 @@ mod tests {
         let tracker = tracker();
         let (mut precache, mut progress) = precache(1);
         assert!(precache.tell(&tracker));
-        precache.failed.insert(id(1), "w1: full".into());
-        precache.failed.insert(id(2), "w2: full".into());
+        precache.fail(id(1), BLOB, "w1: full");
+        precache.fail(id(2), BLOB, "w2: full");
         assert!(precache.tell(&tracker), "the end is not heard yet");
         progress.try_recv().unwrap();
         assert!(!precache.tell(&tracker));
         let last = progress.try_recv().unwrap();
         assert_eq!(last.failures, ["w1: full", "w2: full"]);
         assert_eq!(last.held_bytes, last.wanted_bytes);
+    }
+
+    #[test]
+    fn a_blob_that_does_not_fit_hides_no_other_and_no_other_request() {
+        let tracker = tracker();
+        let other = BlobRef {
+            digest: Digest([8; 32]),
+            size_bytes: CHUNK_BYTES,
+        };
+        let (mut both, mut progress) = precache(4);
+        both.blobs.push(other);
+        let (mut one, mut progress_of_one) = precache(4);
+        for n in [1, 2] {
+            for precache in [&mut both, &mut one] {
+                precache.fail(id(n), other, "full");
+            }
+        }
+        assert!(both.tell(&tracker) && one.tell(&tracker), "one is to come");
+        let told = progress.try_recv().unwrap();
+        assert_eq!(told.wanted_bytes, 2 * BLOB.size_bytes);
+        assert_eq!(told.failures, ["full", "full"]);
+        let told = progress_of_one.try_recv().unwrap();
+        assert_eq!(told.failures, [] as [String; 0]);
     }
 }
