@@ -1,28 +1,35 @@
 //! A worker's folder of chunks: what was fetched once is not fetched again, by any slot or process on the machine.
 //!
-//! A chunk is a file named by its digest, made under another name and renamed, and checked again whenever it is read
-//! in: what a crash or a bad disk left behind is fetched anew, never believed. So nothing is synced. When the folder
-//! outgrows its limit the chunks longest unused go; whoever still reads one keeps it, since a mapping outlives its name.
+//! A chunk is a file named by its digest, made under another name and renamed. Nothing is synced: what a crash or a bad disk
+//! left behind is found by its digest when a process first opens it, and fetched anew. The folder is never larger than
+//! told, however many processes share it: `ledger` counts, `claim` takes room before a chunk is fetched, `evict` makes
+//! room of what was unused longest. Chunks that anybody reads stay: `in_use` says how that is known.
 
 mod claim;
 mod evict;
 mod fetch;
+mod in_use;
+mod ledger;
 mod lists;
 
+pub use evict::Limit;
 pub use fetch::FetchError;
 
 use crate::{BlobRef, Chunk, ChunkSet, Digest};
 use bytes::Bytes;
-use memmap2::Mmap;
+use dewar_proto::limits::CHUNK_BYTES;
+use in_use::InUse;
+use ledger::Ledger;
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What a cache may take of a disk if nothing else is said.
 pub const CACHE_BYTES_DEFAULT: u64 = 50 << 30;
@@ -30,8 +37,8 @@ pub const CACHE_BYTES_DEFAULT: u64 = 50 << 30;
 /// A use is noted at most this often: the file's time is all the bookkeeping there is, and it is a write.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
-/// Temporary files older than this belong to a process that is dead.
-const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Chunks on their way at once, for all who ask: each is a megabyte of memory, and a site's worth of peers is kept busy.
+const CHUNKS_FETCHING_MAX: usize = 32;
 
 /// The chunks on this machine. Cheap to clone; all clones are one cache.
 #[derive(Debug, Clone)]
@@ -43,10 +50,15 @@ pub struct ChunkCache {
 struct Shared {
     folder: PathBuf,
     size_bytes_max: u64,
-    /// What the folder held when last looked at, and what we added since. Others may add too; eviction looks again.
-    size_bytes: Mutex<u64>,
+    ledger: Ledger,
+    /// Chunks that this process reads.
+    in_use: Arc<InUse>,
+    /// Which chunk a digest is, of those this process listed: with it one can be checked that was asked for by digest.
+    places: Mutex<HashMap<Digest, Chunk>>,
     /// One lock for each chunk on its way, so that two slots fetch it once.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Turns for chunks on their way.
+    turns: Semaphore,
     /// Who wants to hear of every chunk that is kept.
     listener: OnceLock<mpsc::UnboundedSender<Chunk>>,
 }
@@ -57,24 +69,23 @@ impl ChunkCache {
     /// # Errors
     /// If the folder cannot be made, read or written.
     pub fn open(folder: &Path, size_bytes_max: u64) -> io::Result<Self> {
-        fs::create_dir_all(folder.join("chunks"))?;
-        for name in ["tmp", "lists", "fetching"] {
+        for name in ["chunks", "lists", "fetching"] {
             fs::create_dir_all(folder.join(name))?;
         }
-        evict::remove_abandoned(&folder.join("tmp"))?;
-        let cache = Self {
-            shared: Arc::new(Shared {
-                folder: folder.to_owned(),
-                size_bytes_max,
-                size_bytes: Mutex::new(0),
-                fetching: Mutex::default(),
-                listener: OnceLock::new(),
-            }),
+        let shared = Shared {
+            folder: folder.to_owned(),
+            size_bytes_max,
+            ledger: Ledger::open(&folder.join("ledger"))?,
+            in_use: Arc::default(),
+            places: Mutex::default(),
+            fetching: Mutex::default(),
+            turns: Semaphore::new(CHUNKS_FETCHING_MAX),
+            listener: OnceLock::new(),
         };
-        cache
-            .shared
-            .evict_if_full(&mut locked(&cache.shared.size_bytes), true)?;
-        Ok(cache)
+        shared.ledger.change(|books| shared.count(books))?;
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Every chunk that this process keeps from now on. One listener only; later ones hear nothing.
@@ -105,11 +116,18 @@ impl ChunkCache {
         .collect()
     }
 
-    /// A chunk by its digest alone, for others, who check it. Blocks.
-    pub fn open_chunk(&self, digest: &Digest) -> Option<Bytes> {
-        let file = File::open(self.shared.path(digest)).ok()?;
-        note_use(&file);
-        map(&file).ok()
+    /// A chunk by its digest alone, for others, who check it: what a crash left of one does not go out. Blocks.
+    ///
+    /// # Errors
+    /// If the folder cannot be read just now.
+    pub fn open_chunk(&self, digest: &Digest) -> io::Result<Option<Bytes>> {
+        let place = locked(&self.shared.places).get(digest).copied();
+        match place {
+            Some(chunk) => self.get(&chunk),
+            None => self.shared.open_chunk(digest, |bytes| {
+                !bytes.is_empty() && bytes.len() as u64 <= CHUNK_BYTES
+            }),
+        }
     }
 
     /// Most bytes it may hold.
@@ -117,42 +135,25 @@ impl ChunkCache {
         self.shared.size_bytes_max
     }
 
-    /// How many bytes the folder holds, as far as this process knows.
+    /// How many bytes the folder holds, and will hold when what is on its way has come.
     pub fn size_bytes(&self) -> u64 {
-        *locked(&self.shared.size_bytes)
+        self.shared.ledger.peek().held_bytes
     }
 
-    /// A chunk, if it is here and sound; a broken one is removed. Blocks.
-    pub fn get(&self, chunk: &Chunk) -> Option<Bytes> {
-        let path = self.shared.path(&chunk.digest);
-        let file = File::open(&path).ok()?;
-        if file.metadata().ok()?.len() == chunk.size_bytes() {
-            let bytes = map(&file).ok()?;
-            if chunk.verify(&bytes).is_ok() {
-                note_use(&file);
-                return Some(bytes);
-            }
-        }
-        tracing::warn!(path = %path.display(), "a cached chunk is broken; fetching it again");
-        // If it stays, it is found broken again and written over.
-        let _ = fs::remove_file(&path);
-        None
+    /// How often any process removed chunks from the folder. When it changes, some holdings are gone.
+    pub fn eviction_count(&self) -> u64 {
+        self.shared.ledger.peek().eviction_count
     }
 
-    /// Keeps a chunk that was checked. Blocks.
+    /// A chunk, if it is here and sound; a broken one is removed. It stays for as long as anybody has the bytes. Blocks.
+    ///
+    /// Its digest is checked when this process first opens it, and not again while it is open, nor right after we wrote it.
     ///
     /// # Errors
-    /// If the disk does not take it.
-    pub fn put(&self, chunk: &Chunk, bytes: &[u8]) -> io::Result<()> {
-        self.shared.write(&chunk.digest, bytes)?;
-        self.shared.list(chunk);
-        if let Some(listener) = self.shared.listener.get() {
-            // Whoever listened may have gone.
-            let _ = listener.send(*chunk);
-        }
-        let mut size_bytes = locked(&self.shared.size_bytes);
-        *size_bytes += bytes.len() as u64;
-        self.shared.evict_if_full(&mut size_bytes, false)
+    /// If the folder cannot be read just now, for want of open files say. Whether the chunk is here is not known then.
+    pub fn get(&self, chunk: &Chunk) -> io::Result<Option<Bytes>> {
+        let is_right = |bytes: &[u8]| chunk.verify(bytes).is_ok();
+        self.shared.open_chunk(&chunk.digest, is_right)
     }
 }
 
@@ -181,27 +182,71 @@ impl Shared {
         }
     }
 
-    fn write(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(digest);
-        let mut temporary = tempfile::NamedTempFile::new_in(self.folder.join("tmp"))?;
-        temporary.write_all(bytes)?;
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+    /// Opens a chunk that is here, and right.
+    fn open_chunk(
+        &self,
+        digest: &Digest,
+        is_right: impl FnOnce(&[u8]) -> bool,
+    ) -> io::Result<Option<Bytes>> {
+        if let Some(bytes) = self.in_use.get(digest) {
+            return Ok(Some(bytes));
         }
-        temporary.persist(&path)?;
-        Ok(())
+        let file = match File::open(self.path(digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // From here on it is not evicted, unless it was already.
+        in_use::lock_shared(&file)?;
+        let metadata = file.metadata()?;
+        if metadata.nlink() == 0 {
+            return Ok(None);
+        }
+        if !is_sound(&file, metadata.len(), is_right) {
+            self.remove_broken(digest, metadata.ino())?;
+            return Ok(None);
+        }
+        note_use(&file);
+        self.in_use.map(*digest, &file).map(Some)
+    }
+
+    fn remove_broken(&self, digest: &Digest, inode: u64) -> io::Result<()> {
+        let path = self.path(digest);
+        tracing::warn!(path = %path.display(), "a cached chunk is broken; fetching it again");
+        self.ledger.change(|books| {
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.ino() == inode => {
+                    fs::remove_file(&path)?;
+                    books.held_bytes = books.held_bytes.saturating_sub(metadata.len());
+                    books.eviction_count += 1;
+                    Ok(())
+                }
+                // Whoever else found it was faster.
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// A chunk is here: the folder's lists know, and whoever listens.
+    fn tell_kept(&self, chunk: &Chunk) {
+        self.list(chunk);
+        if let Some(listener) = self.listener.get() {
+            // Whoever listened may have gone.
+            let _ = listener.send(*chunk);
+        }
     }
 }
 
-/// Maps a cached file; slots that read the same chunk share its memory.
-fn map(file: &File) -> io::Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: files of the cache are whole when they get their name, and no process of ours writes into one or
-    // shortens it afterwards; they are only renamed over and unlinked, which a mapping outlives.
-    let map = unsafe { Mmap::map(file) }?;
-    Ok(Bytes::from_owner(map))
+/// Reads all of a file, and not through a mapping: a bad block is an error then, and not the end of the process.
+fn is_sound(file: &File, size_bytes: u64, is_right: impl FnOnce(&[u8]) -> bool) -> bool {
+    let Some(size) = usize::try_from(size_bytes)
+        .ok()
+        .filter(|_| size_bytes <= CHUNK_BYTES)
+    else {
+        return false;
+    };
+    let mut bytes = vec![0; size];
+    file.read_exact_at(&mut bytes, 0).is_ok() && is_right(&bytes)
 }
 
 /// Tells eviction, here and in other processes, that the chunk is wanted.

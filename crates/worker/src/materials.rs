@@ -7,7 +7,7 @@ use crate::{
     time_limit::TimeLimit,
 };
 use bytes::Bytes;
-use dewar_blobs::{BlobRef, ChunkCache};
+use dewar_blobs::{BlobRef, ChunkCache, FetchError};
 use dewar_proto::v1;
 use dewar_task::{Context, InputBytes, Kind};
 use std::{ops::Range, sync::Arc};
@@ -150,6 +150,11 @@ impl Materials {
                 Err(error) if error.is_transient() => {
                     tracing::debug!(blob = %blob.digest, %error, "fetching again");
                     tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
+                }
+                // Another worker may have more room.
+                Err(error @ FetchError::Full { .. }) => {
+                    let message = format!("{field}: {error}");
+                    return Err(failure(v1::FailureClass::KernelError, &message));
                 }
                 Err(error) => return Err(bad_input(&format!("{field}: {error}"))),
             }

@@ -1,48 +1,158 @@
-//! The right to fetch a chunk, among all processes that share the folder: a lock on a file, which ends with its process.
+//! The right to fetch a chunk, among all processes that share the folder, and the room it will take.
+//!
+//! A claim is a locked file, which gets the chunk's bytes and then its name. Its length is the room it was given. The lock
+//! ends with the claim, or its process; the file stays, and its room, until the next who wants the chunk takes it over, or
+//! somebody counts and sweeps: so nobody has to be told that room is free again.
 
-use super::Shared;
-use crate::Digest;
+use super::{
+    Shared,
+    evict::{Limit, NoRoom},
+    in_use::lock_shared,
+    ledger::try_lock,
+};
+use crate::{Chunk, Digest};
+use bytes::Bytes;
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 /// A chunk that nobody else fetches meanwhile.
 #[derive(Debug)]
 pub(super) struct Claim {
+    shared: Arc<Shared>,
     path: PathBuf,
     /// Locked for as long as it is open.
-    _file: File,
+    file: File,
+}
+
+/// What came of claiming a chunk.
+pub(super) enum Claimed {
+    /// It is ours until dropped.
+    Ours(Claim),
+    /// Another process has it.
+    Others,
+    /// It came meanwhile.
+    Kept,
+    /// The folder is full of what others read or fetch.
+    NoRoom(NoRoom),
 }
 
 impl Shared {
-    /// Takes the right to fetch a chunk, unless another process has it. Folders without locks give it to all.
-    pub(super) fn claim(&self, digest: &Digest) -> io::Result<Option<Claim>> {
-        let path = self.folder.join("fetching").join(digest.to_string());
+    /// Takes the right to fetch a chunk, and room for it. Folders without locks give it to all.
+    pub(super) fn claim(self: &Arc<Self>, chunk: &Chunk) -> io::Result<Claimed> {
+        let Some(claim) = self.claim_file(&chunk.digest)? else {
+            return Ok(Claimed::Others);
+        };
+        if self.path(&chunk.digest).exists() {
+            claim.remove_if_unused()?;
+            return Ok(Claimed::Kept);
+        }
+        let need_bytes = chunk.size_bytes();
+        let reserved = self.ledger.change(|books| {
+            let room_bytes = claim.file.metadata()?.len();
+            let more_bytes = need_bytes.saturating_sub(room_bytes);
+            if let Err(no_room) = self.make_room(books, more_bytes)? {
+                return Ok(Err(no_room));
+            }
+            // Noted before it is taken.
+            books.held_bytes += more_bytes;
+            books.write()?;
+            claim.file.set_len(need_bytes).map(Ok)
+        });
+        match reserved {
+            Ok(Ok(())) => Ok(Claimed::Ours(claim)),
+            Ok(Err(no_room)) => Ok(Claimed::NoRoom(no_room)),
+            Err(error) if is_disk_full(&error) => Ok(Claimed::NoRoom(self.disk_full())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn claim_file(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<Claim>> {
+        let path = self.fetching_folder().join(digest.to_string());
         let file = File::options()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(error),
+        if !try_lock(&file)? {
+            return Ok(None);
         }
-        // Whoever had it before may have removed the file between our opening and locking it.
-        let is_current = fs::metadata(&path)
-            .is_ok_and(|now| file.metadata().is_ok_and(|ours| now.ino() == ours.ino()));
-        // Not made at all if it is not ours: dropped, it would remove the file of whoever has it.
-        Ok(is_current.then(|| Claim { path, _file: file }))
+        let ours = file.metadata()?.ino();
+        // Whoever had it before may have given it its name, or swept it, between our opening and locking it.
+        let is_current = fs::metadata(&path).is_ok_and(|now| now.ino() == ours);
+        Ok(is_current.then(|| Claim {
+            shared: Arc::clone(self),
+            path,
+            file,
+        }))
+    }
+
+    pub(super) fn fetching_folder(&self) -> PathBuf {
+        self.folder.join("fetching")
+    }
+
+    /// What a full disk has to say: which bytes are free is only a hint, for people.
+    pub(super) fn disk_full(&self) -> NoRoom {
+        let disk = rustix::fs::statvfs(&self.folder);
+        NoRoom {
+            room_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            limit: Limit::Disk,
+        }
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // Before the lock ends, so that nobody's file but ours goes. One that stays is only untidy.
-        let _ = fs::remove_file(&self.path);
+impl Claim {
+    /// Makes the chunk of its bytes, which were checked, and gives them back from there, so that slots share its memory.
+    /// On a full disk, older chunks go.
+    pub(super) fn keep(self, chunk: &Chunk, bytes: &[u8]) -> io::Result<Result<Bytes, NoRoom>> {
+        match self.write(bytes) {
+            Err(error) if is_disk_full(&error) => return Ok(Err(self.shared.disk_full())),
+            written => written?,
+        }
+        let path = self.shared.path(&chunk.digest);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // Whoever counts meanwhile would find it twice, or not at all; whoever evicts, unlocked.
+        self.shared.ledger.change(|_| {
+            fs::rename(&self.path, &path)?;
+            lock_shared(&self.file)
+        })?;
+        let bytes = self.shared.in_use.map(chunk.digest, &self.file)?;
+        self.shared.tell_kept(chunk);
+        Ok(Ok(bytes))
     }
+
+    /// One without room is in nobody's count.
+    fn remove_if_unused(self) -> io::Result<()> {
+        match self.file.metadata()?.len() {
+            0 => fs::remove_file(&self.path),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match self.file.write_all_at(bytes, 0) {
+                Err(error) if is_disk_full(&error) => {
+                    if !self.shared.free_disk(bytes.len() as u64)? {
+                        return Err(error);
+                    }
+                }
+                written => return written,
+            }
+        }
+    }
+}
+
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

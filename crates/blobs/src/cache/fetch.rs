@@ -1,26 +1,45 @@
 //! Getting the parts of a blob a task reads: from the folder, and from a holder where it lacks them.
 
-use super::{ChunkCache, claim::Claim, locked};
+use super::{
+    ChunkCache,
+    claim::{Claim, Claimed},
+    evict::{Limit, NoRoom},
+    locked,
+};
 use crate::{BlobRef, Chunk, Digest, ListError, ReadError, Source};
 use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{io, ops::Range, sync::Arc, time::Duration};
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tonic::Code;
 
-/// Chunks on their way at once for one blob: enough for each of a site's workers to be given some of its own to pass on.
-const CHUNKS_FETCHING_MAX: usize = 16;
+/// Chunks of one blob that are looked for at once: enough for each of a site's workers to be given some of its own to pass on.
+const CHUNKS_AT_ONCE_MAX: usize = 16;
 
 /// Pauses between looks for a chunk that another process fetches.
 const CLAIM_PAUSE_MIN: Duration = Duration::from_millis(5);
 const CLAIM_PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Who may fetch a chunk.
-enum Claimed {
-    /// We, until the claim is dropped. Without one nobody is kept from fetching it too.
-    Ours(Option<Claim>),
-    /// Another process.
+/// Between two tries to find room: other tasks end, and need theirs no more.
+pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(500);
+
+/// Room is waited for this often. Two tasks that wait for each other's would do so for ever.
+const ROOM_PAUSES_MAX: u32 = 60;
+
+/// How one try to get a chunk ended.
+enum Try {
+    Got(Bytes),
+    /// It came between the look and the claim.
+    Again,
+    /// Another process fetches it.
     Others,
+    NoRoom(NoRoom),
 }
 
 /// Why the parts of a blob are not here.
@@ -43,17 +62,35 @@ pub enum FetchError {
         /// The range.
         range: Range<u64>,
     },
-    /// A thread of the cache died.
+    /// The cache does not take it, even after what is not in use was removed, and after a while.
+    #[error(
+        "the cache folder {} has no room for {need_bytes} bytes of blob {}: {room_bytes} bytes are free {limit}",
+        folder.display(), blob.digest
+    )]
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// The blob.
+        blob: BlobRef,
+        /// How many bytes of it are asked for.
+        need_bytes: u64,
+        /// How many there is room for.
+        room_bytes: u64,
+        /// Where there is no room.
+        limit: Limit,
+    },
+    /// The folder could not be read, or a thread died.
     #[error("the cache failed")]
     Cache(#[source] io::Error),
 }
 
 impl FetchError {
-    /// Whether the same fetch may succeed later. Only what is said of the input itself is final: a holder that is short of
-    /// memory, reads badly from its disk or fails in a way of its own may do better.
+    /// Whether the same fetch may succeed later. Only what is said of the input itself is final, and a cache that was too
+    /// small for long: a holder that is short of memory, reads badly from its disk or fails in a way of its own may do
+    /// better.
     pub fn is_transient(&self) -> bool {
         let status = match self {
-            Self::Range { .. } => return false,
+            Self::Range { .. } | Self::Full { .. } => return false,
             Self::List(ListError::Refused(status)) | Self::Read(ReadError::Refused(status)) => {
                 status
             }
@@ -84,93 +121,96 @@ impl ChunkCache {
             return Ok(Vec::new());
         }
         let chunks = source.chunks(blob, &runs).await?;
+        let wanted = Wanted {
+            blob,
+            need_bytes: chunks.iter().map(Chunk::size_bytes).sum(),
+        };
         stream::iter(chunks)
             .map(|chunk| async move {
-                let bytes = self.chunk(source, &chunk).await?;
+                let bytes = self.chunk(source, &chunk, wanted).await?;
                 Ok((chunk.range().start, bytes))
             })
-            .buffered(CHUNKS_FETCHING_MAX)
+            .buffered(CHUNKS_AT_ONCE_MAX)
             .try_collect()
             .await
     }
 
-    async fn chunk(&self, source: &impl Source, chunk: &Chunk) -> Result<Bytes, FetchError> {
+    async fn chunk(
+        &self,
+        source: &impl Source,
+        chunk: &Chunk,
+        wanted: Wanted,
+    ) -> Result<Bytes, FetchError> {
         if let Some(bytes) = source.in_place(chunk).await {
             return Ok(bytes);
         }
         let turn = self.turn(chunk.digest);
         let guard = turn.lock().await;
-        let bytes = self.find_or_fetch(source, chunk).await?;
+        let bytes = self.find_or_fetch(source, chunk, wanted).await?;
         drop(guard);
         self.end_turn(chunk.digest, turn);
         Ok(bytes)
     }
 
-    /// Looks, and fetches unless another process does so already: then it waits for that one.
+    /// Looks, and fetches unless another process does so already: then it waits for that one. Waits for room, too.
     async fn find_or_fetch(
         &self,
         source: &impl Source,
         chunk: &Chunk,
+        wanted: Wanted,
     ) -> Result<Bytes, FetchError> {
         let mut pause = CLAIM_PAUSE_MIN;
+        let mut room_pauses = 0;
         loop {
-            if let Some(bytes) = self.look(chunk).await? {
-                return Ok(bytes);
-            }
-            match self.claim(chunk).await? {
-                Claimed::Ours(claim) => {
-                    // It may have come between the look and the claim.
-                    if let Some(bytes) = self.look(chunk).await? {
-                        return Ok(bytes);
-                    }
-                    let bytes = source.fetch(chunk).await?;
-                    return self.keep(chunk, bytes, claim).await;
+            match self.try_once(source, chunk).await? {
+                Try::Got(bytes) => return Ok(bytes),
+                Try::Again => {}
+                Try::Others => {
+                    tokio::time::sleep(pause).await;
+                    pause = CLAIM_PAUSE_MAX.min(pause * 2);
                 }
-                Claimed::Others => tokio::time::sleep(pause).await,
+                Try::NoRoom(no_room) => {
+                    let can_never_fit = wanted.need_bytes > self.shared.size_bytes_max;
+                    if can_never_fit || room_pauses == ROOM_PAUSES_MAX {
+                        return Err(wanted.no_room(&self.shared.folder, no_room));
+                    }
+                    room_pauses += 1;
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
             }
-            pause = CLAIM_PAUSE_MAX.min(pause * 2);
         }
     }
 
-    async fn claim(&self, chunk: &Chunk) -> Result<Claimed, FetchError> {
-        let (cache, digest) = (self.clone(), chunk.digest);
-        blocking(move || match cache.shared.claim(&digest) {
-            Ok(Some(claim)) => Claimed::Ours(Some(claim)),
-            Ok(None) => Claimed::Others,
-            // Fetched twice is better than not at all.
+    async fn try_once(&self, source: &impl Source, chunk: &Chunk) -> Result<Try, FetchError> {
+        if let Some(bytes) = self.look(chunk).await? {
+            return Ok(Try::Got(bytes));
+        }
+        // Never closed.
+        let _turn = self.shared.turns.acquire().await;
+        let claim = match self.claim(chunk).await? {
+            Ok(Claimed::Ours(claim)) => claim,
+            Ok(Claimed::Others) => return Ok(Try::Others),
+            Ok(Claimed::Kept) => return Ok(Try::Again),
+            Ok(Claimed::NoRoom(no_room)) => return Ok(Try::NoRoom(no_room)),
             Err(error) => {
-                tracing::debug!(%error, "a chunk cannot be claimed");
-                Claimed::Ours(None)
+                // Fetched twice, and not kept, is better than not at all.
+                tracing::warn!(%error, "a chunk cannot be claimed, and is not kept");
+                return Ok(Try::Got(source.fetch(chunk).await?));
             }
-        })
-        .await
+        };
+        let bytes = source.fetch(chunk).await?;
+        keep(*chunk, bytes, claim).await
+    }
+
+    async fn claim(&self, chunk: &Chunk) -> Result<io::Result<Claimed>, FetchError> {
+        let (shared, chunk) = (Arc::clone(&self.shared), *chunk);
+        blocking(move || shared.claim(&chunk)).await
     }
 
     async fn look(&self, chunk: &Chunk) -> Result<Option<Bytes>, FetchError> {
         let (cache, chunk) = (self.clone(), *chunk);
-        blocking(move || cache.get(&chunk)).await
-    }
-
-    /// Writes a chunk to the folder and gives it back from there, so that slots share its memory. A disk that is full
-    /// makes the cache useless, not the task: the bytes we have are as good.
-    ///
-    /// The claim goes along: the write goes on when whoever waits for it gives up.
-    async fn keep(
-        &self,
-        chunk: &Chunk,
-        bytes: Bytes,
-        claim: Option<Claim>,
-    ) -> Result<Bytes, FetchError> {
-        let (cache, chunk) = (self.clone(), *chunk);
-        blocking(move || {
-            let _claim = claim;
-            if let Err(error) = cache.put(&chunk, &bytes) {
-                tracing::warn!(%error, "cannot keep a chunk in the cache");
-                return bytes;
-            }
-            cache.get(&chunk).unwrap_or(bytes)
-        })
-        .await
+        let found = blocking(move || cache.get(&chunk)).await?;
+        found.map_err(FetchError::Cache)
     }
 
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -191,6 +231,40 @@ impl ChunkCache {
             fetching.remove(&digest);
         }
     }
+}
+
+/// What a task asked for, to be named when there is no room for it.
+#[derive(Clone, Copy)]
+struct Wanted {
+    blob: BlobRef,
+    need_bytes: u64,
+}
+
+impl Wanted {
+    fn no_room(self, folder: &Path, no_room: NoRoom) -> FetchError {
+        FetchError::Full {
+            folder: folder.to_owned(),
+            blob: self.blob,
+            need_bytes: self.need_bytes,
+            room_bytes: no_room.room_bytes,
+            limit: no_room.limit,
+        }
+    }
+}
+
+/// Writes a chunk to the folder. A bad disk makes the cache useless, not the task: the bytes we have are as good.
+///
+/// The claim goes along: the write goes on when whoever waits for it gives up.
+async fn keep(chunk: Chunk, bytes: Bytes, claim: Claim) -> Result<Try, FetchError> {
+    blocking(move || match claim.keep(&chunk, &bytes) {
+        Ok(Ok(bytes)) => Try::Got(bytes),
+        Ok(Err(no_room)) => Try::NoRoom(no_room),
+        Err(error) => {
+            tracing::warn!(%error, "cannot keep a chunk in the cache");
+            Try::Got(bytes)
+        }
+    })
+    .await
 }
 
 /// The chunks that cover `ranges`, as ascending disjoint runs of indices: a run costs nothing however long it is, and

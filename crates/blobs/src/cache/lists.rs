@@ -3,10 +3,10 @@
 //! A list is a file for each blob, with 32 bytes for each of its chunks, zero until the chunk was kept. Nothing depends on
 //! its truth: whoever asks for a chunk asks by its digest, and one that is not there is fetched elsewhere.
 
-use super::Shared;
+use super::{Shared, locked};
 use crate::{BlobRef, Chunk, ChunkSet, Digest, chunk_count};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     fs::{self, File},
     io,
@@ -22,26 +22,40 @@ impl Shared {
             .create(true)
             .truncate(false)
             .open(self.list_path(chunk.blob))?;
+        locked(&self.places).insert(chunk.digest, *chunk);
         list.write_all_at(&chunk.digest.0, chunk.index.saturating_mul(32))
     }
 
-    /// The chunks of every blob that are in the folder. Lists of which nothing is left are removed.
+    /// The chunks of every blob that are in the folder. Lists of which nothing is left are removed, and places of chunks
+    /// that are gone forgotten.
     pub(super) fn listed(&self) -> io::Result<Vec<(BlobRef, ChunkSet)>> {
         let present = self.present()?;
-        let mut listed = Vec::new();
+        let (mut listed, mut places) = (Vec::new(), HashMap::new());
         for entry in fs::read_dir(self.lists_folder())? {
             let path = entry?.path();
             let Some(blob) = path.file_name().and_then(blob_of) else {
                 continue;
             };
             let digests = fs::read(&path)?;
-            let chunks: ChunkSet = digests
+            let chunks = digests
                 .chunks_exact(32)
-                .zip(0..chunk_count(blob.size_bytes))
-                .filter(|(digest, _)| {
-                    Digest::try_from(*digest).is_ok_and(|digest| present.contains(&digest))
+                .zip(0..chunk_count(blob.size_bytes));
+            let chunks: ChunkSet = chunks
+                .filter_map(|(digest, index)| {
+                    let digest = Digest::try_from(digest).ok()?;
+                    let is_here = present.contains(&digest);
+                    is_here.then(|| {
+                        places.insert(
+                            digest,
+                            Chunk {
+                                blob,
+                                index,
+                                digest,
+                            },
+                        );
+                        index
+                    })
                 })
-                .map(|(_, index)| index)
                 .collect();
             if chunks.is_empty() {
                 // Another process may be about to write to it: then that chunk is not told of, and no more.
@@ -50,6 +64,7 @@ impl Shared {
                 listed.push((blob, chunks));
             }
         }
+        *locked(&self.places) = places;
         Ok(listed)
     }
 

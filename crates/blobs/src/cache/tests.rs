@@ -1,6 +1,10 @@
 //! The cache on its own, and against a holder that miscounts, corrupts and hangs up.
+//!
+//! What several processes do to one folder is in `processes.rs`.
 
-use super::*;
+mod processes;
+
+use super::{claim::Claimed, fetch::ROOM_PAUSE, *};
 
 use crate::{BlobClient, BlobRef, ChunkList, ListError, ReadError, Source, hash_bytes};
 use dewar_proto::{
@@ -124,6 +128,15 @@ impl Blobs for Holder {
         _: Request<Streaming<v1::WriteChunksRequest>>,
     ) -> Result<Response<v1::WriteChunksResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+}
+
+/// Keeps a chunk, as if it had been fetched.
+fn put(cache: &ChunkCache, chunk: &Chunk, bytes: &[u8]) -> Bytes {
+    match cache.shared.claim(chunk).unwrap() {
+        Claimed::Ours(claim) => claim.keep(chunk, bytes).unwrap().unwrap(),
+        Claimed::Others | Claimed::Kept => panic!("nobody else fetches"),
+        Claimed::NoRoom(no_room) => panic!("{no_room:?}"),
     }
 }
 
@@ -350,7 +363,7 @@ async fn what_is_held_is_told_and_found_again() {
     assert_eq!(again.holdings().unwrap(), [(blob, held)]);
     let digest = source.list().chunk_digest(2).unwrap();
     assert_eq!(
-        again.open_chunk(&digest).unwrap(),
+        again.open_chunk(&digest).unwrap().unwrap(),
         source.bytes[2 * MIB..3 * MIB]
     );
 
@@ -380,77 +393,119 @@ async fn a_chunk_that_stays_corrupt_is_given_up() {
 
 #[test]
 fn damaged_chunks_are_dropped() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
     let bytes = sample(2 * MIB);
     let list = hash_bytes(&bytes);
-    cache.put(&list.chunk(0).unwrap(), &bytes[..MIB]).unwrap();
-    let path = chunk_files(folder.path()).remove(0);
-
-    // As a power cut leaves it: named, but not all there.
-    fs::write(&path, &bytes[..1000]).unwrap();
-    assert_eq!(cache.get(&list.chunk(0).unwrap()), None);
-    assert!(!path.exists());
-
+    let first = list.chunk(0).unwrap();
     let mut changed = bytes[..MIB].to_vec();
     changed[MIB - 1] ^= 1;
-    fs::write(&path, changed).unwrap();
-    assert_eq!(cache.get(&list.chunk(0).unwrap()), None);
-    assert!(!path.exists());
-
-    cache.put(&list.chunk(0).unwrap(), &bytes[..MIB]).unwrap();
-    assert_eq!(cache.get(&list.chunk(0).unwrap()).unwrap(), bytes[..MIB]);
+    // As a power cut leaves it: named, but not all there. And as a bad disk does.
+    for broken in [&bytes[..1000], &changed, &[]] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+        put(&cache, &first, &bytes[..MIB]);
+        let path = chunk_files(folder.path()).remove(0);
+        fs::write(&path, broken).unwrap();
+        cache.holdings().unwrap();
+        let for_peers = cache.open_chunk(&first.digest).unwrap();
+        assert_eq!(for_peers, None, "{} bytes", broken.len());
+        assert!(!path.exists());
+        assert_eq!(cache.get(&first).unwrap(), None);
+        put(&cache, &first, &bytes[..MIB]);
+        assert_eq!(cache.get(&first).unwrap().unwrap(), bytes[..MIB]);
+    }
 }
 
 #[test]
-fn the_longest_unused_go_first() {
+fn a_folder_that_cannot_be_read_is_no_folder_without_the_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
+    let bytes = sample(1000);
+    let chunk = hash_bytes(&bytes).chunk(0).unwrap();
+    assert_eq!(cache.get(&chunk).unwrap(), None);
+    // What a process gets that may open nothing more cannot be had by itself alone; a link to itself is as unreadable.
+    let path = cache.shared.path(&chunk.digest);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(cache.get(&chunk).is_err());
+    assert!(cache.open_chunk(&chunk.digest).is_err());
+}
+
+#[test]
+fn the_longest_unused_go_first_and_those_in_use_stay() {
     let folder = tempfile::tempdir().unwrap();
     let limit = 10 * CHUNK_BYTES;
     let cache = ChunkCache::open(folder.path(), limit).unwrap();
     let bytes = sample(12 * MIB);
     let list = hash_bytes(&bytes);
-    let chunk = |index: usize| &bytes[index * MIB..(index + 1) * MIB];
+    let part = |index: usize| &bytes[index * MIB..(index + 1) * MIB];
+    let chunk = |index: usize| list.chunk(index as u64).unwrap();
+    let is_here = |index| cache.shared.path(&chunk(index).digest).exists();
     let old = SystemTime::now() - Duration::from_secs(7200);
     for index in 0..10 {
-        cache
-            .put(&list.chunk(index as u64).unwrap(), chunk(index))
-            .unwrap();
-        let path = cache.shared.path(&list.chunk_digest(index as u64).unwrap());
+        put(&cache, &chunk(index), part(index));
+        let path = cache.shared.path(&chunk(index).digest);
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(old + Duration::from_secs(index as u64))
             .unwrap();
     }
-    // Chunk 0 is used, so chunk 1 is now the oldest; its reader keeps it although it goes.
-    assert!(cache.get(&list.chunk(0).unwrap()).is_some());
-    let file = File::open(cache.shared.path(&list.chunk_digest(1).unwrap())).unwrap();
-    let reader = map(&file).unwrap();
-    cache.put(&list.chunk(10).unwrap(), chunk(10)).unwrap();
-    assert!(cache.size_bytes() <= limit);
-    assert!(cache.get(&list.chunk(0).unwrap()).is_some());
-    assert!(cache.get(&list.chunk(1).unwrap()).is_none());
-    assert_eq!(reader, *chunk(1));
-    assert!(cache.get(&list.chunk(10).unwrap()).is_some());
+    assert_eq!(cache.eviction_count(), 0);
+    // Chunk 0 was used just now, and is not any more; chunk 1 is in use, by another process for all it matters.
+    drop(cache.get(&chunk(0)).unwrap().unwrap());
+    let other = ChunkCache::open(folder.path(), limit).unwrap();
+    let reader = other.get(&chunk(1)).unwrap().unwrap();
+    let file = File::options()
+        .write(true)
+        .open(cache.shared.path(&chunk(1).digest));
+    file.unwrap().set_modified(old).unwrap();
+    put(&cache, &chunk(10), part(10));
+    assert_eq!(cache.size_bytes(), limit);
+    assert!(is_here(0) && is_here(1) && !is_here(2) && is_here(3) && is_here(10));
+    assert_eq!(cache.eviction_count(), 1);
+    drop(reader);
+    put(&cache, &chunk(11), part(11));
+    assert!(!is_here(1) && is_here(3));
 }
 
-#[test]
-fn abandoned_files_are_swept_and_fresh_ones_left() {
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_fails_with_the_reason_and_waits_for_room_if_it_would() {
     let folder = tempfile::tempdir().unwrap();
-    ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
-    let (fresh, stale) = (
-        folder.path().join("tmp/fresh"),
-        folder.path().join("tmp/stale"),
-    );
-    fs::write(&fresh, "x").unwrap();
-    fs::write(&stale, "x").unwrap();
-    let long_ago = SystemTime::now() - TEMPORARY_AGE_MAX * 2;
-    File::options()
-        .write(true)
-        .open(&stale)
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
-    ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT).unwrap();
-    assert!(fresh.exists() && !stale.exists());
+    let source = Counting {
+        bytes: sample(6 * MIB),
+        ..Default::default()
+    };
+    let blob = source.list().blob();
+    let cache = ChunkCache::open(folder.path(), 4 * CHUNK_BYTES).unwrap();
+    let fetch = async |range: Range<u64>| {
+        let range = range.start * CHUNK_BYTES..range.end * CHUNK_BYTES;
+        cache.fetch(&source, blob, &[range]).await
+    };
+    let error = fetch(0..6).await.unwrap_err();
+    assert!(!error.is_transient());
+    let FetchError::Full {
+        folder: named,
+        need_bytes,
+        room_bytes,
+        limit,
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(named, folder.path());
+    assert_eq!(*need_bytes, 6 * CHUNK_BYTES);
+    assert_eq!(*room_bytes, 0);
+    assert_eq!(*limit, Limit::CacheSize(4 * CHUNK_BYTES));
+
+    // One task has three chunks, another needs two: it waits, first in vain.
+    let three = fetch(0..3).await.unwrap();
+    let error = fetch(4..6).await.unwrap_err();
+    assert!(matches!(error, FetchError::Full { .. }), "{error}");
+    let (two, ()) = tokio::join!(fetch(4..6), async {
+        tokio::time::sleep(ROOM_PAUSE * 3).await;
+        drop(three);
+    });
+    assert_eq!(two.unwrap().len(), 2);
+    assert!(cache.size_bytes() <= 4 * CHUNK_BYTES);
 }
 
 #[tokio::test]

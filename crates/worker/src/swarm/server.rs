@@ -175,6 +175,8 @@ impl Blobs for PeerBlobs {
         let cache = self.cache.clone();
         let found = spawn_blocking(move || cache.open_chunk(&digest)).await;
         let found = found.map_err(|_| Status::internal("a read was cut short"))?;
+        // It may have the chunk all the same, and be asked again later.
+        let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
         let bytes = found.ok_or_else(|| Status::not_found("this worker lacks the chunk"))?;
         Ok(Response::new(stream::iter(messages_of(bytes)).boxed()))
     }

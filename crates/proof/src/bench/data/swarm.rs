@@ -192,7 +192,9 @@ impl Swarm {
     pub(super) fn right_chunks(&self, cache: &str) -> Result<u64> {
         let cache = ChunkCache::open(&self.cache(cache), CACHE_BYTES_DEFAULT)?;
         let chunks = (0..self.chunks.chunk_count()).filter_map(|index| self.chunk(index));
-        Ok(chunks.filter(|chunk| cache.get(chunk).is_some()).count() as u64)
+        Ok(chunks
+            .filter(|chunk| matches!(cache.get(chunk), Ok(Some(_))))
+            .count() as u64)
     }
 
     pub(super) fn chunk(&self, index: u64) -> Option<Chunk> {
