@@ -15,7 +15,8 @@ use dewar_sdk::{Input, Job, NewTask};
 use dewar_worker::{DataConfig, Running, Worker};
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -23,9 +24,14 @@ const MIB: u64 = 1 << 20;
 
 /// A worker with a cache and an address of its own.
 fn machine(lab: &Lab, site: u8, host: u8) -> Running {
+    machine_with_cache(lab, site, host, 1 << 30)
+}
+
+fn machine_with_cache(lab: &Lab, site: u8, host: u8, cache_bytes_max: u64) -> Running {
     let config = dewar_worker::Config {
         name: format!("{site}.{host}"),
         cache_dir: cache(lab, site, host),
+        cache_bytes_max,
         data: Some(DataConfig {
             listen: Some(([127, 0, site, host], 0).into()),
             advertise: None,
@@ -176,16 +182,19 @@ async fn a_bad_disk_is_found_out_and_shunned() {
         chunk_files(&cache(&lab, 1, 2)).len() == 8
     })
     .await;
-    for file in chunk_files(&cache(&lab, 1, 2)) {
-        let mut bytes = fs::read(&file).unwrap();
-        bytes[12345] ^= 1;
-        fs::write(&file, bytes).unwrap();
-    }
-    // The first is kept busy, so that whoever comes next computes what follows, and asks the first for what it has.
+    // The first is kept busy, so that whoever comes next computes what follows, and asks the first for what it has. What
+    // it reads meanwhile it does not check again, and so gives to others as it is.
     let folder = lab.folder.path().to_str().unwrap().to_owned();
-    let busy = NewTask::new::<Await>(&Trouble { message: folder }, vec![]);
+    let parameters = Trouble { message: folder };
+    let busy = NewTask::new::<Await>(&parameters, vec![Input::whole(blob)]);
     job.submit_all(vec![busy]).await.unwrap();
     until("the first is busy", || lab.path("begun").exists()).await;
+    for file in chunk_files(&cache(&lab, 1, 2)) {
+        let file = File::options().read(true).write(true).open(file).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 12_345).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], 12_345).unwrap();
+    }
     let _second = machine(&lab, 1, 3);
     until_reached(&lab, 2).await;
     read_all(&job, blob, 1).await;
@@ -197,4 +206,32 @@ async fn a_bad_disk_is_found_out_and_shunned() {
     assert!(first.corrupt_count <= 4, "{workers:#?}");
     assert_eq!(second.fetched_from_peers_bytes, 0);
     assert_eq!(second.fetched_from_broker_bytes, 8 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_full_says_what_it_dropped_and_one_too_small_says_so() {
+    let lab = Lab::open().await;
+    let _small = machine_with_cache(&lab, 1, 2, 8 * MIB);
+    until_reached(&lab, 1).await;
+    let job = lab.job().await;
+    for size in [5 * MIB, 6 * MIB] {
+        let blob = job.upload(pattern(size as usize)).await.unwrap();
+        read_all(&job, blob, 1).await;
+        until_workers(
+            "it has the blob, and no more than it may",
+            &lab,
+            |workers| (size..=8 * MIB).contains(&workers["1.2"].held_bytes),
+        )
+        .await;
+    }
+    let blob = job.upload(pattern(9 * MIB as usize)).await.unwrap();
+    let parameters = EchoParameters::default();
+    let task = NewTask::new::<Echo>(&parameters, vec![Input::whole(blob)]);
+    job.submit_all(vec![task]).await.unwrap();
+    let mut outcomes = job.outcomes_after(2);
+    let failure = next(&mut outcomes).await.output::<Echo>().unwrap_err();
+    let (text, folder) = (failure.to_string(), cache(&lab, 1, 2));
+    for part in [folder.to_str().unwrap(), "9437184", "8388608"] {
+        assert!(text.contains(part), "{text}");
+    }
 }

@@ -85,6 +85,10 @@ pub(crate) struct Owner {
     /// The broker knows no swarm: everything comes from it.
     is_alone: bool,
     wants: HashMap<Key, Want>,
+    /// What the broker was told on this connection that we hold.
+    told: HashMap<BlobRef, ChunkSet>,
+    /// How often chunks had been removed from the cache when what the broker was told was last compared with it.
+    eviction_count: u64,
     transfers: JoinSet<(Key, From, Result<Bytes, Outcome>)>,
     precaches: mpsc::Sender<BlobRef>,
 }
@@ -115,6 +119,8 @@ impl Owner {
             outbox: None,
             is_alone: false,
             wants: HashMap::new(),
+            told: HashMap::new(),
+            eviction_count: 0,
             transfers: JoinSet::new(),
             precaches,
         }
@@ -144,7 +150,10 @@ impl Owner {
                         self.finish(key, from, came);
                     }
                 }
-                _ = look.tick() => self.drop_unwanted(),
+                _ = look.tick() => {
+                    self.drop_unwanted();
+                    self.tell_evicted().await;
+                }
                 () = stop.cancelled() => break,
             }
         }
@@ -169,6 +178,7 @@ impl Owner {
         {
             let from = from.clone();
             self.wants.remove(&key);
+            self.told.entry(chunk.blob).or_default().insert(chunk.index);
             self.say(ToBroker::Got(v1::Got {
                 blob: Some(chunk.blob.into()),
                 chunk: chunk.index,
@@ -231,18 +241,9 @@ impl Owner {
             data_address: self.myself.data_address.clone(),
             node: node(),
         }));
-        let cache = self.cache.clone();
-        let holdings = tokio::task::spawn_blocking(move || cache.holdings()).await;
-        let holdings = holdings.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        let holdings: Vec<_> = holdings
-            .unwrap_or_else(|error| {
-                tracing::warn!(%error, "what the cache holds is not known");
-                Vec::new()
-            })
-            .into_iter()
-            .map(|(blob, chunks)| holding(blob, &chunks))
-            .collect();
-        for added in holdings.chunks(HOLDINGS_MAX) {
+        self.told = self.holdings().await.unwrap_or_default();
+        let added: Vec<_> = self.told.iter().map(holding).collect();
+        for added in added.chunks(HOLDINGS_MAX) {
             self.say(ToBroker::Holdings(v1::Holdings {
                 added: added.to_vec(),
                 removed: Vec::new(),
@@ -250,6 +251,45 @@ impl Owner {
         }
         let wanted: Vec<_> = self.wants.keys().copied().collect();
         self.say_wanted(wanted);
+    }
+
+    /// All that the cache holds, unless that cannot be known now.
+    async fn holdings(&mut self) -> Option<HashMap<BlobRef, ChunkSet>> {
+        // Before looking: what goes meanwhile is looked for again.
+        self.eviction_count = self.cache.eviction_count();
+        let cache = self.cache.clone();
+        let holdings = tokio::task::spawn_blocking(move || cache.holdings()).await;
+        let holdings = holdings.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let holdings = holdings
+            .inspect_err(|error| tracing::warn!(%error, "what the cache holds is not known"));
+        Some(holdings.ok()?.into_iter().collect())
+    }
+
+    /// Whoever shares the folder may have made room in it: nobody is to be sent here for what is gone. Chunks that come
+    /// meanwhile are told of after this.
+    async fn tell_evicted(&mut self) {
+        if self.outbox.is_none() || self.cache.eviction_count() == self.eviction_count {
+            return;
+        }
+        let Some(here) = self.holdings().await else {
+            return;
+        };
+        let mut removed = Vec::new();
+        self.told.retain(|blob, told| {
+            let mut gone = told.clone();
+            here.get(blob).inspect(|here| gone.remove_all(here));
+            told.remove_all(&gone);
+            if !gone.is_empty() {
+                removed.push(holding((blob, &gone)));
+            }
+            !told.is_empty()
+        });
+        for removed in removed.chunks(HOLDINGS_MAX) {
+            self.say(ToBroker::Holdings(v1::Holdings {
+                added: Vec::new(),
+                removed: removed.to_vec(),
+            }));
+        }
     }
 
     fn settle(&mut self, welcome: &v1::ShareWelcome) {
@@ -369,8 +409,9 @@ impl Owner {
     }
 
     fn say_held(&mut self, blob: BlobRef, chunks: &ChunkSet) {
+        self.told.entry(blob).or_default().insert_all(chunks);
         self.say(ToBroker::Holdings(v1::Holdings {
-            added: vec![holding(blob, chunks)],
+            added: vec![holding((&blob, chunks))],
             removed: Vec::new(),
         }));
     }
@@ -441,9 +482,9 @@ impl Want {
     }
 }
 
-fn holding(blob: BlobRef, chunks: &ChunkSet) -> v1::Holding {
+fn holding((blob, chunks): (&BlobRef, &ChunkSet)) -> v1::Holding {
     v1::Holding {
-        blob: Some(blob.into()),
+        blob: Some((*blob).into()),
         chunks: chunks.to_bitmap(),
     }
 }
