@@ -12,7 +12,9 @@ pub use error::{ListError, ReadError, WriteError};
 pub use named::NamedChunks;
 pub use upload::{FileProgress, NamedFile};
 
-use crate::{BlobRef, Chunk, ChunkList, Digest, LocalFile, chunk_count, hash_bytes, pieces_of};
+use crate::{
+    BlobRef, Chunk, ChunkList, Digest, LocalFile, Pace, chunk_count, hash_bytes, pieces_of,
+};
 use bytes::{Bytes, BytesMut};
 use dewar_proto::{
     AuthorizedChannel,
@@ -39,6 +41,8 @@ const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
 pub struct BlobClient {
     client: BlobsClient<AuthorizedChannel>,
     in_place: InPlace,
+    /// Of blobs that are written.
+    upload: Pace,
 }
 
 impl BlobClient {
@@ -46,7 +50,17 @@ impl BlobClient {
     pub fn new(channel: AuthorizedChannel) -> Self {
         let client = BlobsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let in_place = InPlace::default();
-        Self { client, in_place }
+        Self {
+            client,
+            in_place,
+            upload: Pace::new(None),
+        }
+    }
+
+    /// The same, sending blobs no faster than `upload` lets it.
+    #[must_use]
+    pub fn with_upload(self, upload: Pace) -> Self {
+        Self { upload, ..self }
     }
 
     /// The size of a blob, or `None` if the holder does not have it.
@@ -216,8 +230,16 @@ impl BlobClient {
             blob: Some(blob.into()),
             job_id: job.map(Vec::from).unwrap_or_default(),
         });
+        let upload = self.upload.clone();
+        let data = data.then(move |data| {
+            let upload = upload.clone();
+            async move {
+                upload.take(data.len()).await;
+                Part::Data(data)
+            }
+        });
         let parts = stream::once(async { header })
-            .chain(data.map(Part::Data))
+            .chain(data)
             .map(|part| WriteRequest { part: Some(part) });
         let reply = self
             .client

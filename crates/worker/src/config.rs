@@ -22,7 +22,7 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Most bytes of chunks kept there.
     pub cache_bytes_max: u64,
-    /// How peers reach it. None: it gives them nothing.
+    /// How peers reach it, and how fast data may move. None: it gives them nothing.
     pub data: Option<DataConfig>,
     /// How far kernels stand back for other programs: 0 not at all, 19 the most.
     pub nice: i32,
@@ -38,13 +38,17 @@ pub struct Config {
     pub exit_when_unreachable: Option<Duration>,
 }
 
-/// How peers reach a worker.
+/// How peers reach a worker, and how fast data may move.
 #[derive(Debug, Clone, Default)]
 pub struct DataConfig {
     /// Where it listens, and from where it connects. None: the address by which it reaches the broker, any free port.
     pub listen: Option<SocketAddr>,
     /// What peers are told, as `HOST:PORT`. None: where it listens.
     pub advertise: Option<String>,
+    /// Bytes of data a second that it sends to peers and to the broker. None: as many as it can.
+    pub upload_limit: Option<u64>,
+    /// Bytes of data a second that it fetches from them. None: as many as it can.
+    pub download_limit: Option<u64>,
 }
 
 /// What to do about a kernel that goes on for 5 s after it was told to stop. No thread can be ended from outside.

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
-use dewar_settings::{ByteSize, ConnectArgs, LogArgs};
+use dewar_settings::{Bandwidth, ByteSize, ConnectArgs, LogArgs};
 use dewar_worker::{Config, DataConfig, LoadLimit, RunningError, StartError, StuckKernel, Worker};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -44,6 +44,12 @@ struct Args {
     /// Where peers are told to fetch data from it [default: where it listens].
     #[arg(long, env = "DEWAR_ADVERTISE", value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Send at most so many bytes of data a second, to peers and to the broker, such as 100MB/s.
+    #[arg(long, value_name = "SIZE/s", env = "DEWAR_UPLOAD_LIMIT")]
+    upload_limit: Option<Bandwidth>,
+    /// Fetch at most so many bytes of data a second.
+    #[arg(long, value_name = "SIZE/s", env = "DEWAR_DOWNLOAD_LIMIT")]
+    download_limit: Option<Bandwidth>,
     /// How far to stand back for other programs, 0 to 19.
     #[arg(long, env = "DEWAR_NICE", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
     nice: i32,
@@ -148,6 +154,8 @@ impl Args {
             data: Some(DataConfig {
                 listen: self.data_listen,
                 advertise: self.advertise,
+                upload_limit: self.upload_limit.map(|limit| limit.0),
+                download_limit: self.download_limit.map(|limit| limit.0),
             }),
             nice: self.nice,
             load_limit: self.max_load.map(LoadLimit::new),

@@ -15,3 +15,4 @@ pub(crate) use owner::{Myself, Owner};
 pub(crate) use precache::precache;
 pub(crate) use server::{DataPort, PeerToken};
 pub(crate) use source::SwarmSource;
+pub(crate) use transfer::Sources;

@@ -11,9 +11,9 @@ use crate::{
     self_test::self_test,
     session::{Event, Session},
     slots::Slots,
-    swarm::{DataPort, Myself, Owner, PeerToken, SwarmSource, precache},
+    swarm::{DataPort, Myself, Owner, PeerToken, Sources, SwarmSource, precache},
 };
-use dewar_blobs::{BlobClient, ChunkCache};
+use dewar_blobs::{BlobClient, ChunkCache, Pace};
 use dewar_proto::{AuthorizedChannel, transport};
 use dewar_task::Registry;
 use std::{net::IpAddr, time::Duration};
@@ -43,6 +43,12 @@ pub struct Running {
     _stop_on_drop: DropGuard,
     /// None once it was waited for.
     session: Option<JoinHandle<Result<(), RunningError>>>,
+}
+
+/// How fast data may move.
+struct Paces {
+    upload: Pace,
+    download: Pace,
 }
 
 /// Why a worker ended by itself.
@@ -133,7 +139,13 @@ impl Worker {
         let local = data_port.as_ref().and_then(|port| port.local);
         // One connection for what is said, and one for bytes: no heartbeat waits behind a chunk.
         let channel = channel(&config, local)?;
-        let blobs = BlobClient::new(self::channel(&config, local)?);
+        let data = config.data.clone().unwrap_or_default();
+        let paces = Paces {
+            upload: Pace::new(data.upload_limit),
+            download: Pace::new(data.download_limit),
+        };
+        let blobs =
+            BlobClient::new(self::channel(&config, local)?).with_upload(paces.upload.clone());
         let unusable = |source| StartError::Cache {
             folder: config.cache_dir.clone(),
             source,
@@ -166,7 +178,7 @@ impl Worker {
             data_port,
             (worker_id.into_bytes(), local),
             (channel, blobs.clone()),
-            &cache,
+            (&cache, &paces),
             &leave,
         );
         let materials = Materials::new(cache, source);
@@ -219,7 +231,7 @@ fn take_part(
     data_port: Option<DataPort>,
     (worker_id, local): ([u8; 16], Option<IpAddr>),
     (channel, broker): (AuthorizedChannel, BlobClient),
-    cache: &ChunkCache,
+    (cache, paces): (&ChunkCache, &Paces),
     leave: &CancellationToken,
 ) -> SwarmSource {
     let (wishes, wanted) = mpsc::unbounded_channel();
@@ -230,12 +242,17 @@ fn take_part(
         data_address: data_port
             .as_ref()
             .map_or_else(String::new, |port| port.address.clone()),
-        local,
     };
     if let Some(port) = data_port {
-        tokio::spawn(port.serve(cache.clone(), peer_token, leave.clone()));
+        tokio::spawn(port.serve(
+            cache.clone(),
+            peer_token,
+            paces.upload.clone(),
+            leave.clone(),
+        ));
     }
-    let owner = Owner::new(myself, cache.clone(), broker.clone(), token, precaches);
+    let sources = Sources::new(broker.clone(), local, paces.download.clone());
+    let owner = Owner::new(myself, cache.clone(), sources, token, precaches);
     tokio::spawn(owner.run(channel, wanted, leave.clone()));
     let source = SwarmSource::new(broker, wishes.clone());
     tokio::spawn(precache(beforehand, cache.clone(), source.clone(), wishes));

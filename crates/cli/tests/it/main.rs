@@ -9,6 +9,7 @@ mod grpcurl;
 mod help;
 mod info;
 mod lab;
+mod limits;
 mod precache;
 mod refine;
 mod simulate;

@@ -19,7 +19,7 @@ const FILE_BYTES: u64 = 5_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A broker that exports a folder, and workers that it takes for machines of their own. Fields end in this order.
-struct Fleet {
+pub struct Fleet {
     workers: Vec<Guarded>,
     broker: Broker,
     programs: Programs,
@@ -27,12 +27,17 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start() -> Self {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(broker_flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let programs = Programs::beside_test().unwrap();
         let export = folder.path().join("export");
         fs::create_dir(&export).unwrap();
-        let broker = programs.start_broker(&BrokerOptions {
+        let with_flags = programs.clone().with_flags(broker_flags);
+        let broker = with_flags.start_broker(&BrokerOptions {
             data_dir: folder.path().join("broker"),
             exports: vec![export],
             listen: "127.0.0.1:0".to_owned(),
@@ -46,7 +51,7 @@ impl Fleet {
     }
 
     /// Starts a worker on a machine of its own, and waits until others can reach it.
-    fn add_worker(&mut self, host: u8, cache: &str, flags: &[&str]) {
+    pub fn add_worker(&mut self, host: u8, cache: &str, flags: &[&str]) {
         let address = format!("127.0.1.{host}:0");
         let flags: Vec<&str> = ["--data-listen", &address]
             .into_iter()
@@ -65,7 +70,7 @@ impl Fleet {
     }
 
     /// A file in the exported folder. Its chunks differ from one another, and not from those of other files.
-    fn file(&self, name: &str, size_bytes: u64) -> PathBuf {
+    pub fn file(&self, name: &str, size_bytes: u64) -> PathBuf {
         let path = self.folder.path().join("export").join(name);
         let words = (0..size_bytes.div_ceil(8)).flat_map(u64::to_le_bytes);
         let bytes: Vec<u8> = words.take(size_bytes.try_into().unwrap()).collect();
@@ -79,12 +84,12 @@ impl Fleet {
         command
     }
 
-    fn dewar(&self, words: &[&str]) -> Ran {
+    pub fn dewar(&self, words: &[&str]) -> Ran {
         ran(&mut self.command(words))
     }
 
     /// What `dewar workers` says of one; null if it is not there.
-    fn worker(&self, name: &str) -> Value {
+    pub fn worker(&self, name: &str) -> Value {
         let workers = self.dewar(&["workers", "--json"]).ok().json();
         let workers = workers["workers"].as_array().unwrap();
         let worker = workers.iter().find(|worker| worker["name"] == name);

@@ -34,7 +34,7 @@ fn machine_with_cache(lab: &Lab, site: u8, host: u8, cache_bytes_max: u64) -> Ru
         cache_bytes_max,
         data: Some(DataConfig {
             listen: Some(([127, 0, site, host], 0).into()),
-            advertise: None,
+            ..Default::default()
         }),
         ..lab.worker_config(1)
     };

@@ -2,12 +2,12 @@
 
 use super::{
     sharing::{FromBroker, keep_sharing},
-    transfer::{Peer, Peers, Trouble, from_broker, from_peer},
+    transfer::{Peer, Sources, Trouble},
 };
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
+use dewar_blobs::{BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
 use dewar_proto::{AuthorizedChannel, PROTOCOL, v1};
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -68,16 +68,13 @@ pub(crate) struct Myself {
     pub(crate) worker_id: [u8; 16],
     /// Where peers reach it; empty if they cannot.
     pub(crate) data_address: String,
-    /// From where it reaches peers.
-    pub(crate) local: Option<IpAddr>,
 }
 
 /// The state.
 pub(crate) struct Owner {
     myself: Myself,
     cache: ChunkCache,
-    broker: BlobClient,
-    peers: Peers,
+    sources: Sources,
     /// What peers must show to be served.
     token: watch::Sender<Option<Arc<str>>>,
     /// None while there is no connection.
@@ -106,15 +103,14 @@ impl Owner {
     pub(crate) fn new(
         myself: Myself,
         cache: ChunkCache,
-        broker: BlobClient,
+        sources: Sources,
         token: watch::Sender<Option<Arc<str>>>,
         precaches: mpsc::Sender<BlobRef>,
     ) -> Self {
         Self {
-            peers: Peers::new(myself.local),
             myself,
             cache,
-            broker,
+            sources,
             token,
             outbox: None,
             is_alone: false,
@@ -295,7 +291,7 @@ impl Owner {
     fn settle(&mut self, welcome: &v1::ShareWelcome) {
         match welcome.peer_token.parse() {
             Ok(token) => {
-                self.peers.set_token(token);
+                self.sources.set_token(token);
                 self.token
                     .send_replace(Some(welcome.peer_token.as_str().into()));
             }
@@ -326,21 +322,14 @@ impl Owner {
         let chunk = want.chunk;
         match &from {
             None => {
-                let broker = self.broker.clone();
-                self.transfers.spawn(async move {
-                    let came = from_broker(broker, chunk).await;
-                    (key, from, came.map_err(Outcome::Broker))
-                });
+                let coming = self.sources.broker_transfer(chunk);
+                self.transfers
+                    .spawn(async move { (key, from, coming.await.map_err(Outcome::Broker)) });
             }
             Some(peer) => {
-                let client = self.peers.client(peer);
-                self.transfers.spawn(async move {
-                    let came = match client {
-                        Ok(client) => from_peer(client, chunk).await,
-                        Err(trouble) => Err(trouble),
-                    };
-                    (key, from, came.map_err(Outcome::Peer))
-                });
+                let coming = self.sources.peer_transfer(peer, chunk);
+                self.transfers
+                    .spawn(async move { (key, from, coming.await.map_err(Outcome::Peer)) });
             }
         }
     }

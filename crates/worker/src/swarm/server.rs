@@ -1,8 +1,7 @@
 //! What the worker gives to peers: chunks of its cache, by their digests, and nothing else.
 
 use crate::StartError;
-use bytes::Bytes;
-use dewar_blobs::{ChunkCache, Digest, pieces_of};
+use dewar_blobs::{ChunkCache, Digest, Pace, pieces_of};
 use dewar_proto::{
     limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
     v1::{
@@ -109,9 +108,16 @@ impl DataPort {
     }
 
     /// Serves peers until `stop`.
-    pub(crate) async fn serve(self, cache: ChunkCache, token: PeerToken, stop: CancellationToken) {
+    pub(crate) async fn serve(
+        self,
+        cache: ChunkCache,
+        token: PeerToken,
+        pace: Pace,
+        stop: CancellationToken,
+    ) {
         let service = BlobsServer::new(PeerBlobs {
             cache,
+            pace,
             reads: Arc::new(Semaphore::new(READS_MAX)),
         });
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
@@ -149,6 +155,8 @@ fn address_towards(broker: &str) -> IpAddr {
 
 struct PeerBlobs {
     cache: ChunkCache,
+    /// Of what goes out.
+    pace: Pace,
     reads: Arc<Semaphore>,
 }
 
@@ -178,7 +186,15 @@ impl Blobs for PeerBlobs {
         // It may have the chunk all the same, and be asked again later.
         let found = found.map_err(|error| Status::unavailable(error.to_string()))?;
         let bytes = found.ok_or_else(|| Status::not_found("this worker lacks the chunk"))?;
-        Ok(Response::new(stream::iter(messages_of(bytes)).boxed()))
+        let pace = self.pace.clone();
+        let messages = stream::iter(pieces_of(bytes)).then(move |data| {
+            let pace = pace.clone();
+            async move {
+                pace.take(data.len()).await;
+                Ok(ReadResponse { data })
+            }
+        });
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn chunk_digests(
@@ -220,8 +236,4 @@ impl Blobs for PeerBlobs {
 
 fn only_chunks() -> Status {
     Status::unimplemented("workers give chunks; ask the broker for all else")
-}
-
-fn messages_of(bytes: Bytes) -> impl Iterator<Item = Result<ReadResponse, Status>> + Send {
-    pieces_of(bytes).map(|data| Ok(ReadResponse { data }))
 }

@@ -1,7 +1,7 @@
 //! One chunk from one place: a single try, and in which way it failed.
 
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, Chunk, ReadError};
+use dewar_blobs::{BlobClient, Chunk, Pace, ReadError};
 use dewar_proto::{Token, transport, v1::MissReason};
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -33,20 +33,51 @@ pub(super) struct Trouble {
     pub(super) message: String,
 }
 
-/// Connections to peers, made when first used.
-pub(super) struct Peers {
+/// The broker, and connections to peers, made when first used.
+pub(crate) struct Sources {
+    broker: BlobClient,
     token: Option<Token>,
     local: Option<IpAddr>,
     clients: HashMap<Arc<str>, BlobClient>,
+    /// Of what comes, from whomever.
+    pace: Pace,
 }
 
-impl Peers {
-    /// Without a token, which the broker gives, nobody is reached. Connections are made from `local`.
-    pub(super) fn new(local: Option<IpAddr>) -> Self {
+impl Sources {
+    /// Without a token, which the broker gives, no peer is reached. Connections are made from `local`.
+    pub(crate) fn new(broker: BlobClient, local: Option<IpAddr>, pace: Pace) -> Self {
         Self {
+            broker,
             token: None,
             local,
             clients: HashMap::new(),
+            pace,
+        }
+    }
+
+    /// The transfer of a chunk from the broker.
+    pub(super) fn broker_transfer(
+        &self,
+        chunk: Chunk,
+    ) -> impl Future<Output = Result<Bytes, ReadError>> + Send + use<> {
+        let (broker, pace) = (self.broker.clone(), self.pace.clone());
+        async move {
+            pace.take(size(&chunk)).await;
+            from_broker(broker, chunk).await
+        }
+    }
+
+    /// The transfer of a chunk from a peer. It begins when its bytes may come: a peer is not called slow for our own bound.
+    pub(super) fn peer_transfer(
+        &mut self,
+        peer: &Peer,
+        chunk: Chunk,
+    ) -> impl Future<Output = Result<Bytes, Trouble>> + Send + use<> {
+        let (client, pace) = (self.client(peer), self.pace.clone());
+        async move {
+            let client = client?;
+            pace.take(size(&chunk)).await;
+            from_peer(client, chunk).await
         }
     }
 
@@ -56,7 +87,7 @@ impl Peers {
     }
 
     /// The way to a peer.
-    pub(super) fn client(&mut self, peer: &Peer) -> Result<BlobClient, Trouble> {
+    fn client(&mut self, peer: &Peer) -> Result<BlobClient, Trouble> {
         if let Some(client) = self.clients.get(&peer.address) {
             return Ok(client.clone());
         }
@@ -80,7 +111,7 @@ impl Peers {
 }
 
 /// A chunk from a peer.
-pub(super) async fn from_peer(client: BlobClient, chunk: Chunk) -> Result<Bytes, Trouble> {
+async fn from_peer(client: BlobClient, chunk: Chunk) -> Result<Bytes, Trouble> {
     match timeout(PEER_TIMEOUT, client.read_peer_chunk(&chunk)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(trouble(&error)),
@@ -89,6 +120,10 @@ pub(super) async fn from_peer(client: BlobClient, chunk: Chunk) -> Result<Bytes,
             message: format!("no chunk within {} s", PEER_TIMEOUT.as_secs()),
         }),
     }
+}
+
+fn size(chunk: &Chunk) -> usize {
+    usize::try_from(chunk.size_bytes()).unwrap_or(usize::MAX)
 }
 
 fn trouble(error: &ReadError) -> Trouble {
@@ -106,7 +141,7 @@ fn trouble(error: &ReadError) -> Trouble {
 }
 
 /// A chunk from the broker, tried a few times: there is nobody else to ask.
-pub(super) async fn from_broker(client: BlobClient, chunk: Chunk) -> Result<Bytes, ReadError> {
+async fn from_broker(client: BlobClient, chunk: Chunk) -> Result<Bytes, ReadError> {
     let mut tries = 0;
     loop {
         match client.read_chunk(&chunk).await {
