@@ -12,4 +12,5 @@ mod lab;
 mod limits;
 mod precache;
 mod refine;
+mod rounds;
 mod simulate;

@@ -10,7 +10,12 @@ use crate::{
 use dewar_testkit::{Broker, BrokerOptions, Guarded, Programs, WorkerOptions, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 const FILE_BYTES: u64 = 5_000_000;
@@ -76,6 +81,11 @@ impl Fleet {
         let bytes: Vec<u8> = words.take(size_bytes.try_into().unwrap()).collect();
         fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// Where everything of it is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn command(&self, words: &[&str]) -> std::process::Command {
