@@ -72,6 +72,10 @@ impl ChunkCache {
         for name in ["chunks", "lists", "fetching"] {
             fs::create_dir_all(folder.join(name))?;
         }
+        // 256 of them, so that none grows to hundreds of thousands of entries.
+        for shelf in 0..=u8::MAX {
+            fs::create_dir_all(folder.join("chunks").join(format!("{shelf:02x}")))?;
+        }
         let shared = Shared {
             folder: folder.to_owned(),
             size_bytes_max,
@@ -160,7 +164,6 @@ impl ChunkCache {
 impl Shared {
     fn path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
-        // 256 folders, so that none grows to hundreds of thousands of entries.
         self.folder.join("chunks").join(&name[..2]).join(name)
     }
 

@@ -115,9 +115,6 @@ impl Claim {
             written => written?,
         }
         let path = self.shared.path(&chunk.digest);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
         // Whoever counts meanwhile would find it twice, or not at all; whoever evicts, unlocked.
         self.shared.ledger.change(|_| {
             fs::rename(&self.path, &path)?;

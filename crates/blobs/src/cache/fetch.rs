@@ -32,6 +32,12 @@ pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(500);
 /// Room is waited for this often. Two tasks that wait for each other's would do so for ever.
 const ROOM_PAUSES_MAX: u32 = 60;
 
+/// What came of looking for a chunk.
+enum Found {
+    Here(Bytes),
+    Claimed(io::Result<Claimed>),
+}
+
 /// How one try to get a chunk ended.
 enum Try {
     Got(Bytes),
@@ -182,35 +188,34 @@ impl ChunkCache {
     }
 
     async fn try_once(&self, source: &impl Source, chunk: &Chunk) -> Result<Try, FetchError> {
-        if let Some(bytes) = self.look(chunk).await? {
-            return Ok(Try::Got(bytes));
-        }
-        // Never closed.
-        let _turn = self.shared.turns.acquire().await;
-        let claim = match self.claim(chunk).await? {
-            Ok(Claimed::Ours(claim)) => claim,
-            Ok(Claimed::Others) => return Ok(Try::Others),
-            Ok(Claimed::Kept) => return Ok(Try::Again),
-            Ok(Claimed::NoRoom(no_room)) => return Ok(Try::NoRoom(no_room)),
-            Err(error) => {
+        let claim = match self.find_or_claim(chunk).await? {
+            Found::Here(bytes) => return Ok(Try::Got(bytes)),
+            Found::Claimed(Ok(Claimed::Ours(claim))) => claim,
+            Found::Claimed(Ok(Claimed::Others)) => return Ok(Try::Others),
+            Found::Claimed(Ok(Claimed::Kept)) => return Ok(Try::Again),
+            Found::Claimed(Ok(Claimed::NoRoom(no_room))) => return Ok(Try::NoRoom(no_room)),
+            Found::Claimed(Err(error)) => {
                 // Fetched twice, and not kept, is better than not at all.
                 tracing::warn!(%error, "a chunk cannot be claimed, and is not kept");
                 return Ok(Try::Got(source.fetch(chunk).await?));
             }
         };
+        // Who finds what he needs waits for nobody's fetches. Never closed.
+        let _turn = self.shared.turns.acquire().await;
         let bytes = source.fetch(chunk).await?;
         keep(*chunk, bytes, claim).await
     }
 
-    async fn claim(&self, chunk: &Chunk) -> Result<io::Result<Claimed>, FetchError> {
-        let (shared, chunk) = (Arc::clone(&self.shared), *chunk);
-        blocking(move || shared.claim(&chunk)).await
-    }
-
-    async fn look(&self, chunk: &Chunk) -> Result<Option<Bytes>, FetchError> {
+    /// Looks, and claims what is not here, on one thread: each change of threads costs as much as a look.
+    async fn find_or_claim(&self, chunk: &Chunk) -> Result<Found, FetchError> {
         let (cache, chunk) = (self.clone(), *chunk);
-        let found = blocking(move || cache.get(&chunk)).await?;
-        found.map_err(FetchError::Cache)
+        let found = blocking(move || {
+            Ok(match cache.get(&chunk)? {
+                Some(bytes) => Found::Here(bytes),
+                None => Found::Claimed(cache.shared.claim(&chunk)),
+            })
+        });
+        found.await?.map_err(FetchError::Cache)
     }
 
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {

@@ -1,13 +1,16 @@
 //! Blobs the broker wants here before any task needs them, one after another.
 
 use super::{SwarmSource, owner::Wish};
-use dewar_blobs::{BlobRef, ChunkCache, Source as _};
+use dewar_blobs::{BlobRef, ChunkCache, ChunkSet, Source as _};
 use dewar_proto::limits::CHUNK_BYTES;
-use std::collections::HashSet;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::{collections::HashSet, ops::Range};
 use tokio::sync::mpsc;
 
-/// Chunks fetched at a time. What is fetched is in use until it is let go, and must leave the cache room for tasks.
-const AT_ONCE_COUNT: u64 = 16;
+/// Chunks fetched together, and how many such lots at a time: while one ends the next is under way. What is fetched is in
+/// use until it is let go, and must leave the cache room for tasks.
+const LOT_COUNT: u64 = 8;
+const LOTS_AT_ONCE: usize = 2;
 
 /// Fetches what comes, for as long as something may.
 pub(crate) async fn precache(
@@ -40,28 +43,45 @@ async fn fetch_all(
     wishes: &mpsc::UnboundedSender<Wish>,
 ) -> Result<(), String> {
     let chunk_count = blob.size_bytes.div_ceil(CHUNK_BYTES);
-    let mut start = 0;
-    while start < chunk_count {
-        let end = chunk_count.min(start + AT_ONCE_COUNT);
-        let bytes = start * CHUNK_BYTES..blob.size_bytes.min(end * CHUNK_BYTES);
-        cache
-            .fetch(source, blob, std::slice::from_ref(&bytes))
-            .await
-            .map_err(|error| error.to_string())?;
-        // Nobody was asked for those that were here, so nobody knows that they are.
-        let run = start..end;
-        let chunks = source
-            .chunks(blob, std::slice::from_ref(&run))
-            .await
-            .map_err(|error| error.to_string())?;
-        let cache = cache.clone();
-        let held = tokio::task::spawn_blocking(move || cache.note_held(&chunks)).await;
-        let chunks = held.map_err(|error| error.to_string())?;
-        // Without an owner there is nobody to tell.
-        let _ = wishes.send(Wish::Precached { blob, chunks });
-        start = end;
-    }
-    Ok(())
+    let starts = stream::iter((0..chunk_count).step_by(LOT_COUNT as usize));
+    starts
+        .map(|start| {
+            fetch_lot(
+                blob,
+                start..chunk_count.min(start + LOT_COUNT),
+                cache,
+                source,
+            )
+        })
+        .buffered(LOTS_AT_ONCE)
+        .try_for_each(|chunks| {
+            // Without an owner there is nobody to tell.
+            let _ = wishes.send(Wish::Precached { blob, chunks });
+            std::future::ready(Ok(()))
+        })
+        .await
+}
+
+/// Fetches a run of chunks, and says which of them are here.
+async fn fetch_lot(
+    blob: BlobRef,
+    run: Range<u64>,
+    cache: &ChunkCache,
+    source: &SwarmSource,
+) -> Result<ChunkSet, String> {
+    let bytes = run.start * CHUNK_BYTES..blob.size_bytes.min(run.end * CHUNK_BYTES);
+    cache
+        .fetch(source, blob, std::slice::from_ref(&bytes))
+        .await
+        .map_err(|error| error.to_string())?;
+    // Nobody was asked for those that were here, so nobody knows that they are.
+    let chunks = source
+        .chunks(blob, std::slice::from_ref(&run))
+        .await
+        .map_err(|error| error.to_string())?;
+    let cache = cache.clone();
+    let held = tokio::task::spawn_blocking(move || cache.note_held(&chunks)).await;
+    held.map_err(|error| error.to_string())
 }
 
 /// Room in the cache for what is asked for together: more would push out what just came.

@@ -9,13 +9,15 @@ use crate::{bench::report::Target, lab};
 use anyhow::{Result, ensure};
 use dewar_blobs::{BlobClient, BlobRef, CACHE_BYTES_DEFAULT, ChunkCache};
 use dewar_proto::transport::channel_from;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{net::Ipv4Addr, path::Path, time::Instant};
 
 /// Bytes of the file.
 const FILE_BYTES: u64 = 512 << 20;
 
-/// Bytes fetched at a time, as a worker does that fills its cache.
-const AT_ONCE_BYTES: u64 = 16 << 20;
+/// Bytes fetched together, and how many such lots at a time, as a worker does that fills its cache.
+const LOT_BYTES: u64 = 8 << 20;
+const LOTS_AT_ONCE: usize = 2;
 
 /// Each way so often, by turns; medians are compared.
 const TRIES: usize = 7;
@@ -63,15 +65,17 @@ impl Bench {
 async fn fetch(client: &BlobClient, blob: BlobRef, dir: &Path) -> Result<f64> {
     let folder = tempfile::Builder::new().prefix("dewar-").tempdir_in(dir)?;
     let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT)?;
-    let (started, mut start) = (Instant::now(), 0);
-    while start < blob.size_bytes {
-        let end = blob.size_bytes.min(start + AT_ONCE_BYTES);
-        let part = start..end;
-        cache
-            .fetch(client, blob, std::slice::from_ref(&part))
-            .await?;
-        start = end;
-    }
+    let cache = &cache;
+    let started = Instant::now();
+    stream::iter((0..blob.size_bytes).step_by(usize::try_from(LOT_BYTES)?))
+        .map(|start| async move {
+            let part = start..blob.size_bytes.min(start + LOT_BYTES);
+            let parts = cache.fetch(client, blob, std::slice::from_ref(&part));
+            parts.await.map(drop)
+        })
+        .buffered(LOTS_AT_ONCE)
+        .try_collect::<()>()
+        .await?;
     let seconds = started.elapsed().as_secs_f64();
     ensure!(
         cache.size_bytes() >= blob.size_bytes,
