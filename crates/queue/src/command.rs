@@ -12,7 +12,7 @@ pub const SLOT_COUNT_MAX: u32 = 4096;
 /// Kinds of one worker: dispatch looks at each of them.
 pub const KIND_COUNT_MAX: usize = 64;
 
-/// Different demands (kind, slots, memory) among waiting tasks: each worker is listed under all that it could meet.
+/// Different demands (kind, slots, memory) among unfinished tasks: each worker is listed under all that it could meet.
 pub const NEED_COUNT_MAX: usize = 256;
 
 /// A request to the queue. Decided by [`crate::Queue::decide`], which changes nothing.
@@ -274,7 +274,7 @@ pub enum Refusal {
     },
     /// Too many different demands on workers.
     #[error(
-        "waiting tasks have {NEED_COUNT_MAX} different demands (kind, slots, memory) already; the broker takes no more"
+        "with these, unfinished tasks would have more than {NEED_COUNT_MAX} different demands (kind, slots, memory); the broker takes no more"
     )]
     TooManyNeeds,
     /// Tasks with and without keys in one submit.

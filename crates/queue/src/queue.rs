@@ -15,7 +15,7 @@ pub use check::Broken;
 use crate::{
     AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Kind, Now,
     Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
-    holdings::Holdings, holds::Holds, kind_stats::KindStats, ready::Ready, turns::Turn,
+    holdings::Holdings, holds::Holds, kind_stats::KindStats, ready::Ready,
 };
 use memo::Memo;
 use std::{
@@ -42,10 +42,8 @@ pub struct Queue {
     missing: BTreeMap<WorkerId, Arc<str>>,
     /// When workers on probation are given a task to try.
     trials: BTreeSet<(Timestamp, WorkerId)>,
-    /// Waiting tasks that may run beside others.
+    /// Waiting tasks.
     ready: Ready,
-    /// Waiting tasks that may not.
-    suspects: BTreeSet<Turn>,
     /// Tasks between two tries.
     paused: BTreeSet<(Timestamp, TaskId)>,
     /// When each worker is given up.
@@ -80,7 +78,6 @@ impl Queue {
             workers: HashMap::new(),
             trials: BTreeSet::new(),
             ready: Ready::default(),
-            suspects: BTreeSet::new(),
             paused: BTreeSet::new(),
             leases: BTreeSet::new(),
             time_limits: BTreeSet::new(),

@@ -1,21 +1,22 @@
 //! What waits, and who has room: the index that dispatch reads.
 //!
-//! Everything is kept by need, so that the first task of a list is always one that each worker listed beside it can
-//! take, and nothing has to be looked through. Choosing costs the same however deep the queue is. Whose turn it is among
-//! owners is `shares.rs`'s to say.
+//! Tasks are kept by owner and need, workers by need, so that the first task of a list is always one that each worker
+//! listed for it can take, and nothing has to be looked through. Choosing costs the same however deep the queue is.
+//! Whose turn it is among owners is `shares.rs`'s to say; what one owner waits for is in `ready/waiting.rs`.
+
+mod check;
+mod waiting;
 
 use crate::{
-    Kind, Resources, TaskId, WorkerId,
-    command::NEED_COUNT_MAX,
-    shares::{Share, Shares},
-    turns::{Turn, Turns},
+    Kind, Resources, TaskId, WorkerId, command::NEED_COUNT_MAX, shares::Shares, turns::Turn,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
+use waiting::Waiting;
 
-/// Candidates dispatch compares at most: the next task of so many needs, and so many workers for it.
+/// Candidates dispatch compares at most: so many of one owner's next tasks, and so many workers with room.
 pub(crate) const CANDIDATE_COUNT_MAX: usize = 64;
 
 /// What a task demands of a worker.
@@ -25,66 +26,103 @@ pub(crate) struct Need {
     pub(crate) resources: Resources,
 }
 
-/// Waiting tasks and workers with room, by need.
+/// Waiting tasks by owner, and workers with room by need.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
     needs: BTreeMap<Need, NeedQueue>,
-    /// Needs for which there are both a task and a worker.
+    /// Owners with tasks that may run beside others.
+    owners: HashMap<Arc<str>, Waiting>,
+    /// Needs for which there are both a task and a worker with room.
     matched: BTreeSet<Need>,
+    /// Needs of unfinished tasks, whatever these wait for, and how many tasks have each.
+    demanded: HashMap<Need, u64>,
     pub(crate) shares: Shares,
 }
 
-/// Tasks of one need, and the workers that could take one.
+/// Workers that could take a task of one need, and which tasks ask for them.
 #[derive(Debug, Default)]
 struct NeedQueue {
-    /// Owners with tasks here, the one whose turn it is first.
-    owners: BTreeSet<(Share, Arc<str>)>,
-    /// Never an empty set.
-    turns: HashMap<Arc<str>, Turns>,
+    /// Owners with tasks of this need that wait.
+    owner_count: usize,
+    /// Tasks that must run alone, of whatever owner.
+    alone: BTreeSet<Turn>,
     /// Workers with room, the least loaded first.
     open: BTreeSet<(u32, WorkerId)>,
     /// Where each of them stands there.
     loads: HashMap<WorkerId, u32>,
-    /// Tasks that are listed elsewhere, but look for workers here.
-    pin_count: usize,
 }
 
 impl Ready {
     /// Lists a task. Workers must have been placed under its need before: see [`Self::knows`].
     pub(crate) fn insert(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
-        let share = self.shares.wants(owner, need);
-        let queue = self.needs.entry(need.clone()).or_default();
-        queue.turns.entry(owner.clone()).or_default().insert(turn);
-        queue.owners.insert((share, owner.clone()));
-        self.match_up(need);
+        if !self.owners.contains_key(owner) {
+            self.shares.wants(owner);
+        }
+        let waiting = self.owners.entry(owner.clone()).or_default();
+        if waiting.insert(need, turn) {
+            self.needs.entry(need.clone()).or_default().owner_count += 1;
+            self.match_up(need);
+        }
     }
 
     pub(crate) fn remove(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
-        let Some(queue) = self.needs.get_mut(need) else {
+        let Some(waiting) = self.owners.get_mut(owner) else {
             return;
         };
-        let Some(turns) = queue.turns.get_mut(owner) else {
-            return;
-        };
-        turns.remove(turn);
-        if turns.is_empty() {
-            queue.turns.remove(owner);
-            let share = self.shares.wants_no_more(owner, need);
-            queue.owners.remove(&(share, owner.clone()));
+        let was_last = waiting.remove(need, turn);
+        if waiting.is_empty() {
+            self.owners.remove(owner);
+            self.shares.wants_no_more(owner);
+        }
+        if was_last && let Some(queue) = self.needs.get_mut(need) {
+            queue.owner_count -= 1;
+            self.match_up(need);
+        }
+    }
+
+    /// Lists a task that must run alone. Owners do not take turns among these.
+    pub(crate) fn insert_alone(&mut self, need: &Need, turn: Turn) {
+        self.needs
+            .entry(need.clone())
+            .or_default()
+            .alone
+            .insert(turn);
+        self.match_up(need);
+    }
+
+    pub(crate) fn remove_alone(&mut self, need: &Need, turn: Turn) {
+        if let Some(queue) = self.needs.get_mut(need) {
+            queue.alone.remove(&turn);
         }
         self.match_up(need);
     }
 
-    /// Charges an owner for slot-time, or gives some back.
-    pub(crate) fn charge(&mut self, owner: &Arc<str>, slot_us: i64) {
-        let (old, new) = self.shares.charge(owner, slot_us);
-        for need in self.shares.needs_of(owner) {
-            if let Some(queue) = self.needs.get_mut(need)
-                && queue.owners.remove(&(old, owner.clone()))
-            {
-                queue.owners.insert((new, owner.clone()));
+    /// Counts a task that has not ended among those that demand something.
+    pub(crate) fn demand(&mut self, need: &Need) {
+        match self.demanded.get_mut(need) {
+            Some(count) => *count += 1,
+            None => {
+                self.demanded.insert(need.clone(), 1);
             }
         }
+    }
+
+    /// Undoes one [`Self::demand`].
+    pub(crate) fn demand_no_more(&mut self, need: &Need) {
+        if let Some(count) = self.demanded.get_mut(need) {
+            *count -= 1;
+            if *count == 0 {
+                self.demanded.remove(need);
+            }
+        }
+    }
+
+    /// Whether tasks of these needs may come without there being too many needs.
+    pub(crate) fn has_place_for(&self, needs: &HashSet<Need>) -> bool {
+        let new = needs
+            .iter()
+            .filter(|need| !self.demanded.contains_key(need));
+        self.demanded.len() + new.count() <= NEED_COUNT_MAX
     }
 
     /// Whether workers are listed under a need. If not, all of them are to be placed before the first task is.
@@ -100,78 +138,67 @@ impl Ready {
         self.needs.entry(need.clone()).or_default();
     }
 
-    /// Whether a task of this need could be listed without there being too many needs.
-    pub(crate) fn has_place_for(&self, need: &Need) -> bool {
-        self.needs.len() < NEED_COUNT_MAX
-            || self.knows(need)
-            || self.needs.values().any(NeedQueue::is_idle)
-    }
-
-    /// Keeps workers listed under a need for a task that is not listed there itself.
-    pub(crate) fn pin(&mut self, need: &Need) {
-        if let Some(queue) = self.needs.get_mut(need) {
-            queue.pin_count += 1;
-        }
-    }
-
-    /// Undoes one [`Self::pin`].
-    pub(crate) fn unpin(&mut self, need: &Need) {
-        if let Some(queue) = self.needs.get_mut(need) {
-            queue.pin_count -= 1;
-        }
-    }
-
-    /// Needs of one of these kinds that are known.
-    pub(crate) fn needs_of(&self, kinds: &[Kind]) -> Vec<Need> {
-        let known = self.needs.keys();
-        known
-            .filter(|need| kinds.contains(&need.kind))
-            .cloned()
-            .collect()
-    }
-
     /// Puts a worker under a need as loaded as this, or nowhere.
     pub(crate) fn place(&mut self, need: &Need, worker: WorkerId, load_permille: Option<u32>) {
-        let Some(queue) = self.needs.get_mut(need) else {
-            return;
-        };
-        let old = match load_permille {
-            Some(load) => queue.loads.insert(worker, load),
-            None => queue.loads.remove(&worker),
-        };
-        if old == load_permille {
-            return;
+        if let Some(queue) = self.needs.get_mut(need) {
+            queue.place(worker, load_permille);
+            self.match_up(need);
         }
-        if let Some(old) = old {
-            queue.open.remove(&(old, worker));
+    }
+
+    /// Puts a worker where it belongs under each need of these kinds.
+    pub(crate) fn place_all(
+        &mut self,
+        kinds: &[Kind],
+        worker: WorkerId,
+        load_permille: impl Fn(&Need) -> Option<u32>,
+    ) {
+        let mut flipped = Vec::new();
+        for kind in kinds {
+            let least = Need {
+                kind: kind.clone(),
+                resources: Resources::LEAST,
+            };
+            let of_kind = self.needs.range_mut(least..);
+            for (need, queue) in of_kind.take_while(|(need, _)| need.kind == *kind) {
+                let was_open = !queue.open.is_empty();
+                queue.place(worker, load_permille(need));
+                if queue.open.is_empty() == was_open {
+                    flipped.push(need.clone());
+                }
+            }
         }
-        if let Some(load) = load_permille {
-            queue.open.insert((load, worker));
-        }
-        self.match_up(need);
+        flipped.iter().for_each(|need| self.match_up(need));
     }
 
     /// The task whose turn it is, of those for which a worker has room that is not kept out.
     pub(crate) fn pick(&self, reserved: Option<WorkerId>) -> Option<(TaskId, &Need)> {
-        let candidates = self.matched.iter().take(CANDIDATE_COUNT_MAX);
-        let (_, turn, need) = candidates
-            .filter_map(|need| {
-                let queue = self.needs.get(need)?;
-                let first = queue.owners.first()?;
-                let turn = queue.turns.get(&first.1)?.first()?;
-                let mut open = queue.open.iter();
-                open.find(|(_, worker)| Some(*worker) != reserved)?;
-                Some((first, turn, need))
-            })
-            .min()?;
-        Some((turn.task, need))
+        if self.matched.is_empty() {
+            return None;
+        }
+        let mut owners = self.shares.active();
+        owners.find_map(|owner| {
+            let waiting = self.owners.get(owner)?;
+            waiting.first(&self.matched, |need| self.has_room(need, reserved))
+        })
+    }
+
+    /// The first of the tasks that must run alone of each need for which somebody has room, in order.
+    pub(crate) fn next_alone(&self) -> BTreeSet<(Turn, &Need)> {
+        let matched = self.matched.iter();
+        let first = |need| Some((*self.needs.get(need)?.alone.first()?, need));
+        matched.filter_map(first).collect()
+    }
+
+    fn has_room(&self, need: &Need, reserved: Option<WorkerId>) -> bool {
+        let mut open = self.open(need);
+        open.any(|(_, worker)| Some(worker) != reserved)
     }
 
     /// An owner's next tasks of a need, as long as they are of the priority of the first.
     pub(crate) fn next_turns(&self, need: &Need, owner: &Arc<str>) -> impl Iterator<Item = Turn> {
-        let queue = self.needs.get(need);
-        let turns = queue.and_then(|queue| queue.turns.get(owner));
-        turns.into_iter().flat_map(Turns::next)
+        let waiting = self.owners.get(owner).into_iter();
+        waiting.flat_map(move |waiting| waiting.next(need))
     }
 
     /// Workers with room for a need, the least loaded first, and how loaded they are.
@@ -181,54 +208,9 @@ impl Ready {
             .take(CANDIDATE_COUNT_MAX)
     }
 
-    /// How many tasks are listed. For checks: it counts them.
-    pub(crate) fn listed_count(&self) -> usize {
-        let queues = self.needs.values();
-        queues
-            .flat_map(|queue| queue.turns.values().map(Turns::len))
-            .sum()
-    }
-
-    pub(crate) fn contains(&self, need: &Need, owner: &Arc<str>, turn: Turn) -> bool {
-        let turns = self
-            .needs
-            .get(need)
-            .and_then(|queue| queue.turns.get(owner));
-        turns.is_some_and(|turns| turns.contains(turn))
-    }
-
-    /// Whether a worker is listed under a need. For checks.
-    pub(crate) fn is_open(&self, need: &Need, worker: WorkerId) -> bool {
-        let queue = self.needs.get(need);
-        queue.is_some_and(|queue| queue.loads.contains_key(&worker))
-    }
-
-    /// What is wrong with the order of owners, if anything. For checks.
-    pub(crate) fn disorder(&self) -> Option<String> {
-        for (need, queue) in &self.needs {
-            let listed: BTreeSet<_> = queue
-                .turns
-                .keys()
-                .map(|owner| (self.shares.of(owner), owner.clone()))
-                .collect();
-            if listed != queue.owners {
-                return Some(format!("owners of {} are out of order", need.kind.name));
-            }
-            let matched = !queue.turns.is_empty() && !queue.open.is_empty();
-            if matched != self.matched.contains(need) {
-                return Some(format!("{} is matched wrongly", need.kind.name));
-            }
-            let placed = queue.loads.iter().map(|(worker, load)| (*load, *worker));
-            if placed.collect::<BTreeSet<_>>() != queue.open {
-                return Some(format!("workers of {} are out of order", need.kind.name));
-            }
-        }
-        None
-    }
-
     fn match_up(&mut self, need: &Need) {
         let queue = self.needs.get(need);
-        if queue.is_some_and(|queue| !queue.turns.is_empty() && !queue.open.is_empty()) {
+        if queue.is_some_and(|queue| !queue.is_idle() && !queue.open.is_empty()) {
             if !self.matched.contains(need) {
                 self.matched.insert(need.clone());
             }
@@ -241,6 +223,22 @@ impl Ready {
 impl NeedQueue {
     /// Whether nothing would miss it.
     fn is_idle(&self) -> bool {
-        self.turns.is_empty() && self.pin_count == 0
+        self.owner_count == 0 && self.alone.is_empty()
+    }
+
+    fn place(&mut self, worker: WorkerId, load_permille: Option<u32>) {
+        let old = match load_permille {
+            Some(load) => self.loads.insert(worker, load),
+            None => self.loads.remove(&worker),
+        };
+        if old == load_permille {
+            return;
+        }
+        if let Some(old) = old {
+            self.open.remove(&(old, worker));
+        }
+        if let Some(load) = load_permille {
+            self.open.insert((load, worker));
+        }
     }
 }

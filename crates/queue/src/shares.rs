@@ -4,14 +4,13 @@
 //! with new work starts level with whoever has used least among those that are active: time of absence earns no
 //! arrears. This is start-time fair queueing (Goyal, Vin and Cheng, 1996), with slots for the link.
 
-use crate::ready::Need;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 /// Slot-time used, in microseconds, levelled. The smaller it is, the sooner is the owner's turn.
-pub(crate) type Share = u64;
+type Share = u64;
 
 /// What all owners have used.
 #[derive(Debug, Default)]
@@ -27,41 +26,33 @@ pub(crate) struct Shares {
 #[derive(Debug, Default)]
 struct Owner {
     share: Share,
-    /// Needs under which tasks of his wait.
-    needs: BTreeSet<Need>,
     unfinished_count: u64,
     unfinished_bytes: u64,
 }
 
 impl Shares {
-    /// An owner has a task of this need to do. His share.
-    pub(crate) fn wants(&mut self, name: &Arc<str>, need: &Need) -> Share {
+    /// An owner who had nothing to do has something now.
+    pub(crate) fn wants(&mut self, name: &Arc<str>) {
         let level = self.active.first().map_or(self.level, |(share, _)| *share);
         let owner = self.owners.entry(name.clone()).or_default();
-        if owner.needs.is_empty() {
-            owner.share = owner.share.max(level);
-            self.active.insert((owner.share, name.clone()));
-        }
-        if !owner.needs.contains(need) {
-            owner.needs.insert(need.clone());
-        }
-        owner.share
+        owner.share = owner.share.max(level);
+        self.active.insert((owner.share, name.clone()));
     }
 
-    /// An owner has no more tasks of this need that wait. His share.
-    pub(crate) fn wants_no_more(&mut self, name: &Arc<str>, need: &Need) -> Share {
-        let Some(owner) = self.owners.get_mut(name) else {
-            return 0;
-        };
-        owner.needs.remove(need);
-        if owner.needs.is_empty() {
+    /// An owner has nothing to do any more.
+    pub(crate) fn wants_no_more(&mut self, name: &Arc<str>) {
+        if let Some(owner) = self.owners.get(name) {
             self.active.remove(&(owner.share, name.clone()));
         }
-        owner.share
     }
 
-    /// Adds to what an owner used. His share before and after.
-    pub(crate) fn charge(&mut self, name: &Arc<str>, slot_us: i64) -> (Share, Share) {
+    /// Owners with tasks that wait for a worker, the one whose turn it is first.
+    pub(crate) fn active(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.active.iter().map(|(_, name)| name)
+    }
+
+    /// Charges an owner for slot-time, or gives some back.
+    pub(crate) fn charge(&mut self, name: &Arc<str>, slot_us: i64) {
         let owner = self.owners.entry(name.clone()).or_default();
         let old = owner.share;
         owner.share = old.saturating_add_signed(slot_us);
@@ -71,16 +62,6 @@ impl Shares {
         let new = owner.share;
         let least = self.active.first().map_or(new, |(share, _)| *share);
         self.level = self.level.max(least);
-        (old, new)
-    }
-
-    pub(crate) fn of(&self, name: &Arc<str>) -> Share {
-        self.owners.get(name).map_or(0, |owner| owner.share)
-    }
-
-    pub(crate) fn needs_of(&self, name: &Arc<str>) -> impl Iterator<Item = &Need> {
-        let owner = self.owners.get(name);
-        owner.into_iter().flat_map(|owner| &owner.needs)
     }
 
     /// Unfinished tasks of an owner, and bytes of their parameters.

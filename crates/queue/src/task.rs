@@ -155,6 +155,14 @@ impl TaskSpec {
     }
 }
 
+impl Resources {
+    /// Orders before all others.
+    pub(crate) const LEAST: Self = Self {
+        slot_count: 0,
+        memory_bytes: 0,
+    };
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self {

@@ -174,8 +174,7 @@ impl Queue {
         match &task.phase {
             Phase::Waiting { alone: false } => self.ready.remove(&need, &owner, turn),
             Phase::Waiting { alone: true } => {
-                self.suspects.remove(&turn);
-                self.ready.unpin(&need);
+                self.ready.remove_alone(&need, turn);
             }
             Phase::Paused { until } => {
                 self.paused.remove(&(*until, id));
@@ -188,8 +187,7 @@ impl Queue {
         match &to {
             Phase::Waiting { alone: false } => self.ready.insert(&need, &owner, turn),
             Phase::Waiting { alone: true } => {
-                self.suspects.insert(turn);
-                self.ready.pin(&need);
+                self.ready.insert_alone(&need, turn);
             }
             Phase::Paused { until } => {
                 self.paused.insert((*until, id));

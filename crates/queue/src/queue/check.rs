@@ -1,7 +1,9 @@
 //! What holds between any two events, counted anew from the tasks themselves.
 
 use super::{Queue, decide::PASSED_OVER_COUNT_MAX};
-use crate::{Digest, Job, OutcomeResult, TaskCounts, TaskId, holds, job::Phase, turns::Turn};
+use crate::{
+    Digest, Job, OutcomeResult, TaskCounts, TaskId, holds, job::Phase, ready::Need, turns::Turn,
+};
 use std::collections::{HashMap, HashSet};
 
 /// An invariant that does not hold: a bug.
@@ -28,6 +30,7 @@ impl Queue {
         let mut uses: HashMap<Digest, u32> = HashMap::new();
         let (mut ready_count, mut suspect_count, mut paused_count) = (0, 0, 0);
         let mut live_count = 0;
+        let mut demanded: HashMap<Need, u64> = HashMap::new();
         for job in self.jobs.values() {
             self.check_outcomes(job)?;
             let mut job_counts = TaskCounts::default();
@@ -57,7 +60,7 @@ impl Queue {
                     Phase::Waiting { alone: true } => {
                         suspect_count += 1;
                         hold!(
-                            self.suspects.contains(&turn),
+                            self.ready.contains_alone(&task.need(), turn),
                             "{id} is not listed as suspect"
                         );
                     }
@@ -82,6 +85,7 @@ impl Queue {
                     Phase::Ended { .. } => {}
                 }
                 if task.outcome().is_none() {
+                    *demanded.entry(task.need()).or_default() += 1;
                     for digest in holds::read_by(&task.spec, &task.parameters) {
                         *uses.entry(digest).or_default() += 1;
                     }
@@ -146,11 +150,15 @@ impl Queue {
         hold!(counts == self.counts, "the counts of all jobs are wrong");
         hold!(&uses == self.holds.uses(), "blob holds are miscounted");
         hold!(
+            &demanded == self.ready.demanded(),
+            "what unfinished tasks demand is miscounted"
+        );
+        hold!(
             ready_count == self.ready.listed_count(),
             "tasks are listed that do not wait"
         );
         hold!(
-            suspect_count == self.suspects.len(),
+            suspect_count == self.ready.alone_count(),
             "tasks are suspect that do not wait"
         );
         hold!(
@@ -249,10 +257,10 @@ impl Queue {
                     "a queueing worker is not listed"
                 );
             }
-            for need in self.ready.needs_of(&worker.hello.kinds) {
-                let listed = self.ready.is_open(&need, *id);
+            for need in self.ready.needs() {
+                let listed = self.ready.is_open(need, *id);
                 hold!(
-                    listed == worker.place_under(&need).is_some(),
+                    listed == worker.place_under(need).is_some(),
                     "a worker is listed wrongly under {}",
                     need.kind.name
                 );

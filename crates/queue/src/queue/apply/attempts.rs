@@ -41,7 +41,7 @@ impl Queue {
                 self.set_phase(id, Phase::Running { live: vec![entry] });
             }
         }
-        self.ready.charge(&owner, signed(slot_us(&held)));
+        self.ready.shares.charge(&owner, signed(slot_us(&held)));
         self.change_worker(worker_id, |worker| worker.book.insert(attempt, held));
         self.set_clocks(worker_id, at);
     }
@@ -119,6 +119,7 @@ impl Queue {
                 .map_or(0, |since| at.0.saturating_sub(since.0) * 1000);
             let used = used_us.saturating_mul(held.slot_count());
             self.ready
+                .shares
                 .charge(&owner, signed(used) - signed(slot_us(held)));
         }
     }

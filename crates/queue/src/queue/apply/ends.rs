@@ -52,6 +52,7 @@ impl Queue {
             return false;
         }
         let (spec, parameters) = (task.spec.clone(), task.parameters.clone());
+        let need = task.need();
         if let OutcomeResult::Succeeded(output) = &outcome.result {
             self.keep_output(id.job, output);
             self.note_duration(&spec.kind, id.job, &outcome);
@@ -64,6 +65,7 @@ impl Queue {
             outcome: outcome.clone(),
         };
         self.set_phase(id, ended);
+        self.ready.demand_no_more(&need);
         if let Some(job) = self.jobs.get_mut(&id.job) {
             job.outcomes.push(outcome);
             let bytes = parameters.carried_bytes();
@@ -234,6 +236,7 @@ impl Queue {
         task.generation += 1;
         task.attempts_begun = 0;
         task.history = None;
+        let need = task.need();
         let (spec, parameters) = (task.spec.clone(), task.parameters.clone());
         if let Some(needed) = &mut task.needed {
             **needed = Needed {
@@ -241,6 +244,7 @@ impl Queue {
                 inputs: Vec::new(),
             };
         }
+        self.ready.demand(&need);
         self.holds.hold_all(holds::read_by(&spec, &parameters));
         if let Some(job) = self.jobs.get(&id.job) {
             let bytes = parameters.carried_bytes();

@@ -3,6 +3,7 @@
 use super::super::Queue;
 use crate::{
     Timestamp, Worker, WorkerHello, WorkerId,
+    ready::Need,
     worker::{Listing, Trust},
 };
 use std::collections::BTreeSet;
@@ -90,9 +91,8 @@ impl Queue {
         };
         let old = std::mem::replace(&mut worker.listed, new);
         if (old.load_permille, old.room) != (new.load_permille, new.room) {
-            for need in self.ready.needs_of(&worker.hello.kinds) {
-                self.ready.place(&need, id, worker.place_under(&need));
-            }
+            let place = |need: &Need| worker.place_under(need);
+            self.ready.place_all(&worker.hello.kinds, id, place);
         }
         replace(&mut self.queueing, old.queued_count, new.queued_count, id);
         replace(&mut self.leases, old.deadline, new.deadline, id);

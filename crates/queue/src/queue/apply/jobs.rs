@@ -31,6 +31,7 @@ impl Queue {
                 continue;
             }
             let task = Task::new(spec, job.tasks.last());
+            self.ready.demand(&task.need());
             for dependency in task.waits_for() {
                 job.dependents.entry(dependency).or_default().push(index);
             }

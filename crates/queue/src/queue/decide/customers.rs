@@ -124,19 +124,22 @@ impl Queue {
     }
 
     fn refuse_new_needs(&self, specs: &[Arc<TaskSpec>]) -> Result<(), Refusal> {
+        let mut needs = HashSet::new();
         let mut last: Option<&TaskSpec> = None;
         for spec in specs {
             // Tasks of a submit are mostly alike.
             let is_like_last =
                 last.is_some_and(|last| last.kind == spec.kind && last.resources == spec.resources);
             last = Some(spec);
-            let need = || Need {
-                kind: spec.kind.clone(),
-                resources: spec.resources,
-            };
-            if !is_like_last && !self.ready.has_place_for(&need()) {
-                return Err(Refusal::TooManyNeeds);
+            if !is_like_last {
+                needs.insert(Need {
+                    kind: spec.kind.clone(),
+                    resources: spec.resources,
+                });
             }
+        }
+        if !self.ready.has_place_for(&needs) {
+            return Err(Refusal::TooManyNeeds);
         }
         Ok(())
     }

@@ -19,11 +19,8 @@ impl Queue {
             return Vec::new();
         }
         let mut reserved = None;
-        for turn in self.suspects.iter().take(CANDIDATE_COUNT_MAX) {
-            let Some(task) = self.task(turn.task) else {
-                continue;
-            };
-            match self.ready.open(&task.need()).next() {
+        for (turn, need) in self.ready.next_alone() {
+            match self.ready.open(need).next() {
                 Some((0, worker)) => return vec![self.started(turn.task, worker, now)],
                 // It gets nothing new until it is empty; else suspects would wait for as long as others do.
                 Some((_, worker)) => reserved = reserved.or(Some(worker)),

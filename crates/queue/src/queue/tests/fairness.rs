@@ -167,3 +167,56 @@ fn near_the_end_idle_slots_copy_what_is_slow_and_the_first_result_wins() {
     assert_eq!(stopped(&events), [tries[2].1]);
     assert_eq!(scene.state(2), TaskState::Succeeded);
 }
+
+#[test]
+fn many_needs_of_one_owner_do_not_hide_another() {
+    let mut scene = Scene::new();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.create(ANN, "ann", 0);
+    scene.create(BOB, "bob", 0);
+    for n in 0..70 {
+        let mut needy = spec();
+        needy.resources.memory_bytes = n;
+        scene.submit(ANN, vec![needy; 2]);
+    }
+    // The last in the alphabet.
+    let last = TaskSpec {
+        kind: kind("z"),
+        ..spec()
+    };
+    scene.submit(BOB, vec![last]);
+    let mut hello = hello(1, 1);
+    hello.kinds.push(kind("z"));
+    scene.join(hello);
+    let owners = std::iter::repeat_with(|| {
+        let tried = scene.dispatch()[0];
+        scene.pass(100);
+        scene.report(tried, success(1));
+        tried.0.job.0
+    });
+    assert_eq!(owners.take(2).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn suspects_without_a_worker_do_not_keep_out_another() {
+    let mut scene = Scene::new();
+    scene.queue.config.company_losses_max = 1;
+    scene.create(ANN, "ann", 0);
+    scene.submit(ANN, vec![spec(); 70]);
+    scene.create(BOB, "bob", 0);
+    let other = TaskSpec {
+        kind: kind("b"),
+        ..spec()
+    };
+    scene.submit(BOB, vec![other; 2]);
+    scene.join(hello(1, 70));
+    let mut able = hello(2, 2);
+    able.kinds = vec![kind("b")];
+    scene.join(able.clone());
+    assert_eq!(scene.dispatch().len(), 72);
+    scene.pass(30_000);
+    able.id = worker(3);
+    scene.join(able);
+    assert_eq!(scene.dispatch().len(), 1, "a suspect of bob's, alone");
+}

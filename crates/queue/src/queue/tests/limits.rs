@@ -143,3 +143,31 @@ fn a_job_whose_customer_vanished_is_cancelled_after_its_grace_time() {
     scene.pass(1);
     assert_eq!(scene.state(0), TaskState::Cancelled);
 }
+
+#[test]
+fn a_submit_cannot_bring_more_needs_than_there_may_be() {
+    let needy = |memory_bytes| TaskSpec {
+        resources: Resources {
+            slot_count: 1,
+            memory_bytes,
+        },
+        ..after(&[0])
+    };
+    let most = crate::NEED_COUNT_MAX as u64;
+    // Also while they wait for other tasks.
+    let mut scene = Scene::with(vec![spec()]);
+    let refused = scene.ask(submit(1, (1..=most).map(needy).collect()));
+    assert_eq!(refused, Err(Refusal::TooManyNeeds));
+    scene.tell(submit(1, (1..most).map(needy).collect()));
+    assert_eq!(
+        scene.ask(submit(most, vec![needy(most)])),
+        Err(Refusal::TooManyNeeds)
+    );
+    scene.tell(Command::CancelTasks {
+        tasks: crate::TaskSelection::Tasks {
+            job: NUMBER,
+            indices: vec![1],
+        },
+    });
+    scene.tell(submit(most, vec![needy(most)]));
+}
