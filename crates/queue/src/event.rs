@@ -225,6 +225,8 @@ pub enum AttemptEnd {
     GivenBack,
     /// The worker must be told to stop.
     Stopped,
+    /// Likewise, for it took too long: that is a failure.
+    OutOfTime,
 }
 
 impl Event {

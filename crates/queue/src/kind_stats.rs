@@ -1,24 +1,37 @@
 //! What is known of a kind from the tasks of it that were done.
 
 use crate::Timestamp;
+use std::sync::Arc;
 
 /// One kind's figures. They grow old slowly and are gone with the process, except for what outcomes tell on replay.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct KindStats {
     /// What its tasks take, the latest eight or so counting most.
     pub(crate) average_us: Option<u64>,
     /// When a worker last succeeded at one.
     pub(crate) succeeded_at: Option<Timestamp>,
+    /// Names of the last two workers that did, so that one of them is another than whoever asks.
+    succeeded_by: [Option<Arc<str>>; 2],
 }
 
 impl KindStats {
     /// Takes a task into account that ran for so long.
-    pub(crate) fn learn(&mut self, run_ms: u64) {
+    pub(crate) fn learn(&mut self, run_ms: u64, by: Option<&Arc<str>>) {
+        if by.is_some() && !self.succeeded_by.iter().any(|known| known.as_ref() == by) {
+            self.succeeded_by.rotate_right(1);
+            self.succeeded_by[0] = by.cloned();
+        }
         // Tasks of under a millisecond report none; sending and booking them takes some tenths.
         let run_us = run_ms.saturating_mul(1000).max(300);
         self.average_us = Some(match self.average_us {
             None => run_us,
             Some(average_us) => average_us - average_us / 8 + run_us / 8,
         });
+    }
+
+    /// Whether another worker than this has ever succeeded.
+    pub(crate) fn is_done_by_others(&self, name: &str) -> bool {
+        let mut names = self.succeeded_by.iter().flatten();
+        names.any(|other| **other != *name)
     }
 }

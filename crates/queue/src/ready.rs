@@ -8,12 +8,13 @@ mod check;
 mod waiting;
 
 use crate::{
-    Kind, Resources, TaskId, WorkerId, command::NEED_COUNT_MAX, shares::Shares, turns::Turn,
+    Job, Kind, Resources, TaskId, WorkerId, command::NEED_COUNT_MAX, shares::Shares, turns::Turn,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
+pub(crate) use waiting::Lane;
 use waiting::Waiting;
 
 /// Candidates dispatch compares at most: so many of one owner's next tasks, and so many workers with room.
@@ -48,35 +49,47 @@ struct NeedQueue {
     alone: BTreeSet<Turn>,
     /// Workers with room, the least loaded first.
     open: BTreeSet<(u32, WorkerId)>,
-    /// Where each of them stands there.
-    loads: HashMap<WorkerId, u32>,
+    /// Workers that could take one some time, and where they stand among those with room, if they do.
+    loads: HashMap<WorkerId, Option<u32>>,
+}
+
+/// How a worker stands to a need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It can take no such task, or is given none.
+    Unable,
+    /// It has no room now.
+    Full,
+    /// It has room, and is loaded as much.
+    Open { load_permille: u32 },
 }
 
 impl Ready {
     /// Lists a task. Workers must have been placed under its need before: see [`Self::knows`].
-    pub(crate) fn insert(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
+    pub(crate) fn insert(&mut self, lane: &Lane, owner: &Arc<str>, turn: Turn) {
         if !self.owners.contains_key(owner) {
             self.shares.wants(owner);
         }
         let waiting = self.owners.entry(owner.clone()).or_default();
-        if waiting.insert(need, turn) {
+        if waiting.insert(lane, turn) {
+            let need = &lane.need;
             self.needs.entry(need.clone()).or_default().owner_count += 1;
             self.match_up(need);
         }
     }
 
-    pub(crate) fn remove(&mut self, need: &Need, owner: &Arc<str>, turn: Turn) {
+    pub(crate) fn remove(&mut self, lane: &Lane, owner: &Arc<str>, turn: Turn) {
         let Some(waiting) = self.owners.get_mut(owner) else {
             return;
         };
-        let was_last = waiting.remove(need, turn);
+        let was_last = waiting.remove(lane, turn);
         if waiting.is_empty() {
             self.owners.remove(owner);
             self.shares.wants_no_more(owner);
         }
-        if was_last && let Some(queue) = self.needs.get_mut(need) {
+        if was_last && let Some(queue) = self.needs.get_mut(&lane.need) {
             queue.owner_count -= 1;
-            self.match_up(need);
+            self.match_up(&lane.need);
         }
     }
 
@@ -138,10 +151,10 @@ impl Ready {
         self.needs.entry(need.clone()).or_default();
     }
 
-    /// Puts a worker under a need as loaded as this, or nowhere.
-    pub(crate) fn place(&mut self, need: &Need, worker: WorkerId, load_permille: Option<u32>) {
+    /// Puts a worker where it belongs under a need.
+    pub(crate) fn place(&mut self, need: &Need, worker: WorkerId, standing: Standing) {
         if let Some(queue) = self.needs.get_mut(need) {
-            queue.place(worker, load_permille);
+            queue.place(worker, standing);
             self.match_up(need);
         }
     }
@@ -151,7 +164,7 @@ impl Ready {
         &mut self,
         kinds: &[Kind],
         worker: WorkerId,
-        load_permille: impl Fn(&Need) -> Option<u32>,
+        standing: impl Fn(&Need) -> Standing,
     ) {
         let mut flipped = Vec::new();
         for kind in kinds {
@@ -162,7 +175,7 @@ impl Ready {
             let of_kind = self.needs.range_mut(least..);
             for (need, queue) in of_kind.take_while(|(need, _)| need.kind == *kind) {
                 let was_open = !queue.open.is_empty();
-                queue.place(worker, load_permille(need));
+                queue.place(worker, standing(need));
                 if queue.open.is_empty() == was_open {
                     flipped.push(need.clone());
                 }
@@ -171,15 +184,24 @@ impl Ready {
         flipped.iter().for_each(|need| self.match_up(need));
     }
 
-    /// The task whose turn it is, of those for which a worker has room that is not kept out.
-    pub(crate) fn pick(&self, reserved: Option<WorkerId>) -> Option<(TaskId, &Need)> {
+    /// The task whose turn it is, of those for which a worker has room that is not kept out, and may be tried.
+    pub(crate) fn pick(
+        &self,
+        reserved: Option<WorkerId>,
+        may_try: impl Fn(TaskId, WorkerId) -> bool,
+    ) -> Option<(TaskId, &Need)> {
         if self.matched.is_empty() {
             return None;
         }
         let mut owners = self.shares.active();
         owners.find_map(|owner| {
             let waiting = self.owners.get(owner)?;
-            waiting.first(&self.matched, |need| self.has_room(need, reserved))
+            waiting.first(&self.matched, |lane, task| {
+                let mut open = self.open(&lane.need);
+                open.any(|(_, worker)| {
+                    Some(worker) != reserved && (lane.failed_on.is_none() || may_try(task, worker))
+                })
+            })
         })
     }
 
@@ -190,15 +212,28 @@ impl Ready {
         matched.filter_map(first).collect()
     }
 
-    fn has_room(&self, need: &Need, reserved: Option<WorkerId>) -> bool {
-        let mut open = self.open(need);
-        open.any(|(_, worker)| Some(worker) != reserved)
+    /// An owner's next tasks of a lane, as long as they are of the priority of the first.
+    pub(crate) fn next_turns(&self, lane: &Lane, owner: &Arc<str>) -> impl Iterator<Item = Turn> {
+        let waiting = self.owners.get(owner).into_iter();
+        waiting.flat_map(move |waiting| waiting.next(lane))
     }
 
-    /// An owner's next tasks of a need, as long as they are of the priority of the first.
-    pub(crate) fn next_turns(&self, need: &Need, owner: &Arc<str>) -> impl Iterator<Item = Turn> {
-        let waiting = self.owners.get(owner).into_iter();
-        waiting.flat_map(move |waiting| waiting.next(need))
+    /// Workers on which tasks of a job failed that wait now.
+    pub(crate) fn shunned<'a>(
+        &'a self,
+        need: &'a Need,
+        job: &'a Job,
+    ) -> impl Iterator<Item = WorkerId> + 'a {
+        let waiting = self.owners.get(&job.owner).into_iter();
+        let lanes = waiting.flat_map(|waiting| waiting.of_need(need));
+        let lanes = lanes.filter(|(_, turns)| turns.has_job(job.priority, job.number));
+        lanes.filter_map(|(lane, _)| lane.failed_on)
+    }
+
+    /// Workers that could take a task of a need some time.
+    pub(crate) fn able(&self, need: &Need) -> impl Iterator<Item = WorkerId> {
+        let queue = self.needs.get(need).into_iter();
+        queue.flat_map(|queue| queue.loads.keys().copied())
     }
 
     /// Workers with room for a need, the least loaded first, and how loaded they are.
@@ -226,18 +261,23 @@ impl NeedQueue {
         self.owner_count == 0 && self.alone.is_empty()
     }
 
-    fn place(&mut self, worker: WorkerId, load_permille: Option<u32>) {
-        let old = match load_permille {
-            Some(load) => self.loads.insert(worker, load),
-            None => self.loads.remove(&worker),
+    fn place(&mut self, worker: WorkerId, standing: Standing) {
+        let load = match standing {
+            Standing::Unable | Standing::Full => None,
+            Standing::Open { load_permille } => Some(load_permille),
         };
-        if old == load_permille {
+        let old = match standing {
+            Standing::Unable => self.loads.remove(&worker),
+            Standing::Full | Standing::Open { .. } => self.loads.insert(worker, load),
+        };
+        let old = old.flatten();
+        if old == load {
             return;
         }
         if let Some(old) = old {
             self.open.remove(&(old, worker));
         }
-        if let Some(load) = load_permille {
+        if let Some(load) = load {
             self.open.insert((load, worker));
         }
     }

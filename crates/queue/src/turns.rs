@@ -105,6 +105,11 @@ impl Turns {
         })
     }
 
+    /// Whether there are turns of a job.
+    pub(crate) fn has_job(&self, priority: i32, job: JobNumber) -> bool {
+        self.jobs.contains_key(&(Reverse(priority), job))
+    }
+
     pub(crate) fn contains(&self, turn: Turn) -> bool {
         let runs = self.jobs.get(&(turn.priority, turn.task.job));
         let run = runs.and_then(|runs| runs.range(..=turn.task.index).next_back());
@@ -142,6 +147,8 @@ mod tests {
                 prop_assert!(turns.next().eq(equal));
                 prop_assert_eq!(turns.len(), model.len());
                 prop_assert_eq!(turns.contains(turn), model.contains(&turn));
+                let of_job = |other: &Turn| (other.priority, other.task.job) == (turn.priority, turn.task.job);
+                prop_assert_eq!(turns.has_job(priority, JobNumber(job)), model.iter().any(of_job));
             }
             for runs in turns.jobs.values() {
                 let runs: Vec<_> = runs.iter().collect();

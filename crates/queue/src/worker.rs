@@ -1,11 +1,15 @@
 //! Workers: what they are, what they have room for, and how far they are trusted.
 
 mod book;
+mod trust;
 
 pub(crate) use book::{Book, Held};
+pub(crate) use trust::{Streaks, Trust};
 
 use crate::{
-    AttemptId, Kernel, Kind, Resources, Timestamp, WorkerHello, config::Config, ready::Need,
+    AttemptId, Kernel, Kind, Resources, Timestamp, WorkerHello,
+    config::Config,
+    ready::{Need, Standing},
 };
 use std::sync::Arc;
 
@@ -20,6 +24,7 @@ pub struct Worker {
     /// Why it wants nothing new now, if it does not.
     pub(crate) busy_reason: Option<Arc<str>>,
     pub(crate) trust: Trust,
+    pub(crate) streaks: Streaks,
     pub(crate) book: Book,
     pub(crate) succeeded_count: u64,
     pub(crate) failed_count: u64,
@@ -27,24 +32,12 @@ pub struct Worker {
     pub(crate) listed: Listing,
 }
 
-/// How far a worker is trusted to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// As any other. Tries failed in a row since its last success, and when the first of them did.
-    Full {
-        failures_in_row: u32,
-        since: Timestamp,
-    },
-    /// It failed everything it touched, and is given nothing for a while.
-    Probation { until: Timestamp, pause_ms: u64 },
-    /// It is given one task, to see whether it is well again.
-    Trial { pause_ms: u64 },
-}
-
 /// A worker's places in the indices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// Thousandths of its slots that are taken, if it may be given tasks at all.
+    /// Whether it may be given tasks at all, now or when it has room.
+    pub(crate) able: bool,
+    /// Thousandths of its slots that are taken, if it may be given tasks now.
     pub(crate) load_permille: Option<u32>,
     /// What it has room for.
     pub(crate) room: Room,
@@ -71,7 +64,8 @@ impl Worker {
             disconnected_at: None,
             draining: false,
             busy_reason: None,
-            trust: Trust::default(),
+            trust: Trust::Full,
+            streaks: Streaks::default(),
             book: Book::default(),
             succeeded_count: 0,
             failed_count: 0,
@@ -128,7 +122,7 @@ impl Worker {
             return Some(reason.to_string());
         }
         match self.trust {
-            Trust::Full { .. } => None,
+            Trust::Full => None,
             Trust::Probation { .. } => {
                 Some("on probation: it failed everything it touched while others did not".into())
             }
@@ -184,20 +178,26 @@ impl Worker {
         taken <= self.slot_count()
     }
 
-    /// How loaded it is listed under a need, if it has room for it.
-    pub(crate) fn place_under(&self, need: &Need) -> Option<u32> {
-        let has_room = self.is_capable_of(need) && self.listed.room.fits(need.resources);
-        self.listed.load_permille.filter(|_| has_room)
+    /// How it is listed under a need.
+    pub(crate) fn standing_under(&self, need: &Need) -> Standing {
+        if !self.listed.able || !self.is_capable_of(need) {
+            return Standing::Unable;
+        }
+        let has_room = self.listed.room.fits(need.resources);
+        match self.listed.load_permille.filter(|_| has_room) {
+            Some(load_permille) => Standing::Open { load_permille },
+            None => Standing::Full,
+        }
     }
 
     pub(crate) fn listing(&self, config: &Config) -> Listing {
-        let may_take = self.is_connected()
-            && !self.draining
-            && self.busy_reason.is_none()
-            && !matches!(self.trust, Trust::Probation { .. });
+        let able =
+            self.is_connected() && !self.draining && !matches!(self.trust, Trust::Probation { .. });
+        let may_take = able && self.busy_reason.is_none();
         let queued_count = self.queued_count();
         let lease_end = self.seen_at.after_ms(config.lease_ms);
         Listing {
+            able,
             load_permille: may_take.then(|| self.load_permille()),
             room: if may_take {
                 self.room(config)
@@ -211,7 +211,7 @@ impl Worker {
             }),
             trial_at: match self.trust {
                 Trust::Probation { until, .. } => Some(until),
-                Trust::Full { .. } | Trust::Trial { .. } => None,
+                Trust::Full | Trust::Trial { .. } => None,
             },
         }
     }
@@ -257,30 +257,5 @@ impl Room {
     pub(crate) fn fits(&self, resources: Resources) -> bool {
         u64::from(resources.slot_count) <= self.slot_count
             && resources.memory_bytes <= self.memory_bytes
-    }
-}
-
-impl Trust {
-    /// One more failure in a row. What follows from many is decided elsewhere.
-    pub(crate) fn after_failure(self, at: Timestamp) -> Self {
-        match self {
-            Self::Full {
-                failures_in_row,
-                since,
-            } => Self::Full {
-                since: if failures_in_row == 0 { at } else { since },
-                failures_in_row: failures_in_row + 1,
-            },
-            Self::Probation { .. } | Self::Trial { .. } => self,
-        }
-    }
-}
-
-impl Default for Trust {
-    fn default() -> Self {
-        Self::Full {
-            failures_in_row: 0,
-            since: Timestamp::default(),
-        }
     }
 }

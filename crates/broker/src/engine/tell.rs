@@ -46,7 +46,7 @@ impl Engine {
                 ..
             } => {
                 self.fleet.drop_progress(*attempt);
-                if *end == AttemptEnd::Stopped
+                if matches!(end, AttemptEnd::Stopped | AttemptEnd::OutOfTime)
                     && let Some(address) = self.address(*task, *attempt)
                 {
                     self.send(*worker, ToWorker::Stop(address), cut_off);

@@ -2,7 +2,9 @@
 
 use crate::{
     AttemptId, Failure, FailureClass, InputSource, Kind, Outcome, OutcomeResult, Payload, TaskSpec,
-    TaskState, Timestamp, WorkerId, holdings::Part, ready::Need,
+    TaskState, Timestamp, WorkerId,
+    holdings::Part,
+    ready::{Lane, Need},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,7 +55,7 @@ pub(crate) enum Phase {
 pub(crate) struct History {
     /// Tries that failed by themselves, and so count against `attempts_max`. None of them comes to life again.
     pub(crate) failed: Vec<AttemptId>,
-    /// Where they failed, as far as is known: better try elsewhere.
+    /// Where they failed, as far as is known: it is tried elsewhere while it can be. Changes only while the task runs.
     pub(crate) failed_on: Vec<WorkerId>,
     /// Tries whose worker was lost while it ran other tasks too.
     pub(crate) lost_in_company: Vec<AttemptId>,
@@ -159,6 +161,15 @@ impl Task {
         }
     }
 
+    /// Among which tasks it waits.
+    pub(crate) fn lane(&self) -> Lane {
+        let history = self.history.as_ref();
+        Lane {
+            need: self.need(),
+            failed_on: history.and_then(|history| history.failed_on.last().copied()),
+        }
+    }
+
     /// Whether it reads anything. Most of the smallest do not, and dispatch spends nothing on where their bytes are.
     pub(crate) fn has_inputs(&self) -> bool {
         !self.spec.inputs.is_empty()
@@ -227,8 +238,11 @@ impl Task {
         }
         history.last = Some(failure.clone());
         if let Phase::Running { live } = &self.phase {
-            let on = live.iter().filter(|(other, _)| *other == attempt);
-            history.failed_on.extend(on.map(|(_, worker)| *worker));
+            let on = live.iter().find(|(other, _)| *other == attempt);
+            if let Some((_, worker)) = on {
+                history.failed_on.retain(|other| other != worker);
+                history.failed_on.push(*worker);
+            }
         }
     }
 

@@ -169,12 +169,13 @@ impl Queue {
         let Some(task) = job.tasks.get_mut(index) else {
             return;
         };
-        let (from, need) = (task.phase.state(), task.need());
+        let (from, lane) = (task.phase.state(), task.lane());
+        let need = &lane.need;
         let (waited, waits) = (task.phase.is_listed(), to.is_listed());
         match &task.phase {
-            Phase::Waiting { alone: false } => self.ready.remove(&need, &owner, turn),
+            Phase::Waiting { alone: false } => self.ready.remove(&lane, &owner, turn),
             Phase::Waiting { alone: true } => {
-                self.ready.remove_alone(&need, turn);
+                self.ready.remove_alone(need, turn);
             }
             Phase::Paused { until } => {
                 self.paused.remove(&(*until, id));
@@ -185,9 +186,9 @@ impl Queue {
             Phase::Blocked | Phase::Ended { .. } => {}
         }
         match &to {
-            Phase::Waiting { alone: false } => self.ready.insert(&need, &owner, turn),
+            Phase::Waiting { alone: false } => self.ready.insert(&lane, &owner, turn),
             Phase::Waiting { alone: true } => {
-                self.ready.insert_alone(&need, turn);
+                self.ready.insert_alone(need, turn);
             }
             Phase::Paused { until } => {
                 self.paused.insert((*until, id));
@@ -203,10 +204,10 @@ impl Queue {
         }
         task.phase = to;
         if waited {
-            job.drop_need(&need);
+            job.drop_need(need);
         }
         if waits {
-            job.add_need(&need);
+            job.add_need(need);
         }
         self.file_near_end(id.job);
     }
@@ -230,7 +231,7 @@ impl Queue {
         self.ready.learn(&need);
         for (worker_id, worker) in &self.workers {
             self.ready
-                .place(&need, *worker_id, worker.place_under(&need));
+                .place(&need, *worker_id, worker.standing_under(&need));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Why a job's waiting tasks cannot run, said for people on every surface.
 
 use super::Queue;
-use crate::{Job, Worker, ready::Need};
+use crate::{Job, Worker, WorkerId, ready::Need};
 
 impl Queue {
     /// Why some of a job's waiting tasks cannot run now whatever else ends, if that is so.
@@ -16,7 +16,28 @@ impl Queue {
             return Some("no worker is connected".into());
         }
         let mut needs = job.needs.iter();
-        needs.find_map(|(need, _)| self.unmet_reason(need))
+        let unmet = needs.find_map(|(need, _)| self.unmet_reason(need));
+        let mut needs = job.needs.iter();
+        unmet.or_else(|| needs.find_map(|(need, _)| self.shunned_reason(need, job)))
+    }
+
+    /// A worker has room, but some of the job's tasks failed on it and wait for another.
+    fn shunned_reason(&self, need: &Need, job: &Job) -> Option<String> {
+        let mut shunned = self.ready.shunned(need, job);
+        let shunned = shunned.find(|worker| {
+            let open: Vec<WorkerId> = self.ready.open(need).map(|(_, id)| id).take(2).collect();
+            open == [*worker]
+        })?;
+        let others = self.ready.able(need).filter(|other| *other != shunned);
+        let mut others = others.filter_map(|other| self.worker(other));
+        let other = others.next()?;
+        let reason = other.held_back_reason();
+        Some(format!(
+            "tasks that failed on {} wait for another worker, such as {}, which is {}",
+            self.worker(shunned)?.hello.name,
+            other.hello.name,
+            reason.map_or_else(|| "busy".into(), |reason| format!("held back: {reason}"))
+        ))
     }
 
     fn comeback_reason(&self) -> String {

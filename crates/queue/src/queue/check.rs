@@ -54,7 +54,7 @@ impl Queue {
                     ),
                     Phase::Waiting { alone: false } => {
                         ready_count += 1;
-                        let listed = self.ready.contains(&task.need(), &job.owner, turn);
+                        let listed = self.ready.contains(&task.lane(), &job.owner, turn);
                         hold!(listed, "{id} waits but is not listed");
                     }
                     Phase::Waiting { alone: true } => {
@@ -258,9 +258,9 @@ impl Queue {
                 );
             }
             for need in self.ready.needs() {
-                let listed = self.ready.is_open(need, *id);
+                let listed = self.ready.standing(need, *id);
                 hold!(
-                    listed == worker.place_under(need).is_some(),
+                    listed == worker.standing_under(need),
                     "a worker is listed wrongly under {}",
                     need.kind.name
                 );

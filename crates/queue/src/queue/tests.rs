@@ -242,7 +242,7 @@ fn stopped(events: &[Event]) -> Vec<AttemptId> {
     let stops = events.iter().filter_map(|event| match event {
         Event::AttemptEnded {
             attempt,
-            end: AttemptEnd::Stopped,
+            end: AttemptEnd::Stopped | AttemptEnd::OutOfTime,
             ..
         } => Some(*attempt),
         _ => None,

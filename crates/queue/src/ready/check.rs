@@ -1,6 +1,6 @@
 //! What holds of the index, counted anew. For checks.
 
-use super::{Need, Ready};
+use super::{Lane, Need, Ready, Standing};
 use crate::{WorkerId, turns::Turn};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,9 +18,9 @@ impl Ready {
         self.needs.values().map(|queue| queue.alone.len()).sum()
     }
 
-    pub(crate) fn contains(&self, need: &Need, owner: &Arc<str>, turn: Turn) -> bool {
+    pub(crate) fn contains(&self, lane: &Lane, owner: &Arc<str>, turn: Turn) -> bool {
         let waiting = self.owners.get(owner);
-        waiting.is_some_and(|waiting| waiting.contains(need, turn))
+        waiting.is_some_and(|waiting| waiting.contains(lane, turn))
     }
 
     pub(crate) fn contains_alone(&self, need: &Need, turn: Turn) -> bool {
@@ -38,10 +38,16 @@ impl Ready {
         &self.demanded
     }
 
-    /// Whether a worker is listed under a need.
-    pub(crate) fn is_open(&self, need: &Need, worker: WorkerId) -> bool {
+    /// How a worker is listed under a need.
+    pub(crate) fn standing(&self, need: &Need, worker: WorkerId) -> Standing {
         let queue = self.needs.get(need);
-        queue.is_some_and(|queue| queue.loads.contains_key(&worker))
+        match queue.and_then(|queue| queue.loads.get(&worker)) {
+            None => Standing::Unable,
+            Some(None) => Standing::Full,
+            Some(Some(load_permille)) => Standing::Open {
+                load_permille: *load_permille,
+            },
+        }
     }
 
     /// What is wrong, if anything.
@@ -64,7 +70,8 @@ impl Ready {
             if matched != self.matched.contains(need) {
                 return Some(format!("{} is matched wrongly", need.kind.name));
             }
-            let placed = queue.loads.iter().map(|(worker, load)| (*load, *worker));
+            let placed = queue.loads.iter();
+            let placed = placed.filter_map(|(worker, load)| Some(((*load)?, *worker)));
             if placed.collect::<BTreeSet<_>>() != queue.open {
                 return Some(format!("workers of {} are out of order", need.kind.name));
             }

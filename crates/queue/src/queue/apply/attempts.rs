@@ -4,6 +4,7 @@ use super::super::Queue;
 use crate::{
     AttemptEnd, AttemptId, Failure, JobNumber, Kind, Outcome, TaskId, Timestamp, WorkerId,
     job::Phase,
+    kind_stats::KindStats,
     ready::CANDIDATE_COUNT_MAX,
     worker::{Held, Trust},
 };
@@ -55,8 +56,8 @@ impl Queue {
         if !waits {
             return;
         }
-        let need = task.need();
-        let turns = self.ready.next_turns(&need, &job.owner);
+        let lane = task.lane();
+        let turns = self.ready.next_turns(&lane, &job.owner);
         let before = turns.map(|turn| turn.task).take_while(|other| *other != id);
         let passed: Vec<TaskId> = before.take(CANDIDATE_COUNT_MAX).collect();
         for other in passed {
@@ -86,11 +87,12 @@ impl Queue {
             match end {
                 AttemptEnd::Succeeded => {
                     worker.succeeded_count += 1;
-                    worker.trust = Trust::default();
+                    worker.trust = Trust::Full;
+                    worker.streaks.note_success(kind.as_ref());
                 }
-                AttemptEnd::Failed => {
+                AttemptEnd::Failed | AttemptEnd::OutOfTime => {
                     worker.failed_count += 1;
-                    worker.trust = worker.trust.after_failure(at);
+                    worker.streaks.note_failure(kind.as_ref(), at);
                 }
                 AttemptEnd::GivenBack | AttemptEnd::Stopped => {}
             }
@@ -200,13 +202,11 @@ impl Queue {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.run_ms_sum = job.run_ms_sum.saturating_add(outcome.run_ms);
         }
+        if !self.kind_stats.contains_key(kind) {
+            self.kind_stats.insert(kind.clone(), KindStats::default());
+        }
         if let Some(stats) = self.kind_stats.get_mut(kind) {
-            stats.learn(outcome.run_ms);
-        } else {
-            self.kind_stats
-                .entry(kind.clone())
-                .or_default()
-                .learn(outcome.run_ms);
+            stats.learn(outcome.run_ms, outcome.worker_name.as_ref());
         }
     }
 

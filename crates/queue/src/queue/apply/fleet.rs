@@ -90,9 +90,9 @@ impl Queue {
             return;
         };
         let old = std::mem::replace(&mut worker.listed, new);
-        if (old.load_permille, old.room) != (new.load_permille, new.room) {
-            let place = |need: &Need| worker.place_under(need);
-            self.ready.place_all(&worker.hello.kinds, id, place);
+        if (old.able, old.load_permille, old.room) != (new.able, new.load_permille, new.room) {
+            let standing = |need: &Need| worker.standing_under(need);
+            self.ready.place_all(&worker.hello.kinds, id, standing);
         }
         replace(&mut self.queueing, old.queued_count, new.queued_count, id);
         replace(&mut self.leases, old.deadline, new.deadline, id);

@@ -20,7 +20,11 @@ impl Queue {
         }
         let mut reserved = None;
         for (turn, need) in self.ready.next_alone() {
-            match self.ready.open(need).next() {
+            let Some(task) = self.task(turn.task) else {
+                continue;
+            };
+            let mut open = self.ready.open(need);
+            match open.find(|(_, worker)| self.may_try(task, *worker)) {
                 Some((0, worker)) => return vec![self.started(turn.task, worker, now)],
                 // It gets nothing new until it is empty; else suspects would wait for as long as others do.
                 Some((_, worker)) => reserved = reserved.or(Some(worker)),
@@ -39,22 +43,30 @@ impl Queue {
         }
     }
 
-    /// The task whose turn it is, and its worker: rather one on which it has not failed yet.
+    /// The task whose turn it is, and its worker.
     fn next_match(&self, reserved: Option<WorkerId>) -> Option<(TaskId, WorkerId)> {
-        let (id, need) = self.ready.pick(reserved)?;
+        let may_try = |id, worker| self.task(id).is_some_and(|task| self.may_try(task, worker));
+        let (id, need) = self.ready.pick(reserved, may_try)?;
         let task = self.task(id)?;
         if task.has_inputs() {
-            let turns = self.ready.next_turns(need, &self.job(id.job)?.owner);
+            let lane = task.lane();
+            let turns = self.ready.next_turns(&lane, &self.job(id.job)?.owner);
+            let turns = turns.skip_while(|turn| turn.task != id);
             return self.nearest_match(task, turns, need, reserved);
         }
-        let open = || self.ready.open(need).map(|(_, worker)| worker);
-        let mut allowed = open().filter(|worker| Some(*worker) != reserved);
-        let first = allowed.next()?;
-        if !task.failed_on(first) {
-            return Some((id, first));
+        let mut open = self.ready.open(need).map(|(_, worker)| worker);
+        let worker =
+            open.find(|worker| Some(*worker) != reserved && self.may_try(task, *worker))?;
+        Some((id, worker))
+    }
+
+    /// Whether a task may go to a worker: not to one on which it failed, while another could take it some time.
+    pub(super) fn may_try(&self, task: &Task, worker: WorkerId) -> bool {
+        !task.failed_on(worker) || {
+            let need = task.need();
+            let mut able = self.ready.able(&need);
+            able.all(|other| task.failed_on(other))
         }
-        let other = allowed.find(|worker| !task.failed_on(*worker));
-        Some((id, other.unwrap_or(first)))
     }
 
     /// The end of a task whose equal has given an output that is still kept.

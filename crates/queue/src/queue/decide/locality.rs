@@ -29,11 +29,12 @@ impl Queue {
         let id = turns.peek()?.task;
         let open = self.ready.open(need).map(|(_, worker)| worker);
         let open: Vec<WorkerId> = open.filter(|other| Some(*other) != reserved).collect();
+        let may_try = open.iter().filter(|worker| self.may_try(front, **worker));
         // The first of equals is the least loaded.
-        let worker = open.iter().copied().min_by_key(|worker| {
+        let worker = may_try.copied().min_by_key(|worker| {
             let would_wait = !self.has_free_slots(*worker, front);
             let held_bytes = self.held_bytes(*worker, front);
-            (front.failed_on(*worker), would_wait, Reverse(held_bytes))
+            (would_wait, Reverse(held_bytes))
         })?;
         let better = self.better_for(worker, front, turns, &open);
         Some((better.unwrap_or(id), worker))

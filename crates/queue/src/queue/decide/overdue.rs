@@ -84,7 +84,8 @@ impl Queue {
             ),
         };
         let mut events = self.fail(held.task, task, attempt, failure, None, limit_ms, now);
-        events.push(self.ended(held.task, attempt, id, AttemptEnd::Stopped, now));
+        events.push(self.ended(held.task, attempt, id, AttemptEnd::OutOfTime, now));
+        events.extend(self.distrust(worker, task, now));
         events
     }
 }

@@ -191,18 +191,20 @@ impl Queue {
     }
 
     /// What one more failure in a row says of a worker, if others do well meanwhile: else it may be the tasks.
-    fn distrust(&self, worker: &Worker, task: &Task, now: Now) -> Option<Event> {
+    pub(super) fn distrust(&self, worker: &Worker, task: &Task, now: Now) -> Option<Event> {
         let config = &self.config;
-        let pause_ms = match worker.trust.after_failure(now.at) {
-            Trust::Full {
-                failures_in_row,
-                since,
-            } => {
-                let stats = self.kind_stats.get(task.kind());
-                let others_succeeded_at = stats.and_then(|stats| stats.succeeded_at);
-                let is_worse_than_others = others_succeeded_at.is_some_and(|at| at > since);
-                let is_enough = failures_in_row >= config.failures_in_row_max;
-                (is_enough && is_worse_than_others).then_some(config.probation_ms)?
+        let pause_ms = match worker.trust {
+            Trust::Full => {
+                let streak = worker.streaks.with_failure(task.kind(), now.at);
+                let is_enough = streak.failures_in_row >= config.failures_in_row_max;
+                let stats = self.kind_stats.get(task.kind()).filter(|_| is_enough)?;
+                let others_succeed = match stats.succeeded_at {
+                    // Its own success would have ended the row.
+                    Some(at) if at > streak.since => true,
+                    // The good ones may be busy for long.
+                    _ => !streak.ever_succeeded && stats.is_done_by_others(&worker.hello.name),
+                };
+                others_succeed.then_some(config.probation_ms)?
             }
             Trust::Trial { pause_ms } => pause_ms
                 .saturating_mul(2)

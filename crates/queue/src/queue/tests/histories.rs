@@ -1,7 +1,7 @@
 //! Random histories of customers, workers, time and restarts; after each step everything is counted anew.
 
 use super::*;
-use crate::{HoldingChange, Kernel, Outcome, OutputPart, Resources, TaskSelection};
+use crate::{HoldingChange, Kernel, Outcome, OutputPart, Resources, TaskSelection, worker::Trust};
 use proptest::{prelude::*, test_runner::RngSeed};
 use std::{
     collections::{HashMap, HashSet},
@@ -125,6 +125,8 @@ struct History {
     submitted: HashMap<JobNumber, u64>,
     outcomes: HashMap<(TaskId, u32), Outcome>,
     cancelled: HashSet<JobNumber>,
+    /// Where each task failed, since the last restart.
+    failed_on: HashMap<TaskId, HashSet<WorkerId>>,
 }
 
 impl History {
@@ -136,6 +138,7 @@ impl History {
             submitted: HashMap::new(),
             outcomes: HashMap::new(),
             cancelled: HashSet::new(),
+            failed_on: HashMap::new(),
         }
     }
 
@@ -333,6 +336,7 @@ impl History {
             Step::Restart => {
                 let before = self.ends();
                 self.scene.restart();
+                self.failed_on.clear();
                 assert_eq!(before, self.ends(), "a restart remembers every end");
             }
         }
@@ -385,7 +389,17 @@ impl History {
                         !self.outcomes.contains_key(&(*task, generation)),
                         "{task} runs after its end"
                     );
+                    self.verify_not_back(*task, *worker);
                     self.begun.push((*task, *attempt, *worker));
+                }
+                Event::AttemptFailed { task, attempt, .. } => {
+                    let on = self.begun.iter().rev().find(|tried| tried.1 == *attempt);
+                    let on = on.map(|(.., worker)| *worker);
+                    self.failed_on.entry(*task).or_default().extend(on);
+                }
+                Event::TasksRerun { job, indices, .. } => {
+                    let again = |task: &TaskId| task.job == *job && indices.contains(&task.index);
+                    self.failed_on.retain(|task, _| !again(task));
                 }
                 Event::TasksSubmitted { job, specs, .. } => {
                     *self.submitted.entry(*job).or_default() += specs.len() as u64;
@@ -398,6 +412,25 @@ impl History {
             }
         }
         !events.is_empty()
+    }
+
+    /// A task goes where it failed only if nobody else could ever take it.
+    fn verify_not_back(&self, id: TaskId, to: WorkerId) {
+        let queue = &self.scene.queue;
+        let (Some(failed_on), Some(task)) = (self.failed_on.get(&id), queue.task(id)) else {
+            return;
+        };
+        let is_able = |other: &&Worker| {
+            other.is_connected()
+                && !other.is_draining()
+                && !matches!(other.trust, Trust::Probation { .. })
+                && other.is_capable_of(&task.need())
+        };
+        let mut others = queue.workers().filter(is_able);
+        assert!(
+            !failed_on.contains(&to) || others.all(|other| failed_on.contains(&other.hello.id)),
+            "{id} goes back to where it failed"
+        );
     }
 
     fn verify(&mut self) {

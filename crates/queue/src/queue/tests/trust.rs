@@ -185,3 +185,92 @@ fn a_worker_that_missed_the_order_to_drain_is_told_again() {
     let again = scene.tell(Command::Drain { worker: worker(1) });
     assert!(told(&again), "and when it is asked for again");
 }
+
+/// A worker that does well, and now has its hands full.
+fn a_good_and_busy_worker(specs: Vec<TaskSpec>) -> Scene {
+    let mut scene = Scene::with(specs);
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.queue.config.lease_ms = u64::MAX;
+    scene.join(hello(1, 1));
+    let tried = scene.dispatch()[0];
+    scene.pass(10);
+    scene.report(tried, success(1));
+    scene.dispatch();
+    scene
+}
+
+#[test]
+fn a_task_does_not_go_back_to_where_it_failed_while_another_worker_is_there() {
+    let mut scene = a_good_and_busy_worker(vec![spec(); 3]);
+    scene.join(hello(2, 1));
+    let tried = scene.dispatch()[0];
+    assert_eq!(tried.2, worker(2));
+    scene.report(tried, failure(FailureClass::KernelError));
+    scene.pass(500);
+    assert_eq!(scene.dispatch(), []);
+    let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
+    assert_eq!(
+        reason.unwrap(),
+        "tasks that failed on w2 wait for another worker, such as w1, which is busy"
+    );
+    scene.submit(JOB, vec![spec()]);
+    let other = scene.dispatch()[0];
+    assert_eq!(other.0, task(3), "those behind it need not wait");
+    scene.report(other, success(1));
+    scene.tell(Command::Drain { worker: worker(1) });
+    assert_eq!(scene.dispatch()[0].2, worker(2), "nobody else is left");
+}
+
+#[test]
+fn one_bad_node_does_not_eat_the_queue_of_a_busy_one() {
+    let once = TaskSpec {
+        attempts_max: 1,
+        ..spec()
+    };
+    let mut scene = a_good_and_busy_worker(vec![once; 30]);
+    scene.join(hello(2, 1));
+    for _ in 0..20 {
+        fail_once(&mut scene, 2);
+        scene.pass(10);
+    }
+    let reason = scene.queue.worker(worker(2)).unwrap().held_back_reason();
+    assert!(reason.unwrap().starts_with("on probation"));
+    assert_eq!(scene.queue.counts().failed, 5);
+}
+
+#[test]
+fn a_worker_on_which_everything_hangs_is_put_on_probation() {
+    let mut scene = a_good_and_busy_worker(vec![spec()]);
+    let limited = TaskSpec {
+        time_limit_ms: 1000,
+        ..spec()
+    };
+    scene.submit(JOB, vec![limited; 20]);
+    let tried = scene.dispatch()[0];
+    assert_eq!(tried.2, worker(1));
+    scene.join(hello(2, 1));
+    for _ in 0..5 {
+        scene.dispatch();
+        scene.pass(1000);
+    }
+    assert_eq!(scene.queue.worker(worker(2)).unwrap().failed_count(), 5);
+    let reason = scene.queue.worker(worker(2)).unwrap().held_back_reason();
+    assert!(reason.unwrap().starts_with("on probation"));
+}
+
+#[test]
+fn bad_tasks_put_nobody_on_probation_who_does_others_of_the_kind() {
+    let mut scene = a_good_and_busy_worker(vec![spec(); 2]);
+    scene.join(hello(2, 1));
+    scene.submit(JOB, vec![spec()]);
+    let tried = scene.dispatch()[0];
+    scene.pass(10);
+    scene.report(tried, success(1));
+    scene.submit(JOB, vec![spec(); 20]);
+    for _ in 0..10 {
+        assert!(fail_once(&mut scene, 2));
+    }
+    let reason = scene.queue.worker(worker(2)).unwrap().held_back_reason();
+    assert_eq!(reason, None, "it may be the tasks");
+}
