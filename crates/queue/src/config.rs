@@ -46,8 +46,10 @@ pub struct Config {
     pub waiting_count_max: u64,
     /// Unfinished tasks of one owner: one who submits without end must leave room for the others.
     pub owner_task_count_max: u64,
-    /// Bytes of parameters of one owner's unfinished tasks, for the same reason.
+    /// Bytes kept of one owner's unfinished tasks (parameters, inputs, ranges, dependencies, keys), for the same reason.
     pub owner_bytes_max: u64,
+    /// Jobs of one owner that are not finished: each costs a kilobyte or two, also without a task.
+    pub owner_job_count_max: u64,
     /// How long a finished job is remembered if its customer does not say.
     pub keep_ms: u64,
     /// How long a cancelled one is, at the most: what it left is on disk for nobody but who reruns it.
@@ -78,6 +80,7 @@ impl Config {
             waiting_count_max: 4_000_000,
             owner_task_count_max: 2_500_000,
             owner_bytes_max: 4 << 30,
+            owner_job_count_max: 10_000,
             keep_ms: 7 * 24 * 3600 * 1000,
             keep_cancelled_ms: 24 * 3600 * 1000,
         }

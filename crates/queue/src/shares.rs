@@ -28,6 +28,7 @@ struct Owner {
     share: Share,
     unfinished_count: u64,
     unfinished_bytes: u64,
+    open_job_count: u64,
 }
 
 impl Shares {
@@ -64,7 +65,23 @@ impl Shares {
         self.level = self.level.max(least);
     }
 
-    /// Unfinished tasks of an owner, and bytes of their parameters.
+    /// Jobs of an owner that are not finished.
+    pub(crate) fn open_job_count(&self, name: &Arc<str>) -> u64 {
+        let owner = self.owners.get(name);
+        owner.map_or(0, |owner| owner.open_job_count)
+    }
+
+    /// A job of an owner was opened, or finished.
+    pub(crate) fn note_job(&mut self, name: &Arc<str>, opened: bool) {
+        let owner = self.owners.entry(name.clone()).or_default();
+        if opened {
+            owner.open_job_count += 1;
+        } else {
+            owner.open_job_count -= 1;
+        }
+    }
+
+    /// Unfinished tasks of an owner, and bytes that are kept of them.
     pub(crate) fn unfinished(&self, name: &Arc<str>) -> (u64, u64) {
         let owner = self.owners.get(name);
         owner.map_or((0, 0), |owner| {

@@ -145,6 +145,22 @@ impl TaskSpec {
         }
     }
 
+    /// Bytes that the queue keeps of it until it ends, about: of everything that a customer can make large.
+    ///
+    /// Tasks that share their inputs count as if they did not: what an owner may queue must not depend on his neighbours.
+    pub(crate) fn kept_bytes(&self, parameters: &Payload) -> u64 {
+        const INPUT_BYTES: usize = size_of::<Input>();
+        const RANGE_BYTES: usize = size_of::<(u64, u64)>();
+        /// Kept on both ends.
+        const EDGE_BYTES: usize = 4 * size_of::<u64>();
+        let inputs = self.inputs.iter();
+        let inputs =
+            inputs.map(|input| INPUT_BYTES + EDGE_BYTES + input.ranges.len() * RANGE_BYTES);
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        let own = inputs.sum::<usize>() + self.after.len() * EDGE_BYTES + key;
+        parameters.carried_bytes().saturating_add(own as u64)
+    }
+
     /// Tasks that must succeed first.
     pub fn dependencies(&self) -> BTreeSet<u64> {
         let read = self.inputs.iter().filter_map(|input| match input.source {

@@ -161,6 +161,11 @@ impl Task {
         }
     }
 
+    /// Bytes that are kept of it until it ends.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.spec.kept_bytes(&self.parameters)
+    }
+
     /// Among which tasks it waits.
     pub(crate) fn lane(&self) -> Lane {
         let history = self.history.as_ref();

@@ -176,13 +176,21 @@ impl Queue {
     }
 
     fn check_owners(&self) -> Result<(), Broken> {
+        let mut open: HashMap<&std::sync::Arc<str>, u64> = HashMap::new();
         let mut unfinished: HashMap<&std::sync::Arc<str>, (u64, u64)> = HashMap::new();
         for job in self.jobs.values() {
+            *open.entry(&job.owner).or_default() += u64::from(!job.is_finished());
             let sums = unfinished.entry(&job.owner).or_default();
             for task in job.tasks.iter().filter(|task| task.outcome().is_none()) {
                 sums.0 += 1;
-                sums.1 += task.parameters.carried_bytes();
+                sums.1 += task.kept_bytes();
             }
+        }
+        for (owner, count) in open {
+            hold!(
+                count == self.ready.shares.open_job_count(owner),
+                "the open jobs of {owner} are miscounted"
+            );
         }
         for (owner, sums) in unfinished {
             hold!(

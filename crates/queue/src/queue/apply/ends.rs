@@ -68,7 +68,7 @@ impl Queue {
         self.ready.demand_no_more(&need);
         if let Some(job) = self.jobs.get_mut(&id.job) {
             job.outcomes.push(outcome);
-            let bytes = parameters.carried_bytes();
+            let bytes = spec.kept_bytes(&parameters);
             self.ready.shares.drop_unfinished(&job.owner, bytes);
         }
         // After the outputs are held, so that a kernel may hand an input on.
@@ -247,7 +247,7 @@ impl Queue {
         self.ready.demand(&need);
         self.holds.hold_all(holds::read_by(&spec, &parameters));
         if let Some(job) = self.jobs.get(&id.job) {
-            let bytes = parameters.carried_bytes();
+            let bytes = spec.kept_bytes(&parameters);
             self.ready.shares.add_unfinished(&job.owner, bytes);
         }
         self.set_phase(id, Phase::Blocked);

@@ -12,6 +12,7 @@ impl Queue {
         self.last_job = self.last_job.max(number.0);
         if !self.by_id.contains_key(&job.id) && !self.jobs.contains_key(&number) {
             self.by_id.insert(job.id, number);
+            self.ready.shares.note_job(&job.owner, true);
             self.jobs.insert(number, job);
             self.list_absence(number);
         }
@@ -41,7 +42,7 @@ impl Queue {
             job.tasks.push(task);
             job.counts.waiting += 1;
             self.counts.waiting += 1;
-            let bytes = spec.parameters.carried_bytes();
+            let bytes = spec.kept_bytes(&spec.parameters);
             self.ready.shares.add_unfinished(&job.owner, bytes);
             self.holds.hold_all(holds::read_by(spec, &spec.parameters));
             self.take_what_is_there(TaskId { job: number, index });
@@ -111,6 +112,9 @@ impl Queue {
             job.ended_unix_ms = job.ended_unix_ms.max(at_unix_ms);
             let new = job.forget_at_unix_ms(config);
             let old = std::mem::replace(&mut job.listed_forget_at_unix_ms, new);
+            if old.is_some() != new.is_some() {
+                self.ready.shares.note_job(&job.owner, new.is_none());
+            }
             if let Some(old) = old {
                 self.finished.remove(&(old, number));
             }

@@ -26,6 +26,18 @@ impl Queue {
                 Err(Refusal::OtherOwner(job.owner.clone()))
             };
         }
+        let (found, max) = (
+            self.ready.shares.open_job_count(&owner) + 1,
+            self.config.owner_job_count_max,
+        );
+        if found > max {
+            return Err(Refusal::OwnerFull {
+                owner,
+                what: "open jobs",
+                found,
+                max,
+            });
+        }
         let job = JobNumber(self.last_job + 1);
         let created = Event::JobCreated {
             job,
@@ -96,8 +108,8 @@ impl Queue {
         let (task_count, bytes) = self.ready.shares.unfinished(&job.owner);
         let new_bytes: u64 = specs
             .iter()
-            .map(|spec| spec.parameters.carried_bytes())
-            .sum();
+            .map(|spec| spec.kept_bytes(&spec.parameters))
+            .fold(0, u64::saturating_add);
         let bounds = [
             (
                 "unfinished tasks",
@@ -105,7 +117,7 @@ impl Queue {
                 config.owner_task_count_max,
             ),
             (
-                "bytes of parameters",
+                "bytes of unfinished tasks",
                 bytes.saturating_add(new_bytes),
                 config.owner_bytes_max,
             ),

@@ -171,3 +171,48 @@ fn a_submit_cannot_bring_more_needs_than_there_may_be() {
     });
     scene.tell(submit(most, vec![needy(most)]));
 }
+
+#[test]
+fn all_that_is_kept_of_a_task_counts_towards_its_owners_bytes() {
+    let wide = TaskSpec {
+        inputs: vec![Input {
+            source: InputSource::Blob(blob(1)),
+            ranges: vec![(0, 1); 100],
+        }],
+        ..keyed("wide")
+    };
+    for heavy in [wide, after(&[0; 100]), keyed(&"k".repeat(1600))] {
+        let mut scene = Scene::with(vec![keyed("first")]);
+        scene.queue.config.owner_bytes_max = 1500;
+        let refused = scene.ask(submit(1, vec![heavy]));
+        assert!(matches!(refused, Err(Refusal::OwnerFull { .. })));
+    }
+}
+
+#[test]
+fn one_owner_cannot_open_jobs_without_end() {
+    let mut scene = Scene::with(vec![]);
+    scene.queue.config.owner_job_count_max = 1;
+    let open = |owner: &str| Command::CreateJob {
+        id: JobId([8; 16]),
+        owner: owner.into(),
+        name: "".into(),
+        priority: 0,
+        terms: JobTerms::default(),
+    };
+    let refused = scene.ask(open("ann")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "ann has 2 open jobs in the queue; the broker takes no more than 1 from one owner"
+    );
+    scene.tell(open("bob"));
+    scene.create(JOB, "ann", 0);
+    scene.tell(Command::CloseJob { job: JOB });
+    scene.tell(Command::CreateJob {
+        id: JobId([9; 16]),
+        owner: "ann".into(),
+        name: "".into(),
+        priority: 0,
+        terms: JobTerms::default(),
+    });
+}
