@@ -110,6 +110,9 @@ struct Turn {
     parameters_in_bulk: bool,
 }
 
+/// Jobs of which an answer says why tasks were not rerun: whoever reads more has stopped reading.
+const SKIPPED_COUNT_MAX: usize = 100;
+
 /// What a command did to jobs that were there before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
@@ -117,6 +120,8 @@ pub struct Effect {
     pub jobs: Vec<JobNumber>,
     /// Tasks that ended by it, or wait again.
     pub task_count: u64,
+    /// What could not be rerun and why, a line for each job.
+    pub skipped: Vec<String>,
 }
 
 impl Engine {
@@ -314,15 +319,25 @@ impl Engine {
         let (before, event_count) = (self.queue.counts(), turn.events.len());
         self.decide(command, now, turn)?;
         let after = self.queue.counts();
-        let jobs = turn.events[event_count..]
-            .iter()
-            .filter_map(|event| match event {
-                Event::JobCancelled { job, .. }
-                | Event::TasksCancelled { job, .. }
-                | Event::TasksRerun { job, .. } => Some(*job),
-                _ => None,
-            });
+        let of_command = &turn.events[event_count..];
+        let jobs = of_command.iter().filter_map(|event| match event {
+            Event::JobCancelled { job, .. }
+            | Event::TasksCancelled { job, .. }
+            | Event::TasksRerun { job, .. } => Some(*job),
+            _ => None,
+        });
+        let skipped = of_command.iter().filter_map(|event| match event {
+            Event::RerunSkipped {
+                job,
+                task_count,
+                reason,
+            } => Some(format!(
+                "{task_count} tasks of {job} were skipped: {reason}"
+            )),
+            _ => None,
+        });
         Ok(Effect {
+            skipped: skipped.take(SKIPPED_COUNT_MAX).collect(),
             jobs: jobs.collect(),
             task_count: ended(before).abs_diff(ended(after)),
         })

@@ -304,6 +304,14 @@ pub enum Refusal {
         /// The blob.
         digest: Digest,
     },
+    /// A task waits for one that has ended without success.
+    #[error("{task_name} cannot be rerun: {dependency_name}, which it waits for, is not")]
+    DependencyEnded {
+        /// The task, for people.
+        task_name: String,
+        /// What it waits for, for people.
+        dependency_name: String,
+    },
     /// A worker that could not be given anything.
     #[error("a worker needs 1 to {SLOT_COUNT_MAX} slots and 1 to {KIND_COUNT_MAX} kinds")]
     AbsurdWorker,

@@ -69,6 +69,15 @@ pub enum Event {
         /// The latest try there had been: this one and those before it are of an earlier generation.
         fence: AttemptId,
     },
+    /// Tasks were to be rerun with others, and could not be. Changes nothing.
+    RerunSkipped {
+        /// Their job.
+        job: JobNumber,
+        /// How many.
+        task_count: u64,
+        /// Why the first of them could not.
+        reason: String,
+    },
     /// Durable. The job holds a blob that was uploaded or imported for it.
     BlobHeld {
         /// The job.
@@ -249,7 +258,8 @@ impl Event {
             | Self::JobForgotten { job } => Some(*job),
             Self::AttemptFailed { task, .. } => Some(task.job),
             Self::TaskEnded { outcome, .. } => Some(outcome.task.job),
-            Self::WorkerJoined { .. }
+            Self::RerunSkipped { .. }
+            | Self::WorkerJoined { .. }
             | Self::WorkerSeen { .. }
             | Self::WorkerDisconnected { .. }
             | Self::WorkerGone { .. }

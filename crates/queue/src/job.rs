@@ -6,8 +6,8 @@ pub use task::Task;
 pub(crate) use task::{Needed, Phase};
 
 use crate::{
-    AttemptId, Digest, JobId, JobNumber, JobTerms, Outcome, TaskState, Timestamp, config::Config,
-    ready::Need,
+    AttemptId, Digest, Event, JobId, JobNumber, JobTerms, Now, Outcome, TaskState, Timestamp,
+    config::Config, ready::Need,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -191,6 +191,14 @@ impl Job {
         let absence_ms_max = self.terms.absence_ms_max?;
         let is_missed = self.watcher_count == 0 && !self.is_finished();
         is_missed.then(|| self.customer_seen_at.after_ms(absence_ms_max))
+    }
+
+    /// A sign of life of its customer, where anybody waits for one.
+    pub(crate) fn seen(&self, now: Now) -> Option<Event> {
+        self.terms.absence_ms_max.map(|_| Event::CustomerSeen {
+            job: self.number,
+            at: now.at,
+        })
     }
 
     pub(crate) fn next_sequence(&self) -> u64 {

@@ -8,6 +8,7 @@ mod apply;
 mod blocked;
 mod check;
 mod decide;
+mod makers;
 mod memo;
 
 pub use check::Broken;
@@ -17,6 +18,7 @@ use crate::{
     Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
     holdings::Holdings, holds::Holds, kind_stats::KindStats, ready::Ready,
 };
+use makers::Makers;
 use memo::Memo;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -36,6 +38,7 @@ pub struct Queue {
     /// Jobs whose last tasks run.
     near_end: BTreeSet<JobNumber>,
     memo: Memo,
+    makers: Makers,
     kind_stats: HashMap<Kind, KindStats>,
     workers: HashMap<WorkerId, Worker>,
     /// Workers of before the restart that are waited for.
@@ -74,6 +77,7 @@ impl Queue {
             absences: BTreeSet::new(),
             near_end: BTreeSet::new(),
             memo: Memo::default(),
+            makers: Makers::default(),
             kind_stats: HashMap::new(),
             workers: HashMap::new(),
             trials: BTreeSet::new(),
@@ -111,7 +115,7 @@ impl Queue {
             Command::CloseJob { job } => self.close_job(job, now),
             Command::CancelJob { job } => self.cancel_job(job, now),
             Command::CancelTasks { tasks } => self.cancel_tasks(&tasks, now),
-            Command::Rerun { tasks, succeeded } => self.rerun(&tasks, succeeded),
+            Command::Rerun { tasks, succeeded } => self.rerun(&tasks, succeeded, now),
             Command::Watch { job, begins } => self.watch(job, begins, now),
             Command::HoldBlob { job, blob } => self.hold_blob(job, blob, now),
             Command::ReleaseBlobs { job, digests } => self.release_blobs(job, digests),

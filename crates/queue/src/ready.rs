@@ -8,7 +8,8 @@ mod check;
 mod waiting;
 
 use crate::{
-    Job, Kind, Resources, TaskId, WorkerId, command::NEED_COUNT_MAX, shares::Shares, turns::Turn,
+    Job, Kind, Resources, TaskId, TaskSpec, WorkerId, command::NEED_COUNT_MAX, shares::Shares,
+    turns::Turn,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -25,6 +26,15 @@ pub(crate) const CANDIDATE_COUNT_MAX: usize = 64;
 pub(crate) struct Need {
     pub(crate) kind: Kind,
     pub(crate) resources: Resources,
+}
+
+impl Need {
+    pub(crate) fn of(spec: &TaskSpec) -> Self {
+        Self {
+            kind: spec.kind.clone(),
+            resources: spec.resources,
+        }
+    }
 }
 
 /// Waiting tasks by owner, and workers with room by need.

@@ -19,12 +19,14 @@ pub enum TaskSelection {
 }
 
 /// How much a call changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selected {
     /// Jobs of which it changed a task.
     pub job_count: u64,
     /// Tasks it changed.
     pub task_count: u64,
+    /// What could not be rerun and why, for people, a line for each job. Brokers of before this was said skip nothing.
+    pub skipped: Vec<String>,
 }
 
 const CANCEL: &str = "cancelling tasks";
@@ -39,6 +41,7 @@ impl Client {
         Ok(Selected {
             job_count: answer.job_count,
             task_count: answer.task_count,
+            skipped: Vec::new(),
         })
     }
 
@@ -100,9 +103,10 @@ impl Client {
 
     /// Runs tasks that have ended once more, in a new generation with an outcome of its own: those that failed or were
     /// cancelled, and those that succeeded as well if `succeeded` is set. Tasks selected one by one are rerun either way.
+    /// Of a job, an owner or all, what cannot be rerun is skipped.
     ///
     /// # Errors
-    /// If there is no such job or task, or an input was given up meanwhile.
+    /// If there is no such job or task, or nothing can be rerun: an input was given up meanwhile, or there is no room.
     pub async fn rerun(
         &self,
         tasks: &TaskSelection,
@@ -123,6 +127,7 @@ impl Client {
         Ok(Selected {
             job_count: answer.job_count,
             task_count: answer.task_count,
+            skipped: answer.skipped,
         })
     }
 }

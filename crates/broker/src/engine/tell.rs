@@ -93,6 +93,7 @@ impl Engine {
             | Event::WorkerOnTrial { .. }
             | Event::CustomerSeen { .. }
             | Event::CustomerWatches { .. }
+            | Event::RerunSkipped { .. }
             | Event::RetryDue { .. } => {}
         }
     }

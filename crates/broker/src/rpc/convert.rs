@@ -32,6 +32,7 @@ pub(crate) fn status(error: EngineError) -> Status {
             Refusal::Gap { .. }
             | Refusal::JobClosed(_)
             | Refusal::UnknownWorker
+            | Refusal::DependencyEnded { .. }
             | Refusal::InputsGone { .. } => Status::failed_precondition(text),
             Refusal::OtherOwner(_) => Status::already_exists(text),
             Refusal::QueueFull { .. } | Refusal::OwnerFull { .. } | Refusal::TooManyNeeds => {

@@ -214,7 +214,8 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::CancelTasksRequest>,
     ) -> Result<Response<v1::CancelTasksResponse>, Status> {
         let tasks = self.selection(request.into_inner().tasks).await?;
-        let Effect { jobs, task_count } = self.command(Command::CancelTasks { tasks }).await?;
+        let effect = self.command(Command::CancelTasks { tasks }).await?;
+        let (jobs, task_count) = (effect.jobs, effect.task_count);
         let job_count = jobs.len() as u64;
         let jobs = self.look(move |view| {
             let jobs = jobs.into_iter().take(TOLD_JOB_COUNT_MAX);
@@ -238,6 +239,7 @@ impl v1::jobs_server::Jobs for JobsService {
         Ok(Response::new(v1::RerunResponse {
             job_count: effect.jobs.len() as u64,
             task_count: effect.task_count,
+            skipped: effect.skipped,
         }))
     }
 

@@ -14,8 +14,9 @@ use serde_json::json;
     dewar rerun --owner anna\n\n\
     For after the cause was mended: a disk that was full, a worker with a wrong driver. Each task gets a new generation with \
     an outcome of its own; a customer that still watches its job hears of it. A task whose inputs were given up meanwhile \
-    cannot be rerun. A refinement needs no rerun: the same command again goes on where it was.\n\
-    JSON keys: job_count, task_count: of how many jobs, and how many tasks, run again"
+    cannot be rerun; of a job, an owner or all it is skipped, and named. A refinement needs no rerun: the same command again goes on where it was.\n\
+    JSON keys: job_count, task_count: of how many jobs, and how many tasks, run again; skipped: a line for each job of which \
+    some could not"
 )]
 pub struct Options {
     #[command(flatten)]
@@ -55,6 +56,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             let some = some.map_err(|error| Failure::from(error).concerning(subject(selection)))?;
             rerun.job_count += some.job_count;
             rerun.task_count += some.task_count;
+            rerun.skipped.extend(some.skipped);
         }
         Ok::<_, Failure>(rerun)
     })?;
@@ -62,7 +64,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return output::print_json(&json!({
             "job_count": rerun.job_count,
             "task_count": rerun.task_count,
+            "skipped": rerun.skipped,
         }));
+    }
+    for line in &rerun.skipped {
+        eprintln!("{}", output::printable(line));
     }
     output::print(&match rerun.task_count {
         0 => "nothing to run again\n".to_owned(),

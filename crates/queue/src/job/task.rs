@@ -155,10 +155,7 @@ impl Task {
 
     /// What it demands of a worker.
     pub(crate) fn need(&self) -> Need {
-        Need {
-            kind: self.spec.kind.clone(),
-            resources: self.spec.resources,
-        }
+        Need::of(&self.spec)
     }
 
     /// Bytes that are kept of it until it ends.

@@ -68,6 +68,7 @@ impl Queue {
                 indices,
                 fence,
             } => self.rerun_tasks(*job, indices, *fence),
+            Event::RerunSkipped { .. } => {}
             Event::BlobHeld { job, blob } => self.add_upload(*job, blob),
             Event::BlobsReleased { job, digests } => self.release(*job, digests),
             Event::AttemptFailed {

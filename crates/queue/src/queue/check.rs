@@ -1,6 +1,6 @@
 //! What holds between any two events, counted anew from the tasks themselves.
 
-use super::{Queue, decide::PASSED_OVER_COUNT_MAX};
+use super::{Queue, decide::PASSED_OVER_COUNT_MAX, makers::Makers};
 use crate::{
     Digest, Job, OutcomeResult, TaskCounts, TaskId, holds, job::Phase, ready::Need, turns::Turn,
 };
@@ -171,6 +171,10 @@ impl Queue {
         if let Some(disorder) = self.holdings.disorder(|id| self.workers.contains_key(&id)) {
             return Err(Broken(disorder.into()));
         }
+        let mut makers = Makers::default();
+        let able = self.workers.values().filter(|worker| worker.listed.able);
+        able.for_each(|worker| makers.add(&worker.hello));
+        hold!(makers == self.makers, "what workers make is miscounted");
         self.check_owners()?;
         self.check_workers(live_count)
     }

@@ -3,9 +3,11 @@
 mod customers;
 mod dispatch;
 mod fleet;
+mod load;
 mod locality;
 mod overdue;
 mod report;
+mod rerun;
 mod selection;
 
 pub(super) use locality::PASSED_OVER_COUNT_MAX;

@@ -34,6 +34,7 @@ async fn a_rerun_has_an_outcome_of_its_own() {
     let one = Selected {
         job_count: 1,
         task_count: 1,
+        skipped: Vec::new(),
     };
     assert_eq!(changed, one);
     let outcome = next(&mut outcomes).await;

@@ -110,6 +110,7 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
         | Event::WorkerAvailability { .. }
         | Event::HoldingsNoted { .. }
         | Event::WorkerOnProbation { .. }
+        | Event::RerunSkipped { .. }
         | Event::WorkerOnTrial { .. }
         | Event::ComebackOver
         | Event::CustomerSeen { .. }

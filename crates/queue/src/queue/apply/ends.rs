@@ -233,6 +233,10 @@ impl Queue {
         if task.outcome().is_none() {
             return;
         }
+        self.memo.forget_task(id);
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
         task.generation += 1;
         task.attempts_begun = 0;
         task.history = None;

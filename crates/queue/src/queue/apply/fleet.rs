@@ -94,6 +94,11 @@ impl Queue {
             let standing = |need: &Need| worker.standing_under(need);
             self.ready.place_all(&worker.hello.kinds, id, standing);
         }
+        match (old.able, new.able) {
+            (false, true) => self.makers.add(&worker.hello),
+            (true, false) => self.makers.remove(&worker.hello),
+            (true, true) | (false, false) => {}
+        }
         replace(&mut self.queueing, old.queued_count, new.queued_count, id);
         replace(&mut self.leases, old.deadline, new.deadline, id);
         replace(&mut self.trials, old.trial_at, new.trial_at, id);

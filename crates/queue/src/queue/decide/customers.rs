@@ -1,6 +1,6 @@
 //! What customers ask of jobs and blobs. Cancelling and rerunning have a file of their own.
 
-use super::super::Queue;
+use super::{super::Queue, load::Load};
 use crate::{
     BlobRef, Digest, Event, Job, JobId, JobNumber, JobTerms, Now, Refusal, TaskSpec, ready::Need,
 };
@@ -21,23 +21,12 @@ impl Queue {
     ) -> Result<Vec<Event>, Refusal> {
         if let Some(job) = self.job_by_id(id) {
             return if job.owner == owner {
-                Ok(seen(job, now).into_iter().collect())
+                Ok(job.seen(now).into_iter().collect())
             } else {
                 Err(Refusal::OtherOwner(job.owner.clone()))
             };
         }
-        let (found, max) = (
-            self.ready.shares.open_job_count(&owner) + 1,
-            self.config.owner_job_count_max,
-        );
-        if found > max {
-            return Err(Refusal::OwnerFull {
-                owner,
-                what: "open jobs",
-                found,
-                max,
-            });
-        }
+        Load::of(self).refuse_job_of(&owner, 0)?;
         let job = JobNumber(self.last_job + 1);
         let created = Event::JobCreated {
             job,
@@ -78,7 +67,7 @@ impl Queue {
             let known_count = usize::try_from(known_count).unwrap_or(usize::MAX);
             specs.drain(..known_count.min(specs.len()));
         }
-        let seen = seen(job, now);
+        let seen = job.seen(now);
         if specs.is_empty() {
             return Ok(seen.into_iter().collect());
         }
@@ -97,63 +86,14 @@ impl Queue {
 
     /// Every bound on what may wait.
     fn refuse_excess(&self, job: &Job, specs: &[Arc<TaskSpec>]) -> Result<(), Refusal> {
-        let config = &self.config;
-        let waiting_count = self.counts.waiting;
-        if waiting_count.saturating_add(specs.len() as u64) > config.waiting_count_max {
-            return Err(Refusal::QueueFull {
-                waiting_count,
-                waiting_count_max: config.waiting_count_max,
-            });
-        }
-        let (task_count, bytes) = self.ready.shares.unfinished(&job.owner);
-        let new_bytes: u64 = specs
-            .iter()
-            .map(|spec| spec.kept_bytes(&spec.parameters))
-            .fold(0, u64::saturating_add);
-        let bounds = [
-            (
-                "unfinished tasks",
-                task_count.saturating_add(specs.len() as u64),
-                config.owner_task_count_max,
-            ),
-            (
-                "bytes of unfinished tasks",
-                bytes.saturating_add(new_bytes),
-                config.owner_bytes_max,
-            ),
-        ];
-        for (what, found, max) in bounds {
-            if found > max {
-                return Err(Refusal::OwnerFull {
-                    owner: job.owner.clone(),
-                    what,
-                    found,
-                    max,
-                });
-            }
-        }
-        self.refuse_new_needs(specs)
-    }
-
-    fn refuse_new_needs(&self, specs: &[Arc<TaskSpec>]) -> Result<(), Refusal> {
-        let mut needs = HashSet::new();
-        let mut last: Option<&TaskSpec> = None;
-        for spec in specs {
-            // Tasks of a submit are mostly alike.
-            let is_like_last =
-                last.is_some_and(|last| last.kind == spec.kind && last.resources == spec.resources);
-            last = Some(spec);
-            if !is_like_last {
-                needs.insert(Need {
-                    kind: spec.kind.clone(),
-                    resources: spec.resources,
-                });
-            }
-        }
-        if !self.ready.has_place_for(&needs) {
-            return Err(Refusal::TooManyNeeds);
-        }
-        Ok(())
+        let bytes = specs.iter().map(|spec| spec.kept_bytes(&spec.parameters));
+        let bytes = bytes.fold(0, u64::saturating_add);
+        // Tasks of a submit are mostly alike.
+        let alike =
+            |a: &Arc<TaskSpec>, b: &Arc<TaskSpec>| a.kind == b.kind && a.resources == b.resources;
+        let distinct = specs.chunk_by(alike).filter_map(|alike| alike.first());
+        let needs: HashSet<Need> = distinct.map(|spec| Need::of(spec)).collect();
+        Load::of(self).add(&job.owner, specs.len() as u64, bytes, needs)
     }
 
     pub(in crate::queue) fn close_job(&self, id: JobId, now: Now) -> Result<Vec<Event>, Refusal> {
@@ -165,7 +105,7 @@ impl Queue {
             job: job.number,
             at_unix_ms: now.unix_ms,
         };
-        Ok(std::iter::once(closed).chain(seen(job, now)).collect())
+        Ok(std::iter::once(closed).chain(job.seen(now)).collect())
     }
 
     pub(in crate::queue) fn watch(
@@ -195,7 +135,7 @@ impl Queue {
         }
         let held = !job.uploads.contains(&blob.digest);
         let held = held.then_some(Event::BlobHeld { job: number, blob });
-        Ok(held.into_iter().chain(seen(job, now)).collect())
+        Ok(held.into_iter().chain(job.seen(now)).collect())
     }
 
     pub(in crate::queue) fn release_blobs(
@@ -216,14 +156,6 @@ impl Queue {
             digests,
         }])
     }
-}
-
-/// A sign of life of the job's customer, where anybody waits for one.
-fn seen(job: &Job, now: Now) -> Option<Event> {
-    job.terms.absence_ms_max.map(|_| Event::CustomerSeen {
-        job: job.number,
-        at: now.at,
-    })
 }
 
 /// Leaves the tasks whose keys the job does not have, the first of each key.

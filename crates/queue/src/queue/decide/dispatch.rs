@@ -72,11 +72,16 @@ impl Queue {
     /// The end of a task whose equal has given an output that is still kept.
     fn answer_from_before(&self, id: TaskId, worker: WorkerId, now: Now) -> Option<Event> {
         let (job, task) = (self.job(id.job)?, self.task(id)?);
-        if !job.terms.reuse {
+        // Who asks for a rerun wants it computed.
+        if !job.terms.reuse || task.generation > 0 {
             return None;
         }
-        let made = self.made_by(worker, task)?;
-        let (output, source) = self.recall(id, &made)?;
+        // Rather what this worker would give.
+        let own = self.made_by(worker, task);
+        let others = self.makers.of(task.kind());
+        let mades = own.iter().chain(others).take(CANDIDATE_COUNT_MAX);
+        let (output, source) = self.recall(id, mades)?;
+        let made = source.made_by.clone()?;
         Some(Event::TaskEnded {
             outcome: Outcome {
                 task: id,

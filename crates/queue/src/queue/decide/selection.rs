@@ -1,10 +1,7 @@
-//! Cancel and rerun, by task, job, owner or all.
+//! Cancel, by task, job, owner or all: the selections are those of `rerun.rs` too.
 
 use super::super::Queue;
-use crate::{
-    AttemptEnd, AttemptId, Digest, Event, InputSource, Job, JobId, Now, OutcomeResult, Refusal,
-    Task, TaskId, TaskSelection, TaskState, holds,
-};
+use crate::{AttemptEnd, Event, Job, JobId, Now, Refusal, Task, TaskId, TaskSelection};
 
 impl Queue {
     pub(in crate::queue) fn cancel_job(&self, id: JobId, now: Now) -> Result<Vec<Event>, Refusal> {
@@ -76,69 +73,7 @@ impl Queue {
             .collect()
     }
 
-    pub(in crate::queue) fn rerun(
-        &self,
-        selection: &TaskSelection,
-        succeeded: bool,
-    ) -> Result<Vec<Event>, Refusal> {
-        if let TaskSelection::Tasks { job, indices } = selection {
-            let job = self.job(*job).ok_or(Refusal::UnknownJob)?;
-            let mut ended = Vec::new();
-            for index in indices {
-                if task_of(job, *index)?.outcome().is_some() {
-                    ended.push(*index);
-                }
-            }
-            ended.sort_unstable();
-            ended.dedup();
-            return Ok(self.rerun_of(job, ended)?.into_iter().collect());
-        }
-        let mut events = Vec::new();
-        for job in self.selected(selection)? {
-            let wanted = |state| match state {
-                TaskState::Failed | TaskState::Cancelled => true,
-                TaskState::Succeeded => succeeded,
-                TaskState::Waiting | TaskState::Running => false,
-            };
-            let tasks = (0..).zip(&job.tasks);
-            let ended = tasks.filter(|(_, task)| wanted(task.state()));
-            events.extend(self.rerun_of(job, ended.map(|(index, _)| index).collect())?);
-        }
-        Ok(events)
-    }
-
-    /// None if there is nothing to rerun.
-    fn rerun_of(&self, job: &Job, mut indices: Vec<u64>) -> Result<Option<Event>, Refusal> {
-        indices.sort_unstable();
-        for index in &indices {
-            let task = task_of(job, *index)?;
-            let read = holds::read_by(&task.spec, &task.parameters);
-            let given = outputs_read_by(job, task, &indices);
-            let gone = read.chain(given).find(|digest| !self.holds.is_held(digest));
-            if let Some(digest) = gone {
-                let id = TaskId {
-                    job: job.number,
-                    index: *index,
-                };
-                return Err(Refusal::InputsGone {
-                    task_name: id.to_string(),
-                    digest,
-                });
-            }
-        }
-        let fence = AttemptId {
-            broker_start: self.config.broker_start,
-            n: self.last_attempt,
-        };
-        let job = job.number;
-        Ok((!indices.is_empty()).then_some(Event::TasksRerun {
-            job,
-            indices,
-            fence,
-        }))
-    }
-
-    fn selected(&self, selection: &TaskSelection) -> Result<Vec<&Job>, Refusal> {
+    pub(super) fn selected(&self, selection: &TaskSelection) -> Result<Vec<&Job>, Refusal> {
         match selection {
             TaskSelection::Tasks { job, .. } | TaskSelection::Job(job) => {
                 Ok(vec![self.job(*job).ok_or(Refusal::UnknownJob)?])
@@ -151,28 +86,7 @@ impl Queue {
     }
 }
 
-/// Blobs that a task reads of tasks that have given them, and are not to give them anew.
-fn outputs_read_by<'a>(
-    job: &'a Job,
-    task: &'a Task,
-    rerun: &'a [u64],
-) -> impl Iterator<Item = Digest> + 'a {
-    task.spec.inputs.iter().filter_map(move |input| {
-        let InputSource::Output { task_index, part } = input.source else {
-            return None;
-        };
-        if rerun.binary_search(&task_index).is_ok() {
-            return None;
-        }
-        let outcome = job.task(task_index)?.outcome()?;
-        let OutcomeResult::Succeeded(output) = &outcome.result else {
-            return None;
-        };
-        holds::digest_of(&holds::part_of(output, part)?)
-    })
-}
-
-fn task_of(job: &Job, index: u64) -> Result<&Task, Refusal> {
+pub(super) fn task_of(job: &Job, index: u64) -> Result<&Task, Refusal> {
     job.task(index).ok_or_else(|| Refusal::UnknownTask {
         job_name: job.number.to_string(),
         index,

@@ -215,17 +215,15 @@ impl History {
             Step::Rerun { job, index, whole } => {
                 let Some(job) = self.number(job) else { return };
                 let indices = vec![index.into()];
-                let tasks = if whole {
-                    TaskSelection::Job(job)
-                } else {
-                    TaskSelection::Tasks { job, indices }
+                let tasks = match whole {
+                    true if index > 5 => TaskSelection::All,
+                    true => TaskSelection::Job(job),
+                    false => TaskSelection::Tasks { job, indices },
                 };
-                if self.tell_some(Command::Rerun {
+                self.tell(Command::Rerun {
                     tasks,
                     succeeded: index % 2 == 0,
-                }) {
-                    self.cancelled.remove(&job);
-                }
+                });
             }
             Step::Watch { job, begins } => {
                 let Some(job) = self.number(job) else { return };
@@ -398,6 +396,7 @@ impl History {
                     self.failed_on.entry(*task).or_default().extend(on);
                 }
                 Event::TasksRerun { job, indices, .. } => {
+                    self.cancelled.remove(job);
                     let again = |task: &TaskId| task.job == *job && indices.contains(&task.index);
                     self.failed_on.retain(|task, _| !again(task));
                 }

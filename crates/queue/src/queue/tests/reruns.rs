@@ -166,3 +166,116 @@ fn a_try_of_an_earlier_generation_is_not_taken_up() {
         assert_eq!(scene.state(0), TaskState::Waiting);
     }
 }
+
+#[test]
+fn what_can_be_rerun_is_and_the_rest_is_named() {
+    let mut scene = Scene::new();
+    scene.create(JOB, "ann", 0);
+    let held = Command::HoldBlob {
+        job: JOB,
+        blob: blob(1),
+    };
+    scene.tell(held);
+    scene.submit(JOB, vec![reading_blob(1), after(&[0]), spec()]);
+    scene.create(JobId([8; 16]), "bob", 0);
+    scene.submit(JobId([8; 16]), vec![spec()]);
+    scene.tell(Command::CancelTasks {
+        tasks: TaskSelection::All,
+    });
+    scene.tell(Command::ReleaseBlobs {
+        job: JOB,
+        digests: vec![digest(1)],
+    });
+    let rerun = |tasks| Command::Rerun {
+        tasks,
+        succeeded: false,
+    };
+    assert!(matches!(
+        scene.ask(rerun(some(&[0, 2]))),
+        Err(Refusal::InputsGone { .. })
+    ));
+    let events = scene.tell(rerun(TaskSelection::All));
+    let states = [0, 1, 2].map(|index| scene.state(index));
+    assert_eq!(
+        states,
+        [
+            TaskState::Cancelled,
+            TaskState::Cancelled,
+            TaskState::Waiting
+        ]
+    );
+    assert_eq!(scene.queue.counts().waiting, 2);
+    let skipped = events.iter().find_map(|event| match event {
+        Event::RerunSkipped {
+            task_count, reason, ..
+        } => Some((*task_count, reason.as_str())),
+        _ => None,
+    });
+    let (count, reason) = skipped.unwrap();
+    assert_eq!(count, 2);
+    assert!(reason.starts_with("j1.0 cannot be rerun: its input 0101"));
+    assert!(matches!(
+        scene.ask(rerun(TaskSelection::All)),
+        Err(Refusal::InputsGone { .. })
+    ));
+}
+
+#[test]
+fn a_rerun_keeps_to_its_owners_bounds() {
+    let mut scene = Scene::new();
+    for n in 1..=4 {
+        scene.create(JobId([n; 16]), if n == 4 { "bob" } else { "ann" }, 0);
+        scene.submit(JobId([n; 16]), vec![spec(); 10]);
+        let job = JobId([n; 16]);
+        scene.tell(Command::CancelJob { job });
+    }
+    scene.queue.config.owner_task_count_max = 15;
+    let rerun = |tasks| Command::Rerun {
+        tasks,
+        succeeded: false,
+    };
+    scene.tell(rerun(TaskSelection::All));
+    assert_eq!(scene.queue.counts().waiting, 25);
+    assert!(matches!(
+        scene.ask(rerun(TaskSelection::Tasks {
+            job: JobNumber(3),
+            indices: vec![0],
+        })),
+        Err(Refusal::OwnerFull { found: 16, .. })
+    ));
+    scene.queue.config.owner_task_count_max = 99;
+    scene.queue.config.owner_job_count_max = 2;
+    scene.tell(rerun(TaskSelection::Job(JobNumber(2))));
+    assert_eq!(scene.queue.counts().waiting, 30);
+    assert!(matches!(
+        scene.ask(rerun(TaskSelection::Job(JobNumber(3)))),
+        Err(Refusal::OwnerFull { found: 3, .. })
+    ));
+}
+
+#[test]
+fn a_rerun_is_not_cancelled_at_once_for_its_customers_absence() {
+    let mut scene = Scene::new();
+    scene.tell(Command::CreateJob {
+        id: JOB,
+        owner: "ann".into(),
+        name: "".into(),
+        priority: 0,
+        terms: JobTerms {
+            absence_ms_max: Some(60_000),
+            ..JobTerms::default()
+        },
+    });
+    scene.submit(JOB, vec![spec()]);
+    scene.pass(60_000);
+    assert_eq!(scene.state(0), TaskState::Cancelled);
+    scene.pass(1000);
+    scene.tell(Command::Rerun {
+        tasks: TaskSelection::Job(NUMBER),
+        succeeded: false,
+    });
+    scene.pass(59_999);
+    assert_eq!(scene.state(0), TaskState::Waiting);
+    scene.pass(1);
+    assert_eq!(scene.state(0), TaskState::Cancelled);
+}

@@ -159,3 +159,82 @@ fn a_result_of_an_old_kernel_is_not_taken_for_a_new_ones() {
         "revision 7 computed it"
     );
 }
+
+#[test]
+fn what_any_worker_of_a_mixed_fleet_made_is_reused() {
+    let mut scene = scene(true, known(1));
+    // The least loaded, and the first of equals.
+    scene.join(worker_of(0, 7, "v4"));
+    assert!(is_answered(scene));
+}
+
+#[test]
+fn what_one_job_let_go_of_is_reused_from_another_that_keeps_it() {
+    let mut scene = scene(true, known(1));
+    scene.dispatch();
+    assert_eq!(scene.queue.counts().succeeded, 2);
+    scene.tell(Command::ReleaseBlobs {
+        job: LATER,
+        digests: vec![digest(5)],
+    });
+    let third = JobId([10; 16]);
+    create(&mut scene, third, true);
+    scene.submit(third, vec![known(1)]);
+    scene.dispatch();
+    assert_eq!(scene.queue.counts().succeeded, 3);
+}
+
+#[test]
+fn a_rerun_is_computed_although_an_equal_task_was() {
+    let mut scene = scene(true, known(1));
+    scene.dispatch();
+    scene.tell(Command::HoldBlob {
+        job: JOB,
+        blob: blob(40),
+    });
+    scene.tell(Command::Rerun {
+        tasks: crate::TaskSelection::Job(NUMBER),
+        succeeded: true,
+    });
+    assert_eq!(scene.dispatch().len(), 1);
+}
+
+#[test]
+fn a_message_in_a_pack_file_is_known_by_what_gave_it() {
+    let packed = |offset| {
+        TaskResult::Succeeded(Output {
+            message: Payload::Packed {
+                file: 1,
+                offset,
+                length: 5000,
+                checksum: 7,
+            },
+            blobs: Vec::new(),
+        })
+    };
+    let reader = TaskSpec {
+        inputs: vec![Input {
+            source: InputSource::Output {
+                task_index: 0,
+                part: crate::OutputPart::Message,
+            },
+            ranges: Vec::new(),
+        }],
+        ..known(2)
+    };
+    let mut scene = Scene::new();
+    scene.join(worker_of(1, 7, "v3"));
+    for (id, parameters) in [(JOB, 1), (LATER, 1), (JobId([10; 16]), 3)] {
+        create(&mut scene, id, true);
+        scene.submit(id, vec![known(parameters), reader.clone()]);
+        for offset in [0, 5000] {
+            let tries = scene.dispatch();
+            assert_eq!(tries.is_empty(), id == LATER, "{tries:?}");
+            for tried in tries {
+                scene.report(tried, packed(offset));
+            }
+        }
+    }
+    let reused = scene.queue.jobs().flat_map(|job| job.outcomes_after(0));
+    assert_eq!(reused.filter(|outcome| outcome.reused).count(), 2);
+}
