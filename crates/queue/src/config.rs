@@ -52,6 +52,8 @@ pub struct Config {
     pub owner_job_count_max: u64,
     /// How long a finished job is remembered if its customer does not say.
     pub keep_ms: u64,
+    /// How long a job that nobody closed is kept open at least while nobody watches it and nothing of it is left to do.
+    pub keep_unclosed_ms: u64,
     /// How long a cancelled one is, at the most: what it left is on disk for nobody but who reruns it.
     pub keep_cancelled_ms: u64,
 }
@@ -82,6 +84,7 @@ impl Config {
             owner_bytes_max: 4 << 30,
             owner_job_count_max: 10_000,
             keep_ms: 7 * 24 * 3600 * 1000,
+            keep_unclosed_ms: 24 * 3600 * 1000,
             keep_cancelled_ms: 24 * 3600 * 1000,
         }
     }

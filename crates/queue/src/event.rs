@@ -191,6 +191,8 @@ pub enum Event {
         begins: bool,
         /// When.
         at: Timestamp,
+        /// The same by the wall clock.
+        at_unix_ms: u64,
     },
     /// A try began: the shell sends the assignment.
     AttemptStarted {

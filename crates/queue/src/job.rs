@@ -3,7 +3,7 @@
 mod task;
 
 pub use task::Task;
-pub(crate) use task::{Needed, Phase};
+pub(crate) use task::{AFTER, Needed, Phase};
 
 use crate::{
     AttemptId, Digest, Event, JobId, JobNumber, JobTerms, Now, Outcome, TaskState, Timestamp,
@@ -24,8 +24,8 @@ pub struct Job {
     pub(crate) priority: i32,
     pub(crate) terms: JobTerms,
     pub(crate) created_unix_ms: u64,
-    /// When the last thing ended; a finished job is forgotten some time after.
-    pub(crate) ended_unix_ms: u64,
+    /// When the last thing ended or its last watcher left; a finished job is forgotten some time after, another one closed.
+    pub(crate) idle_since_unix_ms: u64,
     pub(crate) closed: bool,
     pub(crate) cancelled: bool,
     pub(crate) tasks: Vec<Task>,
@@ -50,8 +50,10 @@ pub struct Job {
     pub(crate) customer_seen_at: Timestamp,
     /// When it is cancelled for its customer's absence; what must be taken out of the index before that changes.
     pub(crate) listed_absence: Option<Timestamp>,
-    /// When it is forgotten; likewise.
-    pub(crate) listed_forget_at_unix_ms: Option<u64>,
+    /// When it is forgotten, or closed; likewise.
+    pub(crate) listed_due_at_unix_ms: Option<u64>,
+    /// Whether it counts among its owner's open ones; likewise.
+    pub(crate) listed_open: bool,
     /// Uploads and imports.
     pub(crate) uploads: HashSet<Digest>,
     /// Outputs not yet released, and how many tasks gave each.
@@ -174,16 +176,18 @@ impl Job {
         self.needs.is_empty() && self.counts.running > 0
     }
 
-    /// When it may be forgotten, if it is finished.
-    pub(crate) fn forget_at_unix_ms(&self, config: &Config) -> Option<u64> {
+    /// When it may be forgotten, if it is finished; or closed, if nobody seems to care to.
+    pub(crate) fn due_at_unix_ms(&self, config: &Config) -> Option<u64> {
         let keep_ms = self.terms.keep_ms.unwrap_or(config.keep_ms);
-        let keep_ms = if self.cancelled {
-            keep_ms.min(config.keep_cancelled_ms)
-        } else {
-            keep_ms
+        let keep_ms = match (self.is_finished(), self.cancelled) {
+            (true, true) => keep_ms.min(config.keep_cancelled_ms),
+            (true, false) => keep_ms,
+            // Its customer may be about to submit: a short keep-time is not meant for that.
+            (false, _) => keep_ms.max(config.keep_unclosed_ms),
         };
-        self.is_finished()
-            .then(|| self.ended_unix_ms.saturating_add(keep_ms))
+        let is_idle = self.counts.waiting + self.counts.running == 0;
+        (is_idle && (self.closed || self.watcher_count == 0))
+            .then(|| self.idle_since_unix_ms.saturating_add(keep_ms))
     }
 
     /// When it is to be cancelled since its customer is not there.

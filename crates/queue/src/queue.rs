@@ -31,8 +31,8 @@ pub struct Queue {
     config: Config,
     jobs: BTreeMap<JobNumber, Job>,
     by_id: HashMap<JobId, JobNumber>,
-    /// Finished jobs by the time at which they are forgotten, of the wall clock.
-    finished: BTreeSet<(u64, JobNumber)>,
+    /// Idle jobs by the time at which they are forgotten or closed, of the wall clock.
+    idle: BTreeSet<(u64, JobNumber)>,
     /// Jobs whose customers are away, by the time at which they are cancelled.
     absences: BTreeSet<(Timestamp, JobNumber)>,
     /// Jobs whose last tasks run.
@@ -73,7 +73,7 @@ impl Queue {
             config,
             jobs: BTreeMap::new(),
             by_id: HashMap::new(),
-            finished: BTreeSet::new(),
+            idle: BTreeSet::new(),
             absences: BTreeSet::new(),
             near_end: BTreeSet::new(),
             memo: Memo::default(),

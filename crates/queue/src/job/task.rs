@@ -29,10 +29,43 @@ pub struct Task {
 /// What a task needs of others.
 #[derive(Debug)]
 pub(crate) struct Needed {
-    /// Tasks that have yet to succeed.
-    pub(crate) open: BTreeSet<u64>,
+    /// Tasks that have yet to succeed, each with the positions of the inputs that it gives, or with [`AFTER`].
+    pub(crate) open: BTreeSet<(u64, u32)>,
     /// Inputs by position, as far as they are there. Their blobs are held for the task until it ends.
     pub(crate) inputs: Vec<(usize, InputSource)>,
+}
+
+/// In place of an input's position: the task must succeed, and gives nothing.
+pub(crate) const AFTER: u32 = u32::MAX;
+
+impl Needed {
+    /// All that a task needs, while nothing is there.
+    pub(crate) fn of(spec: &TaskSpec) -> Option<Self> {
+        let inputs = (0..AFTER).zip(&spec.inputs);
+        let read = inputs.filter_map(|(position, input)| match input.source {
+            InputSource::Output { task_index, .. } => Some((task_index, position)),
+            InputSource::Blob(_) | InputSource::Message(_) => None,
+        });
+        let after = spec.after.iter().map(|index| (*index, AFTER));
+        let open: BTreeSet<_> = read.chain(after).collect();
+        (!open.is_empty()).then_some(Self {
+            open,
+            inputs: Vec::new(),
+        })
+    }
+
+    /// Tasks that have yet to succeed, each once.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = u64> {
+        let mut last = None;
+        let open = self.open.iter().map(|(index, _)| *index);
+        open.filter(move |index| last.replace(*index) != Some(*index))
+    }
+
+    /// Positions of the inputs that a task gives.
+    pub(crate) fn given_by(&self, index: u64) -> impl Iterator<Item = usize> {
+        let given = self.open.range((index, 0)..(index, AFTER));
+        given.map(|(_, position)| *position as usize)
+    }
 }
 
 /// Where a task stands, and what that needs.
@@ -68,7 +101,6 @@ pub(crate) struct History {
 impl Task {
     /// A new one, which waits for others until it turns out that it need not.
     pub(crate) fn new(spec: &Arc<TaskSpec>, before: Option<&Self>) -> Self {
-        let dependencies = spec.dependencies();
         Self {
             spec: match before.filter(|before| before.spec.equals_but_parameters(spec)) {
                 Some(before) => before.spec.clone(),
@@ -80,12 +112,7 @@ impl Task {
             passed_over_count: 0,
             generation: 0,
             history: None,
-            needed: (!dependencies.is_empty()).then(|| {
-                Box::new(Needed {
-                    open: dependencies,
-                    inputs: Vec::new(),
-                })
-            }),
+            needed: Needed::of(spec).map(Box::new),
         }
     }
 
@@ -101,8 +128,7 @@ impl Task {
 
     /// Tasks it waits for that have not succeeded yet.
     pub fn waits_for(&self) -> impl Iterator<Item = u64> {
-        let open = self.needed.iter().flat_map(|needed| &needed.open);
-        open.copied()
+        self.needed.iter().flat_map(|needed| needed.tasks())
     }
 
     /// Where it stands.

@@ -32,7 +32,7 @@ impl Queue {
                 priority: *priority,
                 terms: *terms,
                 created_unix_ms: *created_unix_ms,
-                ended_unix_ms: *created_unix_ms,
+                idle_since_unix_ms: *created_unix_ms,
                 closed: false,
                 cancelled: false,
                 tasks: Vec::new(),
@@ -47,7 +47,8 @@ impl Queue {
                 watcher_count: 0,
                 customer_seen_at: Timestamp::default(),
                 listed_absence: None,
-                listed_forget_at_unix_ms: None,
+                listed_due_at_unix_ms: None,
+                listed_open: false,
                 uploads: Default::default(),
                 outputs: Default::default(),
             }),
@@ -86,13 +87,22 @@ impl Queue {
             }
             Event::JobForgotten { job } => self.forget(*job),
             Event::CustomerSeen { job, at } => self.see_customer(*job, 0, *at),
-            Event::CustomerWatches { job, begins, at } => {
+            Event::CustomerWatches {
+                job,
+                begins,
+                at,
+                at_unix_ms,
+            } => {
                 self.see_customer(*job, if *begins { 1 } else { -1 }, *at);
+                self.note_end(*job, *at_unix_ms);
             }
             Event::WorkerJoined { hello, at } => self.add_worker(hello, *at),
-            Event::WorkerSeen { worker, at } => self.change_worker(*worker, |worker| {
-                worker.seen_at = worker.seen_at.max(*at);
-            }),
+            Event::WorkerSeen { worker, at } => {
+                self.change_worker(*worker, |worker| {
+                    worker.seen_at = worker.seen_at.max(*at);
+                });
+                self.charge_overruns(*worker, *at);
+            }
             Event::WorkerDisconnected { worker, at } => {
                 self.change_worker(*worker, |worker| worker.disconnected_at = Some(*at));
             }
@@ -145,7 +155,7 @@ impl Queue {
                 at,
             } => {
                 self.drop_attempt(*worker, *attempt, *end, *at);
-                self.remove_live(*task, *attempt);
+                self.remove_live(*task, *attempt, *worker);
             }
         }
     }

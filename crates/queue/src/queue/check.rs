@@ -106,11 +106,11 @@ impl Queue {
                 job.number
             );
             hold!(
-                job.forget_at_unix_ms(&self.config) == job.listed_forget_at_unix_ms
+                job.due_at_unix_ms(&self.config) == job.listed_due_at_unix_ms
                     && job
-                        .listed_forget_at_unix_ms
-                        .is_none_or(|at| self.finished.contains(&(at, job.number))),
-                "{} is filed wrongly as finished or not",
+                        .listed_due_at_unix_ms
+                        .is_none_or(|at| self.idle.contains(&(at, job.number))),
+                "{} is filed wrongly as idle or not",
                 job.number
             );
             let uploads = job.uploads.iter().map(|digest| (digest, &1));

@@ -23,6 +23,10 @@ pub(crate) struct Held {
     pub(crate) expected_us: u64,
     /// The task is under suspicion: nothing may run beside it.
     pub(crate) alone: bool,
+    /// When it was given out by this broker; None for one that its worker came with.
+    pub(crate) given_at: Option<Timestamp>,
+    /// Slot-time, in microseconds, that its owner was charged for it so far.
+    pub(crate) charged_us: u64,
     /// Since when it runs. None while it waits behind others.
     pub(crate) running_since: Option<Timestamp>,
     /// The worker's kernel is the one it was given to. After a restart of the worker nobody knows which one computed it.
@@ -77,6 +81,19 @@ impl Book {
         }
     }
 
+    /// Notes what was charged for the tries that took longer than was expected. By how much more that is, and for which tasks.
+    pub(crate) fn charge_until(&mut self, at: Timestamp) -> Vec<(TaskId, u64)> {
+        let mut charged = Vec::new();
+        for held in self.held.values_mut() {
+            let more_us = held.used_us(at).saturating_sub(held.charged_us);
+            if more_us > 0 {
+                held.charged_us += more_us;
+                charged.push((held.task, more_us));
+            }
+        }
+        charged
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (AttemptId, &Held)> {
         self.held.iter().map(|(attempt, held)| (*attempt, held))
     }
@@ -111,6 +128,13 @@ impl Book {
 }
 
 impl Held {
+    /// Slot-time it has taken.
+    pub(crate) fn used_us(&self, at: Timestamp) -> u64 {
+        let since = self.running_since.unwrap_or(at);
+        let used_us = at.0.saturating_sub(since.0).saturating_mul(1000);
+        used_us.saturating_mul(self.slot_count())
+    }
+
     pub(crate) fn slot_count(&self) -> u64 {
         u64::from(self.resources.slot_count)
     }

@@ -15,20 +15,25 @@ impl Queue {
         id: TaskId,
         attempt: AttemptId,
         worker_id: WorkerId,
-        is_of_this_kernel: bool,
+        is_given_out: bool,
         at: Timestamp,
     ) {
         let (Some(job), Some(task)) = (self.job(id.job), self.task(id)) else {
             return;
         };
         let owner = job.owner.clone();
+        let resources = task.spec.resources;
+        let expected_us = self.expected_us(task.kind());
+        let charged_us = expected_us.saturating_mul(u64::from(resources.slot_count));
         let held = Held {
             task: id,
-            resources: task.spec.resources,
-            expected_us: self.expected_us(task.kind()),
+            resources,
+            expected_us,
+            given_at: is_given_out.then_some(at),
+            charged_us,
             alone: task.is_suspect(self.config.company_losses_max),
             running_since: None,
-            is_of_this_kernel,
+            is_of_this_kernel: is_given_out,
             deadline: None,
         };
         let entry = (attempt, worker_id);
@@ -42,7 +47,7 @@ impl Queue {
                 self.set_phase(id, Phase::Running { live: vec![entry] });
             }
         }
-        self.ready.shares.charge(&owner, signed(slot_us(&held)));
+        self.ready.shares.charge(&owner, signed(charged_us));
         self.change_worker(worker_id, |worker| worker.book.insert(attempt, held));
         self.set_clocks(worker_id, at);
     }
@@ -116,13 +121,22 @@ impl Queue {
             self.time_limits.remove(&(deadline, worker_id, attempt));
         }
         if let Some(owner) = self.job(held.task.job).map(|job| job.owner.clone()) {
-            let used_us = held
-                .running_since
-                .map_or(0, |since| at.0.saturating_sub(since.0) * 1000);
-            let used = used_us.saturating_mul(held.slot_count());
+            let used = held.used_us(at);
             self.ready
                 .shares
-                .charge(&owner, signed(used) - signed(slot_us(held)));
+                .charge(&owner, signed(used) - signed(held.charged_us));
+        }
+    }
+
+    /// Charges owners for what tries on a worker took beyond what was expected, rather than when they end.
+    pub(super) fn charge_overruns(&mut self, worker_id: WorkerId, at: Timestamp) {
+        let Some(worker) = self.workers.get_mut(&worker_id) else {
+            return;
+        };
+        for (task, more_us) in worker.book.charge_until(at) {
+            if let Some(job) = self.jobs.get(&task.job) {
+                self.ready.shares.charge(&job.owner, signed(more_us));
+            }
         }
     }
 
@@ -182,12 +196,13 @@ impl Queue {
         }
     }
 
-    pub(super) fn remove_live(&mut self, id: TaskId, attempt: AttemptId) {
+    /// Only from the worker that has it: another may claim it, and be told to stop.
+    pub(super) fn remove_live(&mut self, id: TaskId, attempt: AttemptId, worker: WorkerId) {
         let Some(task) = self.task_mut(id) else {
             return;
         };
         if let Phase::Running { live } = &mut task.phase {
-            live.retain(|(other, _)| *other != attempt);
+            live.retain(|other| *other != (attempt, worker));
             if live.is_empty() {
                 self.set_waiting(id);
             }
@@ -219,10 +234,6 @@ impl Queue {
             .and_then(|stats| stats.average_us)
             .unwrap_or(UNKNOWN_US)
     }
-}
-
-fn slot_us(held: &Held) -> u64 {
-    held.expected_us.saturating_mul(held.slot_count())
 }
 
 fn signed(slot_us: u64) -> i64 {

@@ -4,9 +4,9 @@ use super::super::Queue;
 use crate::{
     AttemptId, Failure, FailureClass, InputSource, JobNumber, Outcome, OutcomeResult, Output,
     TaskId, TaskState, holds,
-    job::{Needed, Phase},
+    job::{AFTER, Needed, Phase},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 impl Queue {
     /// Folds in an outcome that came from outside. A task has but one in each generation.
@@ -116,10 +116,9 @@ impl Queue {
 
     /// What a task that was just submitted or rerun finds of what it needs.
     pub(super) fn take_what_is_there(&mut self, id: TaskId) {
-        let open = match self.task(id).and_then(|task| task.needed.as_ref()) {
-            None => BTreeSet::new(),
-            Some(needed) => needed.open.clone(),
-        };
+        let open: Vec<u64> = self
+            .task(id)
+            .map_or_else(Vec::new, |task| task.waits_for().collect());
         for dependency in open {
             let other = TaskId {
                 job: id.job,
@@ -165,13 +164,14 @@ impl Queue {
         else {
             return false;
         };
-        let inputs = task.spec.inputs.iter().enumerate();
-        let wanted = inputs.filter_map(|(position, input)| match input.source {
-            InputSource::Output { task_index, part } if task_index == from => {
-                Some((position, holds::part_of(output, part)))
-            }
-            _ => None,
+        let positions = task.needed.iter().flat_map(|needed| needed.given_by(from));
+        let wanted = positions.filter_map(|position| {
+            let InputSource::Output { part, .. } = task.spec.inputs.get(position)?.source else {
+                return None;
+            };
+            Some((position, holds::part_of(output, part)))
         });
+        let wanted: Vec<_> = wanted.collect();
         let mut fed = Vec::new();
         for (position, source) in wanted {
             let Some(source) = source else {
@@ -193,7 +193,12 @@ impl Queue {
                 .filter_map(|(_, source)| holds::digest_of(source)),
         );
         if let Some(needed) = self.task_mut(id).and_then(|task| task.needed.as_mut()) {
-            needed.open.remove(&from);
+            for (position, _) in &fed {
+                // Millions of inputs do not fit into a message.
+                let position = u32::try_from(*position).unwrap_or(AFTER);
+                needed.open.remove(&(from, position));
+            }
+            needed.open.remove(&(from, AFTER));
             needed.inputs.extend(fed);
         }
         true
@@ -242,12 +247,7 @@ impl Queue {
         task.history = None;
         let need = task.need();
         let (spec, parameters) = (task.spec.clone(), task.parameters.clone());
-        if let Some(needed) = &mut task.needed {
-            **needed = Needed {
-                open: spec.dependencies(),
-                inputs: Vec::new(),
-            };
-        }
+        task.needed = Needed::of(&spec).map(Box::new);
         self.ready.demand(&need);
         self.holds.hold_all(holds::read_by(&spec, &parameters));
         if let Some(job) = self.jobs.get(&id.job) {

@@ -47,7 +47,7 @@ impl Queue {
         };
         for (attempt, held) in worker.book.iter() {
             self.settle(id, attempt, held, worker.seen_at);
-            self.remove_live(held.task, attempt);
+            self.remove_live(held.task, attempt, id);
         }
     }
 

@@ -12,9 +12,9 @@ impl Queue {
         self.last_job = self.last_job.max(number.0);
         if !self.by_id.contains_key(&job.id) && !self.jobs.contains_key(&number) {
             self.by_id.insert(job.id, number);
-            self.ready.shares.note_job(&job.owner, true);
+            let created_unix_ms = job.created_unix_ms;
             self.jobs.insert(number, job);
-            self.list_absence(number);
+            self.note_end(number, created_unix_ms);
         }
     }
 
@@ -48,7 +48,7 @@ impl Queue {
             self.take_what_is_there(TaskId { job: number, index });
         }
         self.file_near_end(number);
-        self.list_absence(number);
+        self.note_end(number, 0);
     }
 
     pub(super) fn set_closed(&mut self, number: JobNumber, at_unix_ms: u64) {
@@ -105,20 +105,23 @@ impl Queue {
         }
     }
 
-    /// Files the job among the finished ones if this was its last end.
+    /// Files the job among the idle ones if this was its last end, and puts it where it belongs otherwise.
     pub(super) fn note_end(&mut self, number: JobNumber, at_unix_ms: u64) {
         let config = &self.config;
         if let Some(job) = self.jobs.get_mut(&number) {
-            job.ended_unix_ms = job.ended_unix_ms.max(at_unix_ms);
-            let new = job.forget_at_unix_ms(config);
-            let old = std::mem::replace(&mut job.listed_forget_at_unix_ms, new);
-            if old.is_some() != new.is_some() {
-                self.ready.shares.note_job(&job.owner, new.is_none());
+            job.idle_since_unix_ms = job.idle_since_unix_ms.max(at_unix_ms);
+            let is_open = !job.is_finished();
+            if std::mem::replace(&mut job.listed_open, is_open) != is_open {
+                self.ready.shares.note_job(&job.owner, is_open);
             }
-            if let Some(old) = old {
-                self.finished.remove(&(old, number));
+            let new = job.due_at_unix_ms(config);
+            let old = std::mem::replace(&mut job.listed_due_at_unix_ms, new);
+            if old != new {
+                if let Some(old) = old {
+                    self.idle.remove(&(old, number));
+                }
+                self.idle.extend(new.map(|at| (at, number)));
             }
-            self.finished.extend(new.map(|at| (at, number)));
         }
         self.list_absence(number);
     }
@@ -131,8 +134,8 @@ impl Queue {
         if let Some(job) = self.jobs.remove(&number) {
             self.by_id.remove(&job.id);
             // Being finished, it is listed there and nowhere else.
-            if let Some(at) = job.listed_forget_at_unix_ms {
-                self.finished.remove(&(at, number));
+            if let Some(at) = job.listed_due_at_unix_ms {
+                self.idle.remove(&(at, number));
             }
             self.memo.forget(number);
             let ended = job.counts;

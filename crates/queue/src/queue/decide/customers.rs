@@ -2,10 +2,11 @@
 
 use super::{super::Queue, load::Load};
 use crate::{
-    BlobRef, Digest, Event, Job, JobId, JobNumber, JobTerms, Now, Refusal, TaskSpec, ready::Need,
+    BlobRef, Digest, Event, InputSource, Job, JobId, JobNumber, JobTerms, Now, Refusal, TaskSpec,
+    ready::Need,
 };
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -119,6 +120,7 @@ impl Queue {
             job: number,
             begins,
             at: now.at,
+            at_unix_ms: now.unix_ms,
         }])
     }
 
@@ -159,20 +161,61 @@ impl Queue {
 }
 
 /// Leaves the tasks whose keys the job does not have, the first of each key.
+///
+/// Their customer counts all that he submits. What the others wait for is found by its key.
 fn drop_known_keys(
     job: &Job,
     first_index: u64,
     specs: &mut Vec<Arc<TaskSpec>>,
 ) -> Result<(), Refusal> {
-    if let Some(position) = specs.iter().position(|spec| spec.key.is_none()) {
-        return Err(Refusal::KeyMissing(first_index + position as u64));
+    let mut indices = Vec::with_capacity(specs.len());
+    let mut new: HashMap<Arc<str>, u64> = HashMap::new();
+    for (position, spec) in (first_index..).zip(&*specs) {
+        let key = spec.key.as_ref().ok_or(Refusal::KeyMissing(position))?;
+        let next = job.task_count() + new.len() as u64;
+        let known = job.index_of_key(key).or_else(|| new.get(key).copied());
+        indices.push(known.unwrap_or(next));
+        if known.is_none() {
+            new.insert(key.clone(), next);
+        }
     }
-    let mut new = HashSet::new();
-    specs.retain(|spec| {
-        let key = spec.key.as_ref();
-        key.is_some_and(|key| !job.keys.contains_key(key) && new.insert(key.clone()))
+    let index_of = |named: u64| {
+        let position = named.checked_sub(first_index);
+        let position = position.and_then(|position| usize::try_from(position).ok());
+        let index = position.and_then(|position| indices.get(position));
+        index.copied().unwrap_or(named)
+    };
+    let mut next = job.task_count();
+    let mut position = 0;
+    specs.retain_mut(|spec| {
+        let is_new = indices[position] == next;
+        position += 1;
+        if is_new {
+            next += 1;
+            rename_dependencies(spec, index_of);
+        }
+        is_new
     });
     Ok(())
+}
+
+fn rename_dependencies(spec: &mut Arc<TaskSpec>, index_of: impl Fn(u64) -> u64) {
+    if spec
+        .dependencies()
+        .iter()
+        .all(|index| index_of(*index) == *index)
+    {
+        return;
+    }
+    let spec = Arc::make_mut(spec);
+    for index in &mut spec.after {
+        *index = index_of(*index);
+    }
+    for input in &mut spec.inputs {
+        if let InputSource::Output { task_index, .. } = &mut input.source {
+            *task_index = index_of(*task_index);
+        }
+    }
 }
 
 /// A task may wait only for tasks before it, so that none waits for itself.

@@ -35,11 +35,19 @@ impl Queue {
         if !self.missing.is_empty() && self.comeback_ends_at() <= now.at {
             return vec![Event::ComebackOver];
         }
-        let oldest = self.finished.first();
+        let oldest = self.idle.first();
         let old = oldest.filter(|(until_unix_ms, _)| *until_unix_ms <= now.unix_ms);
-        old.map(|(_, job)| Event::JobForgotten { job: *job })
-            .into_iter()
-            .collect()
+        let old = old.and_then(|(_, job)| self.job(*job));
+        old.map(|job| match job.is_finished() {
+            true => Event::JobForgotten { job: job.number },
+            // Nobody cares to close it.
+            false => Event::JobClosed {
+                job: job.number,
+                at_unix_ms: now.unix_ms,
+            },
+        })
+        .into_iter()
+        .collect()
     }
 
     /// A worker is lost. What ran is charged, to the one task if there was but one; what only waited there is not.

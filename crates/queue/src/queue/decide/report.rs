@@ -3,7 +3,8 @@
 use super::super::Queue;
 use crate::{
     AttemptEnd, AttemptId, Event, Failure, FailureClass, HeldAttempt, Made, Now, Outcome,
-    OutcomeResult, Refusal, Task, TaskId, TaskResult, Timestamp, Worker, WorkerId, worker::Trust,
+    OutcomeResult, Refusal, Task, TaskId, TaskResult, Timestamp, Worker, WorkerId,
+    worker::{Held, Trust},
 };
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ impl Queue {
         let (Some(book), Some(task)) = (book, self.task(id)) else {
             return Ok(Vec::new());
         };
+        let run_ms = run_ms.min(self.lifetime_ms(id, book, now));
         let name = Some(worker.hello.name.clone());
         let ended = |end| self.ended(id, attempt, worker_id, end, now);
         match result {
@@ -70,6 +72,17 @@ impl Queue {
                 }
                 Ok(events)
             }
+        }
+    }
+
+    /// A try cannot have run for longer: sums and averages are to be spared what no clock could have measured.
+    fn lifetime_ms(&self, id: TaskId, held: &Held, now: Now) -> u64 {
+        match held.given_at {
+            Some(given_at) => now.at.0.saturating_sub(given_at.0),
+            // It may be older than this broker's start, but not than its job.
+            None => self
+                .job(id.job)
+                .map_or(0, |job| now.unix_ms.saturating_sub(job.created_unix_ms)),
         }
     }
 

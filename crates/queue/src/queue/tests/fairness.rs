@@ -42,6 +42,10 @@ fn share(scene: &mut Scene, rounds: usize, take_ms: impl Fn(TaskId) -> u64) -> H
         });
         *used.entry(tried.0.job.0).or_default() += take_ms(tried.0);
     }
+    // What went on would be charged for as long.
+    for (_, tried) in running {
+        scene.report(tried, success(1));
+    }
     used
 }
 
@@ -219,4 +223,60 @@ fn suspects_without_a_worker_do_not_keep_out_another() {
     able.id = worker(3);
     scene.join(able);
     assert_eq!(scene.dispatch().len(), 1, "a suspect of bob's, alone");
+}
+
+#[test]
+fn long_tasks_are_charged_while_they_run() {
+    let mut scene = Scene::new();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    scene.create(ANN, "ann", 0);
+    scene.create(BOB, "bob", 0);
+    scene.join(hello(1, 2));
+    scene.submit(ANN, vec![spec(); 10]);
+    let bobs = scene.dispatch();
+    scene.report(bobs[0], success(1));
+    // Ann's other one goes on and on, and nobody knew.
+    scene.submit(BOB, vec![spec(); 10]);
+    let mut owners = Vec::new();
+    for _ in 0..6 {
+        let tried = scene.dispatch()[0];
+        owners.push(tried.0.job.0);
+        scene.pass(1000);
+        scene.tell(Command::Heartbeat { worker: worker(1) });
+        scene.report(tried, success(1));
+    }
+    assert_eq!(owners[1..], [2; 5], "a slot each");
+}
+
+#[test]
+fn a_task_cannot_have_run_for_longer_than_it_was_out() {
+    let mut scene = Scene::with(vec![spec(); 2]);
+    scene.join(hello(1, 2));
+    let tries = scene.dispatch();
+    scene.pass(100);
+    let report = |(task, attempt, worker): (TaskId, AttemptId, WorkerId)| Command::Report {
+        worker,
+        task,
+        attempt,
+        result: success(1),
+        run_ms: u64::MAX,
+    };
+    scene.tell(report(tries[0]));
+    scene.restart();
+    let mut again = hello(1, 2);
+    again.held = vec![HeldAttempt {
+        task: tries[1].0,
+        attempt: tries[1].1,
+    }];
+    scene.join(again);
+    scene.pass(50);
+    scene.tell(report(tries[1]));
+    let outcomes = scene.queue.job(NUMBER).unwrap().outcomes_after(0);
+    let run_ms: Vec<u64> = outcomes.map(|outcome| outcome.run_ms).collect();
+    assert_eq!(
+        run_ms,
+        [100, 150],
+        "the other one is as old as its job at the most"
+    );
 }

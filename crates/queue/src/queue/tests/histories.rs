@@ -258,7 +258,9 @@ impl History {
                 slots,
                 claim,
             } => {
-                let own = self.begun.iter().rev().filter(|(.., by)| *by == worker(n));
+                // Now and then also what others were given.
+                let own = self.begun.iter().rev();
+                let own = own.filter(|(.., by)| *by == worker(n) || claim > 250);
                 let held = (0..8).zip(own).filter(|(bit, _)| claim >> bit & 1 == 1);
                 let held = held.map(|(_, (task, attempt, _))| HeldAttempt {
                     task: *task,
@@ -308,7 +310,7 @@ impl History {
                     task,
                     attempt,
                     result,
-                    run_ms: 1,
+                    run_ms: if pick % 7 == 0 { u64::MAX } else { 1 },
                 });
             }
             Step::HandBack { pick } => {

@@ -216,3 +216,80 @@ fn one_owner_cannot_open_jobs_without_end() {
         terms: JobTerms::default(),
     });
 }
+
+#[test]
+fn a_job_that_nobody_closes_is_closed_and_forgotten_some_day() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let tried = scene.dispatch()[0];
+    scene.report(tried, success(1));
+    let watch = |begins| Command::Watch {
+        job: NUMBER,
+        begins,
+    };
+    scene.tell(watch(true));
+    let keep_ms = scene.queue.config.keep_ms;
+    scene.pass(2 * keep_ms);
+    let is_closed = |scene: &Scene| scene.queue.job(NUMBER).map(|job| job.is_closed());
+    assert_eq!(is_closed(&scene), Some(false), "somebody watches");
+    scene.tell(watch(false));
+    scene.pass(keep_ms - 1);
+    assert_eq!(is_closed(&scene), Some(false));
+    scene.pass(1);
+    assert_eq!(is_closed(&scene), Some(true));
+    scene.pass(keep_ms);
+    assert_eq!(is_closed(&scene), None);
+}
+
+#[test]
+fn a_short_keep_time_closes_no_job_whose_customer_is_about_to_submit() {
+    let mut scene = Scene::new();
+    scene.tell(Command::CreateJob {
+        id: JOB,
+        owner: "ann".into(),
+        name: "".into(),
+        priority: 0,
+        terms: JobTerms {
+            keep_ms: Some(1),
+            ..JobTerms::default()
+        },
+    });
+    scene.pass(3_600_000);
+    scene.submit(JOB, vec![spec()]);
+    scene.pass(10 * 24 * 3_600_000);
+    assert_eq!(scene.state(0), TaskState::Waiting);
+}
+
+#[test]
+fn a_keyed_submit_that_is_partly_known_waits_for_what_it_named() {
+    let mut scene = Scene::with(vec![keyed("b")]);
+    // The customer counts a, b, c and d from 0.
+    let reader = TaskSpec {
+        after: vec![1],
+        inputs: vec![Input {
+            source: InputSource::Output {
+                task_index: 0,
+                part: crate::OutputPart::Message,
+            },
+            ranges: Vec::new(),
+        }],
+        ..keyed("c")
+    };
+    let last = TaskSpec {
+        after: vec![2],
+        ..keyed("d")
+    };
+    let all = vec![keyed("a"), keyed("b"), reader, last];
+    scene.tell(submit(0, all.clone()));
+    let waits_for = |scene: &Scene, key| {
+        let job = scene.queue.job(NUMBER).unwrap();
+        let task = job.task(job.index_of_key(key).unwrap()).unwrap();
+        let named = task.waits_for().map(|index| job.task(index).unwrap());
+        named
+            .map(|task| task.spec().key.clone().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(waits_for(&scene, "c"), ["b", "a"]);
+    assert_eq!(waits_for(&scene, "d"), ["c"]);
+    assert_eq!(scene.tell(submit(0, all)), []);
+}

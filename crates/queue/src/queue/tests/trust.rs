@@ -274,3 +274,18 @@ fn bad_tasks_put_nobody_on_probation_who_does_others_of_the_kind() {
     let reason = scene.queue.worker(worker(2)).unwrap().held_back_reason();
     assert_eq!(reason, None, "it may be the tasks");
 }
+
+#[test]
+fn a_claim_of_anothers_try_ends_with_whoever_claims_it() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let tried = scene.dispatch()[0];
+    let mut other = hello(2, 1);
+    other.held = vec![HeldAttempt {
+        task: tried.0,
+        attempt: tried.1,
+    }];
+    assert_eq!(stopped(&scene.join(other)), [tried.1]);
+    assert_eq!(scene.state(0), TaskState::Running);
+    assert_eq!(ended(&scene.report(tried, success(1))), [(0, 1)]);
+}
