@@ -1,6 +1,6 @@
 //! What a broker is told at its start.
 
-use crate::{disk_space::DiskBounds, roster::Member};
+use crate::disk_space::DiskBounds;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Settings of one broker. [`Config::new`] gives all defaults.
@@ -53,7 +53,11 @@ impl Config {
     }
 
     /// How patient the queue is to be.
-    pub(crate) fn queue(&self, broker_start: u64, expected: Vec<Member>) -> dewar_queue::Config {
+    pub(crate) fn queue(
+        &self,
+        broker_start: u64,
+        expected: Vec<dewar_queue::Expected>,
+    ) -> dewar_queue::Config {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         dewar_queue::Config {
             lease_ms: ms(self.patience.lease),

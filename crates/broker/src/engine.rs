@@ -196,6 +196,7 @@ impl Engine {
                 biased;
                 count = take(&mut self.receiver, &mut messages) => if count == 0 {
                     self.fleet.say_back_soon();
+                    self.attendance.conclude(&self.queue).await;
                     return Ok(());
                 },
                 () = stop.cancelled(), if !stopping => continue,
@@ -252,7 +253,7 @@ impl Engine {
         for event in &after.events {
             self.tell(event, &mut Vec::new());
         }
-        self.attendance.note(&events, &self.queue).await;
+        self.attendance.note(&events, &self.queue);
         let unheld = self.queue.take_unheld();
         if !unheld.is_empty() {
             (self.drop_blobs)(unheld).await;

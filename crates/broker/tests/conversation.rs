@@ -73,7 +73,9 @@ async fn a_task_goes_from_submit_to_outcome() {
     worker.succeed(&assignments[1], vec![3; 50_000]).await;
     worker.succeed(&assignments[0], vec![4]).await;
     let first = next(&mut outcomes).await.unwrap();
-    assert_eq!((first.task_index, first.sequence, first.run_ms), (1, 1, 12));
+    assert_eq!((first.task_index, first.sequence), (1, 1));
+    // It says 12; more than it was out is not believed.
+    assert!(first.run_ms <= 12);
     assert_eq!(
         (output_of(&first), &*first.worker_name),
         (vec![3; 50_000], "w1")

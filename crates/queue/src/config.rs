@@ -1,6 +1,6 @@
 //! How patient the queue is, and how much it takes.
 
-use crate::WorkerId;
+use crate::{TaskId, WorkerId};
 use std::sync::Arc;
 
 /// The queue's few numbers. [`Config::new`] gives the ones brokers run with; tests choose their own.
@@ -12,9 +12,9 @@ pub struct Config {
     pub lease_ms: u64,
     /// A worker whose connection closed is lost after so long without a new hello.
     pub reconnect_ms: u64,
-    /// Workers that attended before the restart, and their names: they may still compute, so they are waited for.
-    pub expected_workers: Vec<(WorkerId, Arc<str>)>,
-    /// How long they are waited for before their tasks go to others.
+    /// Workers that attended before the restart: they may still compute, so what they held waits for them.
+    pub expected_workers: Vec<Expected>,
+    /// How long it waits before it goes to others.
     pub comeback_ms: u64,
     /// Tasks sent ahead for each slot whatever they take, so that no slot waits for the next one to travel.
     pub ahead_per_slot: u32,
@@ -56,6 +56,17 @@ pub struct Config {
     pub keep_unclosed_ms: u64,
     /// How long a cancelled one is, at the most: what it left is on disk for nobody but who reruns it.
     pub keep_cancelled_ms: u64,
+}
+
+/// A worker that attended before the restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Who.
+    pub id: WorkerId,
+    /// For people.
+    pub name: Arc<str>,
+    /// What it ran or had next, as far as is known.
+    pub held: Vec<TaskId>,
 }
 
 impl Config {

@@ -103,6 +103,13 @@ pub enum Event {
         /// When it may be tried again. Meaningless after a restart, when it counts as past.
         retry_at: Timestamp,
     },
+    /// Durable. A try that counted as lost goes on, so its worker was not killed by it.
+    AttemptAcquitted {
+        /// The task.
+        task: TaskId,
+        /// The try.
+        attempt: AttemptId,
+    },
     /// Durable. The task came to its end; if it failed, so do those that wait for it.
     TaskEnded {
         /// What it came to.
@@ -258,7 +265,9 @@ impl Event {
             | Self::BlobHeld { job, .. }
             | Self::BlobsReleased { job, .. }
             | Self::JobForgotten { job } => Some(*job),
-            Self::AttemptFailed { task, .. } => Some(task.job),
+            Self::AttemptFailed { task, .. } | Self::AttemptAcquitted { task, .. } => {
+                Some(task.job)
+            }
             Self::TaskEnded { outcome, .. } => Some(outcome.task.job),
             Self::RerunSkipped { .. }
             | Self::WorkerJoined { .. }

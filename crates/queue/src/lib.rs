@@ -22,7 +22,7 @@ pub use command::{
     Command, HeldAttempt, JobTerms, KIND_COUNT_MAX, Kernel, NEED_COUNT_MAX, Refusal,
     SLOT_COUNT_MAX, TaskResult, TaskSelection, WorkerHello,
 };
-pub use config::Config;
+pub use config::{Config, Expected};
 pub use event::{AttemptEnd, Event};
 pub use holdings::{CHUNK_BYTES, Chunks, HoldingChange};
 pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, Now, TaskId, Timestamp, WorkerId};

@@ -14,14 +14,15 @@ mod memo;
 pub use check::Broken;
 
 use crate::{
-    AttemptId, Command, Config, Digest, Event, HeldAttempt, Job, JobId, JobNumber, Kind, Now,
-    Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
+    AttemptId, Command, Config, Digest, Event, Expected, HeldAttempt, Job, JobId, JobNumber, Kind,
+    Now, Refusal, Task, TaskCounts, TaskId, TaskSpec, TaskState, Timestamp, Worker, WorkerId,
     holdings::Holdings, holds::Holds, kind_stats::KindStats, ready::Ready,
 };
 use makers::Makers;
 use memo::Memo;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -42,7 +43,9 @@ pub struct Queue {
     kind_stats: HashMap<Kind, KindStats>,
     workers: HashMap<WorkerId, Worker>,
     /// Workers of before the restart that are waited for.
-    missing: BTreeMap<WorkerId, Arc<str>>,
+    missing: BTreeMap<WorkerId, Expected>,
+    /// What they may still compute, and who of them.
+    awaited: BTreeSet<(TaskId, WorkerId)>,
     /// When workers on probation are given a task to try.
     trials: BTreeSet<(Timestamp, WorkerId)>,
     /// Waiting tasks.
@@ -68,8 +71,13 @@ pub struct Queue {
 impl Queue {
     /// Without any job.
     pub fn new(config: Config) -> Self {
+        let expected = config.expected_workers.iter();
+        let held = expected
+            .clone()
+            .flat_map(|worker| worker.held.iter().map(|task| (*task, worker.id)));
         Self {
-            missing: config.expected_workers.iter().cloned().collect(),
+            awaited: held.collect(),
+            missing: expected.map(|worker| (worker.id, worker.clone())).collect(),
             config,
             jobs: BTreeMap::new(),
             by_id: HashMap::new(),
@@ -158,8 +166,15 @@ impl Queue {
     }
 
     /// Workers of before the restart that are waited for.
-    pub fn missing_workers(&self) -> impl Iterator<Item = (WorkerId, &Arc<str>)> {
-        self.missing.iter().map(|(id, name)| (*id, name))
+    pub fn missing_workers(&self) -> impl Iterator<Item = &Expected> {
+        self.missing.values()
+    }
+
+    /// Workers that may still compute a task of before the restart.
+    fn awaited_of(&self, tasks: RangeInclusive<TaskId>) -> impl Iterator<Item = WorkerId> {
+        let (first, last) = (*tasks.start(), *tasks.end());
+        let awaited = (first, WorkerId([0; 16]))..=(last, WorkerId([u8::MAX; 16]));
+        self.awaited.range(awaited).map(|(_, worker)| *worker)
     }
 
     /// When workers of before the restart are waited for no longer. The clock begins with the restart.

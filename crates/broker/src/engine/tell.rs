@@ -83,6 +83,7 @@ impl Engine {
                 self.watchers.remove(job);
             }
             Event::JobCreated { .. }
+            | Event::AttemptAcquitted { .. }
             | Event::BlobHeld { .. }
             | Event::BlobsReleased { .. }
             | Event::WorkerJoined { .. }

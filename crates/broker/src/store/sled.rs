@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Raised when an older release would misread what is written.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// Events in a sled database.
 pub struct SledStore {

@@ -3,7 +3,7 @@
 use super::{Story, store::Memory, style::Style};
 use anyhow::{Context as _, Result};
 use dewar_broker::simulation::Door;
-use dewar_queue::{JobId, JobNumber, Outcome, WorkerId};
+use dewar_queue::{Expected, JobId, JobNumber, Outcome, WorkerId};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::{
@@ -152,11 +152,16 @@ impl World {
     }
 
     /// Who attended last, as a restarted broker knows it. Some have died since.
-    pub(super) fn roster(&self) -> Vec<(WorkerId, Arc<str>)> {
+    pub(super) fn roster(&self) -> Vec<Expected> {
         let roster = self.roster.borrow();
         roster
             .iter()
-            .map(|(name, id)| (*id, name.clone()))
+            .map(|(name, id)| Expected {
+                id: *id,
+                name: name.clone(),
+                // It was written before any task was given out.
+                held: Vec::new(),
+            })
             .collect()
     }
 

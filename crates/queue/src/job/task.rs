@@ -274,6 +274,13 @@ impl Task {
         }
     }
 
+    /// Whether a try was lost with its worker, as far as is known.
+    pub(crate) fn was_lost(&self, attempt: AttemptId) -> bool {
+        self.history.as_ref().is_some_and(|history| {
+            history.lost_in_company.contains(&attempt) || history.lost_alone.contains(&attempt)
+        })
+    }
+
     /// A try that was thought lost goes on, so its worker was not killed by it.
     pub(crate) fn acquit(&mut self, attempt: AttemptId) {
         if let Some(history) = &mut self.history {

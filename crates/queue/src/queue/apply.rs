@@ -78,6 +78,7 @@ impl Queue {
                 failure,
                 retry_at,
             } => self.fail_attempt(*task, *attempt, failure, *retry_at),
+            Event::AttemptAcquitted { task, attempt } => self.acquit(*task, *attempt),
             Event::TaskEnded {
                 outcome,
                 at_unix_ms,
@@ -125,7 +126,11 @@ impl Queue {
             } => self.put_on_probation(*worker, *until, *pause_ms),
             Event::WorkerOnTrial { worker } => self.put_on_trial(*worker),
             Event::WorkerGone { worker } => self.remove_worker(*worker),
-            Event::ComebackOver => self.missing.clear(),
+            // What was awaited is due at the same moment, like any other pause.
+            Event::ComebackOver => {
+                self.missing.clear();
+                self.awaited.clear();
+            }
             Event::AttemptStarted {
                 task,
                 attempt,
@@ -144,7 +149,7 @@ impl Queue {
             Event::RetryDue { task } => {
                 if matches!(self.task(*task), Some(task) if matches!(task.phase, Phase::Paused { .. }))
                 {
-                    self.set_waiting(*task);
+                    self.set_ready(*task);
                 }
             }
             Event::AttemptEnded {
@@ -160,7 +165,17 @@ impl Queue {
         }
     }
 
+    /// Lets a task wait for a worker, unless one of before the restart may have it.
     fn set_waiting(&mut self, id: TaskId) {
+        if self.awaited_of(id..=id).next().is_none() {
+            self.set_ready(id);
+        } else {
+            let until = self.comeback_ends_at();
+            self.set_phase(id, Phase::Paused { until });
+        }
+    }
+
+    fn set_ready(&mut self, id: TaskId) {
         if let Some(task) = self.task(id) {
             let alone = task.is_suspect(self.config.company_losses_max);
             self.set_phase(id, Phase::Waiting { alone });

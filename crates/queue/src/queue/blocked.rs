@@ -1,16 +1,17 @@
 //! Why a job's waiting tasks cannot run, said for people on every surface.
 
 use super::Queue;
-use crate::{Job, Worker, WorkerId, ready::Need};
+use crate::{Job, TaskId, Worker, WorkerId, ready::Need};
+use std::collections::BTreeSet;
 
 impl Queue {
     /// Why some of a job's waiting tasks cannot run now whatever else ends, if that is so.
     pub fn blocked_reason(&self, job: &Job) -> Option<String> {
+        if let Some(reason) = self.comeback_reason(job) {
+            return Some(reason);
+        }
         if job.needs.is_empty() {
             return None;
-        }
-        if !self.missing.is_empty() {
-            return Some(self.comeback_reason());
         }
         if self.workers.is_empty() {
             return Some("no worker is connected".into());
@@ -40,20 +41,28 @@ impl Queue {
         ))
     }
 
-    fn comeback_reason(&self) -> String {
+    fn comeback_reason(&self, job: &Job) -> Option<String> {
         /// Names told; the rest are counted.
         const NAME_COUNT_MAX: usize = 3;
-        let names = self.missing.values().take(NAME_COUNT_MAX);
-        let names: Vec<&str> = names.map(|name| &**name).collect();
-        let more = match self.missing.len() - names.len() {
+        let task = |index| TaskId {
+            job: job.number,
+            index,
+        };
+        let missing: BTreeSet<WorkerId> = self.awaited_of(task(0)..=task(u64::MAX)).collect();
+        let names = missing.iter().filter_map(|id| self.missing.get(id));
+        let names = names.take(NAME_COUNT_MAX).map(|worker| &*worker.name);
+        let names: Vec<&str> = names.collect();
+        let more = match missing.len() - names.len() {
             0 => String::new(),
             count => format!(" and {count} more"),
         };
-        format!(
-            "the broker has restarted and gives {}{more} up to {} s to come back",
-            names.join(", "),
-            self.config.comeback_ms / 1000
-        )
+        (!names.is_empty()).then(|| {
+            format!(
+                "the broker has restarted and gives {}{more} up to {} s to come back with what they had",
+                names.join(", "),
+                self.config.comeback_ms / 1000
+            )
+        })
     }
 
     fn unmet_reason(&self, need: &Need) -> Option<String> {

@@ -171,6 +171,12 @@ impl Queue {
         if let Some(disorder) = self.holdings.disorder(|id| self.workers.contains_key(&id)) {
             return Err(Broken(disorder.into()));
         }
+        hold!(
+            self.awaited
+                .iter()
+                .all(|(_, worker)| self.missing.contains_key(worker)),
+            "tasks wait for a worker that is not missing"
+        );
         let mut makers = Makers::default();
         let able = self.workers.values().filter(|worker| worker.listed.able);
         able.for_each(|worker| makers.add(&worker.hello));

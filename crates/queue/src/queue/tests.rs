@@ -208,8 +208,16 @@ impl Scene {
 
     /// The broker dies, and remembers what it wrote.
     fn restart(&mut self) {
-        let broker_start = self.queue.config.broker_start + 1;
-        self.queue = Queue::new(Config::new(broker_start));
+        self.restart_expecting(Vec::new());
+    }
+
+    /// And who attended.
+    fn restart_expecting(&mut self, expected_workers: Vec<crate::Expected>) {
+        let config = Config {
+            expected_workers,
+            ..Config::new(self.queue.config.broker_start + 1)
+        };
+        self.queue = Queue::new(config);
         self.now.at = Timestamp::default();
         for event in &self.written {
             self.queue.apply(event);
@@ -657,6 +665,10 @@ fn a_worker_that_was_only_out_of_reach_is_acquitted() {
         scene.join(again);
     }
     assert_eq!(scene.state(0), TaskState::Running);
+    let is_suspect = |scene: &Scene| scene.queue.task(task).unwrap().is_suspect(1);
+    assert!(!is_suspect(&scene));
+    scene.restart();
+    assert!(!is_suspect(&scene), "a restart remembers it");
 }
 
 #[test]

@@ -145,6 +145,13 @@ fn events_with_every_field(job: JobNumber) -> Vec<Event> {
             indices: vec![0, 70_000],
             at_unix_ms: 7,
         },
+        Event::AttemptAcquitted {
+            task: TaskId { job, index: 1 },
+            attempt: AttemptId {
+                broker_start: 3,
+                n: 42,
+            },
+        },
         Event::TasksRerun {
             job,
             indices: vec![1],

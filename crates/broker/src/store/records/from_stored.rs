@@ -58,6 +58,16 @@ pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
             job,
             digests: all(released.digests, digest)?,
         },
+        What::AttemptAcquitted(acquitted) => Event::AttemptAcquitted {
+            task: TaskId {
+                job,
+                index: acquitted.task_index,
+            },
+            attempt: AttemptId {
+                broker_start: acquitted.broker_start,
+                n: acquitted.attempt_n,
+            },
+        },
         What::AttemptFailed(failed) => Event::AttemptFailed {
             task: TaskId {
                 job,

@@ -92,6 +92,14 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
             };
             (task.job, What::AttemptFailed(failed))
         }
+        Event::AttemptAcquitted { task, attempt } => {
+            let acquitted = stored::AttemptAcquitted {
+                task_index: task.index,
+                broker_start: attempt.broker_start,
+                attempt_n: attempt.n,
+            };
+            (task.job, What::AttemptAcquitted(acquitted))
+        }
         Event::TaskEnded {
             outcome,
             at_unix_ms,

@@ -196,6 +196,17 @@ impl Queue {
         }
     }
 
+    pub(super) fn acquit(&mut self, id: TaskId, attempt: AttemptId) {
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
+        task.acquit(attempt);
+        if matches!(task.phase, Phase::Waiting { .. }) {
+            // It may be no suspect any more.
+            self.set_waiting(id);
+        }
+    }
+
     /// Only from the worker that has it: another may claim it, and be told to stop.
     pub(super) fn remove_live(&mut self, id: TaskId, attempt: AttemptId, worker: WorkerId) {
         let Some(task) = self.task_mut(id) else {

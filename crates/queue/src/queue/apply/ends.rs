@@ -3,7 +3,7 @@
 use super::super::Queue;
 use crate::{
     AttemptId, Failure, FailureClass, InputSource, JobNumber, Outcome, OutcomeResult, Output,
-    TaskId, TaskState, holds,
+    TaskId, TaskState, WorkerId, holds,
     job::{AFTER, Needed, Phase},
 };
 use std::sync::Arc;
@@ -221,11 +221,20 @@ impl Queue {
             job.fences
                 .extend(indices.iter().map(|index| (*index, fence)));
         }
+        let is_since_restart = fence.broker_start == self.config.broker_start;
         for index in indices {
-            self.begin_generation(TaskId {
+            let id = TaskId {
                 job: number,
                 index: *index,
-            });
+            };
+            if is_since_restart {
+                // Nobody has this generation.
+                let awaited: Vec<WorkerId> = self.awaited_of(id..=id).collect();
+                for worker in awaited {
+                    self.awaited.remove(&(id, worker));
+                }
+            }
+            self.begin_generation(id);
         }
         // Whatever of it is ended already.
         self.note_end(number, 0);

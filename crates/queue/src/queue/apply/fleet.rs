@@ -3,6 +3,7 @@
 use super::super::Queue;
 use crate::{
     Timestamp, Worker, WorkerHello, WorkerId,
+    job::Phase,
     ready::Need,
     worker::{Listing, Trust},
 };
@@ -11,7 +12,6 @@ use std::collections::BTreeSet;
 impl Queue {
     pub(super) fn add_worker(&mut self, hello: &WorkerHello, at: Timestamp) {
         let id = hello.id;
-        self.missing.remove(&id);
         // Its kinds may be others than before.
         self.unlist(id);
         let worker = self
@@ -30,13 +30,27 @@ impl Queue {
         self.list(id);
         for held in &hello.held {
             if self.may_take_up(id, held.task, held.attempt) {
-                if let Some(task) = self.task_mut(held.task) {
-                    task.acquit(held.attempt);
-                }
                 self.begin_attempt(held.task, held.attempt, id, false, at);
             }
         }
         self.set_clocks(id, at);
+        self.await_no_more(id);
+    }
+
+    /// A worker that was waited for is back. What it does not go on with may go to others.
+    fn await_no_more(&mut self, id: WorkerId) {
+        let Some(expected) = self.missing.remove(&id) else {
+            return;
+        };
+        for task in expected.held {
+            self.awaited.remove(&(task, id));
+            let is_paused = self
+                .task(task)
+                .is_some_and(|task| matches!(task.phase, Phase::Paused { .. }));
+            if is_paused {
+                self.set_waiting(task);
+            }
+        }
     }
 
     pub(super) fn remove_worker(&mut self, id: WorkerId) {

@@ -14,10 +14,6 @@ use crate::{
 impl Queue {
     /// The events by which one task is given out or answered; none if none can be.
     pub(in crate::queue) fn dispatch(&self, now: Now) -> Vec<Event> {
-        // Who attended before the restart may still compute what would be given out now.
-        if !self.missing.is_empty() {
-            return Vec::new();
-        }
         let mut reserved = None;
         for (turn, need) in self.ready.next_alone() {
             let Some(task) = self.task(turn.task) else {

@@ -1,7 +1,7 @@
 //! What workers say of themselves.
 //!
 //! A worker tells at every hello which tries it holds. One that is still wanted becomes live, whoever began it: this
-//! broker, or the same one before a restart. After a restart those that attended before are waited for, but not for ever:
+//! broker, or the same one before a restart. After a restart what those had who attended before waits for them, but not for ever:
 //! one that says hello later finds its task given to another too, and whichever answers first gives the outcome.
 
 use super::super::Queue;
@@ -39,14 +39,31 @@ impl Queue {
         let unwanted =
             unwanted.map(|held| self.ended(held.task, held.attempt, id, AttemptEnd::Stopped, now));
         let ended: Vec<Event> = lost.chain(unwanted).collect();
+        let acquitted: Vec<Event> = self.acquittals(&hello).collect();
         // It may have missed the order, or be a new process that never heard it.
         let draining = known.is_some_and(|worker| worker.draining);
         let draining = draining.then_some(Event::WorkerDraining { worker: id });
         let joined = Event::WorkerJoined { hello, at: now.at };
-        Ok(std::iter::once(joined)
+        // Acquitted first: what is no suspect any more need not run alone.
+        Ok(acquitted
+            .into_iter()
+            .chain([joined])
             .chain(ended)
             .chain(draining)
             .collect())
+    }
+
+    /// Tries that were thought lost with a worker, and go on.
+    fn acquittals(&self, hello: &WorkerHello) -> impl Iterator<Item = Event> {
+        let lost = hello.held.iter().filter(|held| {
+            let task = self.task(held.task);
+            task.is_some_and(|task| task.was_lost(held.attempt))
+                && self.may_take_up(hello.id, held.task, held.attempt)
+        });
+        lost.map(|held| Event::AttemptAcquitted {
+            task: held.task,
+            attempt: held.attempt,
+        })
     }
 
     /// Whether a worker may work on (again) at a try that is not live.

@@ -82,7 +82,9 @@ enum Step {
     Pass {
         ms: u32,
     },
-    Restart,
+    Restart {
+        expecting: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -113,7 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u16>().prop_map(|pick| Step::HandBack { pick }),
         10 => Just(Step::Dispatch),
         4 => (0..40_000u32).prop_map(|ms| Step::Pass { ms }),
-        1 => Just(Step::Restart),
+        1 => any::<bool>().prop_map(|expecting| Step::Restart { expecting }),
     ]
 }
 
@@ -125,8 +127,13 @@ struct History {
     submitted: HashMap<JobNumber, u64>,
     outcomes: HashMap<(TaskId, u32), Outcome>,
     cancelled: HashSet<JobNumber>,
+    /// Who has, or had, each try: whom it was given to, or who came with it.
+    on: HashMap<AttemptId, WorkerId>,
     /// Where each task failed, since the last restart.
     failed_on: HashMap<TaskId, HashSet<WorkerId>>,
+    /// Who may still compute what since the last restart.
+    awaited: HashSet<TaskId>,
+    comeback: HashSet<WorkerId>,
 }
 
 impl History {
@@ -138,7 +145,10 @@ impl History {
             submitted: HashMap::new(),
             outcomes: HashMap::new(),
             cancelled: HashSet::new(),
+            on: HashMap::new(),
             failed_on: HashMap::new(),
+            awaited: HashSet::new(),
+            comeback: HashSet::new(),
         }
     }
 
@@ -333,9 +343,21 @@ impl History {
                     "it would spin"
                 );
             }
-            Step::Restart => {
+            Step::Restart { expecting } => {
                 let before = self.ends();
-                self.scene.restart();
+                let workers = self.scene.queue.workers().filter(|_| expecting);
+                let expected = workers.map(|worker| crate::Expected {
+                    id: worker.hello.id,
+                    name: worker.hello.name.clone(),
+                    held: worker.tasks_at_hand().collect(),
+                });
+                let expected: Vec<_> = expected.collect();
+                self.awaited = expected
+                    .iter()
+                    .flat_map(|worker| worker.held.clone())
+                    .collect();
+                self.comeback = expected.iter().map(|worker| worker.id).collect();
+                self.scene.restart_expecting(expected);
                 self.failed_on.clear();
                 assert_eq!(before, self.ends(), "a restart remembers every end");
             }
@@ -390,14 +412,29 @@ impl History {
                         "{task} runs after its end"
                     );
                     self.verify_not_back(*task, *worker);
+                    assert!(
+                        !self.awaited.contains(task) || !self.are_all_missing(),
+                        "{task} goes out although its worker may come back"
+                    );
+                    self.on.insert(*attempt, *worker);
                     self.begun.push((*task, *attempt, *worker));
                 }
                 Event::AttemptFailed { task, attempt, .. } => {
-                    let on = self.begun.iter().rev().find(|tried| tried.1 == *attempt);
-                    let on = on.map(|(.., worker)| *worker);
+                    let on = self.on.get(attempt);
                     self.failed_on.entry(*task).or_default().extend(on);
                 }
+                Event::WorkerJoined { hello, .. } => {
+                    for held in &hello.held {
+                        let live = self.scene.queue.task(held.task).map_or(&[][..], Task::live);
+                        if live.contains(&(held.attempt, hello.id)) {
+                            self.on.insert(held.attempt, hello.id);
+                        }
+                    }
+                    self.comeback.remove(&hello.id);
+                }
                 Event::TasksRerun { job, indices, .. } => {
+                    self.awaited
+                        .retain(|task| task.job != *job || !indices.contains(&task.index));
                     self.cancelled.remove(job);
                     let again = |task: &TaskId| task.job == *job && indices.contains(&task.index);
                     self.failed_on.retain(|task, _| !again(task));
@@ -413,6 +450,13 @@ impl History {
             }
         }
         !events.is_empty()
+    }
+
+    /// Whether time is not up, and nobody who is waited for is back.
+    fn are_all_missing(&self) -> bool {
+        let queue = &self.scene.queue;
+        let expected = &queue.config.expected_workers;
+        self.scene.now.at.0 < queue.config.comeback_ms && self.comeback.len() == expected.len()
     }
 
     /// A task goes where it failed only if nobody else could ever take it.

@@ -108,60 +108,74 @@ fn a_busy_worker_gets_nothing_until_it_is_free() {
     assert_eq!(scene.dispatch().len(), 1);
 }
 
-/// A restart that remembers who attended.
-fn restart_expecting(scene: &mut Scene, workers: &[u8]) {
-    let expected = workers.iter().map(|n| (worker(*n), format!("w{n}").into()));
-    let config = Config {
-        expected_workers: expected.collect(),
-        ..Config::new(scene.queue.config.broker_start + 1)
-    };
-    scene.queue = Queue::new(config);
-    scene.now.at = Timestamp::default();
-    for event in &scene.written {
-        scene.queue.apply(event);
-    }
+/// A restart that remembers who attended, and with which tasks.
+fn restart_expecting(scene: &mut Scene, workers: &[(u8, &[u64])]) {
+    let expected = workers.iter().map(|(n, held)| crate::Expected {
+        id: worker(*n),
+        name: format!("w{n}").into(),
+        held: held.iter().map(|index| task(*index)).collect(),
+    });
+    scene.restart_expecting(expected.collect());
 }
 
 #[test]
-fn after_a_restart_workers_have_time_to_come_back() {
-    let mut scene = Scene::with(vec![spec()]);
+fn after_a_restart_workers_have_time_to_come_back_with_what_they_had() {
+    let mut scene = Scene::with(vec![spec(), spec(), spec()]);
     scene.join(hello(1, 1));
-    let (task, attempt, _) = scene.dispatch()[0];
-    restart_expecting(&mut scene, &[1, 9]);
-    scene.join(hello(2, 1));
-    assert_eq!(scene.dispatch(), [], "worker 1 may still compute it");
+    let first = scene.dispatch()[0];
+    restart_expecting(&mut scene, &[(1, &[0]), (9, &[1])]);
+    scene.join(hello(2, 4));
+    scene.submit(JOB, vec![spec()]);
+    let given: Vec<u64> = scene.dispatch().iter().map(|tried| tried.0.index).collect();
+    assert_eq!(given, [2, 3], "the others may still be computed");
     let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
     assert_eq!(
         reason.unwrap(),
-        "the broker has restarted and gives w1, w9 up to 60 s to come back"
+        "the broker has restarted and gives w1, w9 up to 60 s to come back with what they had"
     );
     let mut again = hello(1, 1);
-    again.held = vec![HeldAttempt { task, attempt }];
+    again.held = vec![HeldAttempt {
+        task: first.0,
+        attempt: first.1,
+    }];
     scene.join(again);
     assert_eq!(scene.state(0), TaskState::Running);
-    scene.submit(JOB, vec![spec()]);
-    assert_eq!(scene.dispatch(), [], "worker 9 is not back");
-    assert_eq!(scene.queue.next_deadline(), Some(Timestamp(30_000)));
-    for n in [1, 2] {
+    for _ in [1, 2] {
         scene.pass(29_999);
-        scene.tell(Command::Heartbeat { worker: worker(n) });
-        scene.tell(Command::Heartbeat {
-            worker: worker(3 - n),
-        });
+        for n in [1, 2] {
+            scene.tell(Command::Heartbeat { worker: worker(n) });
+        }
     }
-    assert_eq!(scene.dispatch(), []);
+    assert_eq!(scene.dispatch(), [], "worker 9 is not back");
+    assert_eq!(scene.queue.next_deadline(), Some(Timestamp(60_000)));
     scene.pass(2);
-    assert_eq!(scene.dispatch().len(), 1);
+    assert_eq!(scene.dispatch()[0].0, task(1));
 }
 
 #[test]
-fn nobody_is_waited_for_longer_than_it_takes_them_all() {
+fn what_a_worker_comes_back_without_goes_to_others_at_once() {
     let mut scene = Scene::with(vec![spec(); 2]);
-    restart_expecting(&mut scene, &[1, 2]);
-    scene.join(hello(2, 1));
+    restart_expecting(&mut scene, &[(1, &[0, 1]), (2, &[1])]);
+    scene.join(hello(3, 4));
     assert_eq!(scene.dispatch(), []);
     scene.join(hello(1, 1));
-    assert_eq!(scene.dispatch().len(), 2);
+    assert_eq!(scene.dispatch()[0].0, task(0));
+    assert_eq!(scene.dispatch(), [], "worker 2 may have it");
+    scene.join(hello(2, 1));
+    assert_eq!(scene.dispatch()[0].0, task(1));
+}
+
+#[test]
+fn what_is_rerun_since_the_restart_waits_for_nobody() {
+    let mut scene = Scene::with(vec![spec()]);
+    restart_expecting(&mut scene, &[(1, &[0])]);
+    scene.join(hello(2, 1));
+    scene.tell(Command::CancelJob { job: JOB });
+    scene.tell(Command::Rerun {
+        tasks: crate::TaskSelection::Job(NUMBER),
+        succeeded: false,
+    });
+    assert_eq!(scene.dispatch().len(), 1);
 }
 
 #[test]
