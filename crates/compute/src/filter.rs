@@ -12,9 +12,12 @@ const EDGE_SHELLS: f64 = 2.0;
 /// `map` without what is finer than `resolution_angstrom`, with a raised-cosine edge of two shells centred there.
 pub fn low_pass(map: &Volume, pixel_size_angstrom: f64, resolution_angstrom: f64) -> Volume {
     let limit = map.n() as f64 * pixel_size_angstrom / resolution_angstrom;
-    filtered(map, |shell| {
-        edge(shell - (limit - EDGE_SHELLS / 2.0), EDGE_SHELLS)
-    })
+    filtered(map, |shell| low_pass_gain(shell, limit))
+}
+
+/// What [`low_pass`] leaves of a frequency `shell` Fourier pixels from the origin, where it has its limit at `limit`.
+pub(crate) fn low_pass_gain(shell: f64, limit: f64) -> f64 {
+    edge(shell - (limit - EDGE_SHELLS / 2.0), EDGE_SHELLS)
 }
 
 /// `map` with each frequency multiplied by `gain` of its distance from the origin, in Fourier pixels.

@@ -111,7 +111,7 @@ impl ShellSums {
 }
 
 /// Calls `visit(index, shell, multiplicity)` for the values of a half-space within shell n/2.
-fn for_each_frequency(n: usize, mut visit: impl FnMut(usize, usize, f64)) {
+pub(crate) fn for_each_frequency(n: usize, mut visit: impl FnMut(usize, usize, f64)) {
     let row = n / 2 + 1;
     for index in 0..half_space_len(n) {
         let kx = (index % row) as isize;
@@ -137,7 +137,12 @@ fn widen(value: Complex32) -> (f64, f64) {
     (value.re.into(), value.im.into())
 }
 
-fn transform(fft: &mut RealFft3, volume: &Volume, mask: Option<&Volume>) -> Vec<Complex32> {
+/// The half-space of a map, multiplied by `mask` first.
+pub(crate) fn transform(
+    fft: &mut RealFft3,
+    volume: &Volume,
+    mask: Option<&Volume>,
+) -> Vec<Complex32> {
     let n = volume.n();
     let mut half = vec![Complex32::ZERO; half_space_len(n)];
     match mask {

@@ -14,6 +14,7 @@ pub mod noise;
 pub mod orientation;
 pub mod phantom;
 pub mod pose_error;
+pub mod postprocess;
 pub mod projector;
 pub mod reconstruct;
 pub mod sampling;

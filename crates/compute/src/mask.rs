@@ -2,10 +2,16 @@
 //!
 //! A mask is a map or an image of values from 0 to 1. Edges fall from 1 to 0 as a raised cosine, outside the radius given.
 
+mod specks;
+
 use std::f64::consts::PI;
 
 use crate::filter;
 use crate::volume::{Image, SizeError, Volume};
+
+/// How far above 0, in standard deviations of the noise, a voxel must be to be taken for particle: of a million voxels of
+/// noise a thousand are, in specks.
+const NOISE_SDS: f32 = 3.0;
 
 /// 1 within `radius_px` of the origin, 0 beyond `radius_px + edge_px`.
 pub fn spherical(n: usize, radius_px: f64, edge_px: f64) -> Result<Volume, SizeError> {
@@ -63,16 +69,45 @@ pub fn automatic(map: &Volume, pixel_size_angstrom: f64, params: &AutoMask) -> V
         .threshold
         .unwrap_or_else(|| default_threshold(&smooth));
     let inside: Vec<bool> = smooth.data().iter().map(|grey| *grey > threshold).collect();
-    let n = map.n();
-    let mut mask = smooth;
-    for (value, distance2) in mask
-        .data_mut()
-        .iter_mut()
-        .zip(squared_distances(n, &inside))
-    {
+    around(smooth, &inside, params)
+}
+
+/// The mask of particles among noise: [`automatic`] of the mean of two half-maps, with a threshold that noise does not
+/// reach and without what is too small to be part of the particle.
+///
+/// How strong noise is, half their difference tells: the mean has as much of it. Where nothing stands out of it, the mask is
+/// the sphere that fits the box.
+pub fn automatic_of_halves(
+    halves: [&Volume; 2],
+    pixel_size_angstrom: f64,
+    params: &AutoMask,
+) -> Volume {
+    let low_passed = |combine: fn(f32, f32) -> f32| {
+        let map = halves[0].combined(halves[1], combine);
+        filter::low_pass(&map, pixel_size_angstrom, params.low_pass_angstrom)
+    };
+    let noise_sd = root_mean_square(&low_passed(|a, b| (a - b) / 2.0));
+    let smooth = low_passed(|a, b| (a + b) / 2.0);
+    let threshold = params
+        .threshold
+        .unwrap_or_else(|| default_threshold(&smooth).max(NOISE_SDS * noise_sd));
+    let mut inside: Vec<bool> = smooth.data().iter().map(|grey| *grey > threshold).collect();
+    specks::remove(smooth.n(), &mut inside);
+    if !inside.contains(&true) {
+        let radius_px = smooth.n() as f64 / 2.0 - params.edge_px;
+        return spherical(smooth.n(), radius_px, params.edge_px)
+            .expect("the box of a map is a box");
+    }
+    around(smooth, &inside, params)
+}
+
+/// The voxels inside, dilated, with a soft edge; in the memory of `map`.
+fn around(mut map: Volume, inside: &[bool], params: &AutoMask) -> Volume {
+    let distances2 = squared_distances(map.n(), inside);
+    for (value, distance2) in map.data_mut().iter_mut().zip(distances2) {
         *value = edge(libm::sqrt(distance2) - params.dilation_px, params.edge_px) as f32;
     }
-    mask
+    map
 }
 
 /// From 1 at and below 0 to 0 at `width` and beyond.
@@ -84,6 +119,11 @@ pub(crate) fn edge(distance: f64, width: f64) -> f64 {
     } else {
         0.0
     }
+}
+
+fn root_mean_square(map: &Volume) -> f32 {
+    let sum: f64 = map.data().iter().map(|grey| f64::from(grey * grey)).sum();
+    libm::sqrt(sum / map.data().len() as f64) as f32
 }
 
 fn default_threshold(map: &Volume) -> f32 {
@@ -194,6 +234,37 @@ mod tests {
         let circle = circular(32, 8.0, 4.0).unwrap();
         assert_eq!(circle.data()[16 * 32 + 24], 1.0);
         assert_eq!(circle.data()[16 * 32 + 28], 0.0);
+    }
+
+    #[test]
+    fn a_mask_of_halves_leaves_out_what_only_noise_raises() {
+        let n = 32;
+        let half = |seed| {
+            let mut noise = crate::noise::GaussianNoise::new(seed, 0);
+            Volume::from_fn(n, |x, y, z| {
+                libm::exp(-(x * x + y * y + z * z) / 18.0) + 0.3 * noise.next()
+            })
+            .unwrap()
+        };
+        let params = AutoMask {
+            low_pass_angstrom: 8.0,
+            dilation_px: 0.0,
+            edge_px: 1.0,
+            ..AutoMask::default()
+        };
+        let mask = automatic_of_halves([&half(1), &half(2)], 2.0, &params);
+        let at = |index: usize| [index % n, index / n % n, index / n / n].map(|c| c as f64 - 16.0);
+        for (index, weight) in mask.data().iter().enumerate() {
+            let radius = libm::sqrt(at(index).iter().map(|c| c * c).sum());
+            assert!(radius > 3.0 || *weight == 1.0, "{radius}");
+            assert!(radius < 10.0 || *weight == 0.0, "{radius}");
+        }
+        let nothing = Volume::zeros(n).unwrap();
+        let sphere = automatic_of_halves([&nothing, &nothing], 2.0, &AutoMask::default());
+        assert_eq!(
+            (sphere.data()[0], sphere.data()[(16 * n + 16) * n + 16]),
+            (0.0, 1.0)
+        );
     }
 
     #[test]

@@ -84,6 +84,20 @@ impl Volume {
         self.data
     }
 
+    /// A map of `combine(own, other)` at each voxel.
+    ///
+    /// # Panics
+    /// If the boxes differ.
+    #[must_use]
+    pub fn combined(&self, other: &Self, combine: impl Fn(f32, f32) -> f32) -> Self {
+        assert_eq!(self.n, other.n, "boxes");
+        let pairs = self.data.iter().zip(&other.data);
+        Self {
+            n: self.n,
+            data: pairs.map(|(own, other)| combine(*own, *other)).collect(),
+        }
+    }
+
     /// Cropped, or padded with zeros, to edge `n`, the origin staying the origin.
     pub fn resized(&self, n: usize) -> Result<Self, SizeError> {
         let mut out = Self::zeros(n)?;
