@@ -6,6 +6,9 @@ use dewar_compute::volume::Volume;
 use dewar_formats::mrc::MrcFile;
 use std::path::Path;
 
+/// Largest difference, as a fraction, between two headers' pixel sizes that is still rounding.
+const PIXEL_SIZE_TOLERANCE: f64 = 0.005;
+
 /// A cubic map of finite values.
 pub struct MapFile {
     /// The densities.
@@ -44,4 +47,27 @@ pub fn read(path: &Path) -> Result<MapFile, Failure> {
         volume,
         pixel_size_angstrom: file.header().pixel_size_angstrom.map(f64::from),
     })
+}
+
+/// The pixel size all of the maps have: the one given, else the headers', as far as they have one.
+///
+/// # Errors
+/// If headers disagree or none has one.
+pub fn common_pixel_size<'a>(
+    given: Option<f64>,
+    maps: impl IntoIterator<Item = &'a MapFile>,
+) -> Result<f64, Failure> {
+    if let Some(size) = given {
+        return Ok(size);
+    }
+    let mut sizes = maps.into_iter().filter_map(|map| map.pixel_size_angstrom);
+    let first = sizes.next().ok_or_else(|| {
+        Failure::input(anyhow!("no header has a pixel size")).try_next("--pixel-size ANGSTROM")
+    })?;
+    match sizes.find(|size| (first / size - 1.0).abs() > PIXEL_SIZE_TOLERANCE) {
+        None => Ok(first),
+        Some(other) => Err(Failure::input(anyhow!(
+            "the pixel sizes are {first} A and {other} A; expected the same"
+        ))),
+    }
 }

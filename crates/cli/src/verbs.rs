@@ -6,6 +6,7 @@ mod drain;
 mod fsc;
 mod info;
 mod jobs;
+mod postprocess;
 mod precache;
 mod refine;
 mod rerun;
@@ -37,6 +38,7 @@ pub struct Arguments {
 enum Verb {
     Refine(refine::Options),
     Simulate(simulate::Options),
+    Postprocess(postprocess::Options),
     Fsc(fsc::Options),
     Compare(compare::Options),
     Info(info::Options),
@@ -58,6 +60,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Refine(options) => refine::run(&options),
         Verb::Simulate(options) => simulate::run(&options),
+        Verb::Postprocess(options) => postprocess::run(&options),
         Verb::Fsc(options) => fsc::run(&options),
         Verb::Compare(options) => compare::run(&options),
         Verb::Info(options) => info::run(&options),

@@ -2,18 +2,13 @@
 
 use crate::{
     failure::Failure,
-    map_file::{self, MapFile},
-    output,
+    map_file, output,
     table::{Column, Table},
 };
-use anyhow::anyhow;
 use clap::Args;
 use dewar_compute::fsc;
 use serde_json::json;
 use std::path::PathBuf;
-
-/// Largest difference, as a fraction, between two headers' pixel sizes that is still rounding.
-const PIXEL_SIZE_TOLERANCE: f64 = 0.005;
 
 /// Fourier shell correlation of two maps: how alike they are at each resolution.
 #[derive(Args)]
@@ -48,14 +43,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         map_file::read(&options.second)?,
     );
     let mask = options.mask.as_deref().map(map_file::read).transpose()?;
-    let pixel_size_angstrom = options.pixel_size_of(&first, &second)?;
+    let pixel_size_angstrom = map_file::common_pixel_size(options.pixel_size, [&first, &second])
+        .map_err(|failure| failure.concerning(options.names()))?;
     let n = first.volume.n();
     let curve = fsc::fsc(
         &first.volume,
         &second.volume,
         mask.as_ref().map(|mask| &mask.volume),
     )
-    .map_err(|error| options.wrong(error.to_string()))?;
+    .map_err(|error| Failure::input(error).concerning(options.names()))?;
     let crossing = |threshold| fsc::resolution_at(&curve, threshold, n, pixel_size_angstrom);
     let (half, low) = (crossing(0.5), crossing(0.143));
     if options.json {
@@ -93,29 +89,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 impl Options {
-    /// The pixel size both maps have.
-    fn pixel_size_of(&self, first: &MapFile, second: &MapFile) -> Result<f64, Failure> {
-        match (
-            self.pixel_size,
-            first.pixel_size_angstrom,
-            second.pixel_size_angstrom,
-        ) {
-            (Some(size), _, _) | (None, Some(size), None) | (None, None, Some(size)) => Ok(size),
-            (None, Some(a), Some(b)) if (a / b - 1.0).abs() <= PIXEL_SIZE_TOLERANCE => Ok(a),
-            (None, Some(a), Some(b)) => Err(self.wrong(format!(
-                "the pixel sizes are {a} A and {b} A; expected the same"
-            ))),
-            (None, None, None) => Err(self
-                .wrong("neither header has a pixel size".to_owned())
-                .try_next("--pixel-size ANGSTROM")),
-        }
-    }
-
-    fn wrong(&self, problem: String) -> Failure {
-        Failure::input(anyhow!(
-            "{} and {}: {problem}",
-            self.first.display(),
-            self.second.display()
-        ))
+    fn names(&self) -> String {
+        format!("{} and {}", self.first.display(), self.second.display())
     }
 }

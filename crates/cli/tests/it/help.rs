@@ -2,9 +2,21 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 13] = [
-    "refine", "simulate", "fsc", "compare", "info", "status", "jobs", "tasks", "workers", "cancel",
-    "rerun", "drain", "precache",
+const VERBS: [&str; 14] = [
+    "refine",
+    "simulate",
+    "postprocess",
+    "fsc",
+    "compare",
+    "info",
+    "status",
+    "jobs",
+    "tasks",
+    "workers",
+    "cancel",
+    "rerun",
+    "drain",
+    "precache",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ mod help;
 mod info;
 mod lab;
 mod limits;
+mod postprocess;
 mod precache;
 mod refine;
 mod rounds;

@@ -1,0 +1,89 @@
+//! What post-processing found, for machines and for people.
+
+use super::{Options, files::Places};
+use crate::table::{Column, Table};
+use dewar_compute::postprocess::PostProcessed;
+use serde_json::{Value, json};
+
+/// The content of `postprocess.json`.
+pub fn record(
+    options: &Options,
+    places: &Places,
+    found: &PostProcessed,
+    pixel_size_angstrom: f64,
+) -> Value {
+    let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
+    let warnings: Vec<String> = found.warnings.iter().map(ToString::to_string).collect();
+    json!({
+        "box_size_px": found.mask.n(),
+        "pixel_size_angstrom": pixel_size_angstrom,
+        "resolution_0_143_angstrom": found.resolution.at_0_143,
+        "resolution_0_5_angstrom": found.resolution.at_0_5,
+        "b_factor_angstrom2": found.b_factor_angstrom2,
+        "guinier": found.guinier.map(|fit| json!({
+            "slope_angstrom2": fit.slope,
+            "intercept": fit.intercept,
+            "correlation": fit.correlation,
+        })),
+        "mask": if options.mask.is_some() { "given" } else { "automatic" },
+        "randomised_from_angstrom": found.curves.randomised_from.map(|shell| box_angstrom / shell as f64),
+        "seed": options.seed,
+        "warnings": warnings,
+        "program_version": env!("CARGO_PKG_VERSION"),
+        "files": {
+            "map_sharpened": found.sharpened.as_ref().map(|_| &places.map_sharpened),
+            "mask": places.mask,
+            "fsc": places.fsc,
+            "record": places.record,
+        },
+    })
+}
+
+/// The curves as a table, and what they come to.
+pub fn told(places: &Places, found: &PostProcessed, pixel_size_angstrom: f64) -> String {
+    let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
+    let mut table = Table::new(&[
+        Column::Number("SHELL"),
+        Column::Number("RESOLUTION A"),
+        Column::Number("UNMASKED"),
+        Column::Number("MASKED"),
+        Column::Number("RANDOM PHASES"),
+        Column::Number("CORRECTED"),
+    ]);
+    let curves = &found.curves;
+    for shell in 1..curves.corrected.len() {
+        let of = |curve: &[f64]| format!("{:.4}", curve[shell]);
+        table.add(&[
+            shell.to_string(),
+            format!("{:.2}", box_angstrom / shell as f64),
+            of(&curves.unmasked),
+            of(&curves.masked),
+            of(&curves.randomised),
+            of(&curves.corrected),
+        ]);
+    }
+    let resolution = |at: Option<f64>| at.map_or("none".to_owned(), |at| format!("{at:.2} A"));
+    let map = match found.sharpened {
+        Some(_) => places.map_sharpened.display().to_string(),
+        None => "none".to_owned(),
+    };
+    format!(
+        "{}\nFSC 0.5    {}\nFSC 0.143  {}\nB-factor   {}\nmask       {}\nmap        {map}\n",
+        table.render(),
+        resolution(found.resolution.at_0_5),
+        resolution(found.resolution.at_0_143),
+        b_factor(found),
+        places.mask.display(),
+    )
+}
+
+fn b_factor(found: &PostProcessed) -> String {
+    let used = format!("{:.1} A^2", found.b_factor_angstrom2);
+    match found.guinier {
+        Some(fit) if fit.b_factor_angstrom2 == found.b_factor_angstrom2 => {
+            format!("{used}, fitted with correlation {:.3}", fit.correlation)
+        }
+        Some(fit) => format!("{used}; the fit gives {:.1} A^2", fit.b_factor_angstrom2),
+        None => format!("{used}, none could be fitted"),
+    }
+}
