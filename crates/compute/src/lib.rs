@@ -9,6 +9,7 @@ pub mod fft;
 pub mod filter;
 pub mod fsc;
 mod gridding;
+pub mod local_resolution;
 pub mod mask;
 pub mod noise;
 pub mod orientation;

@@ -20,6 +20,7 @@ use crate::mask::{self, AutoMask};
 use crate::volume::Volume;
 
 pub use curves::Curves;
+pub(crate) use curves::corrected;
 pub use guinier::{FIT_FROM_ANGSTROM, Fit};
 pub use mtf::{Mtf, MtfError};
 pub use outcome::{PostProcessError, PostProcessed, Resolution, Warning};

@@ -68,7 +68,7 @@ pub(super) fn measure(
     curves
 }
 
-/// What is left of a correlation when the mask's share is taken off (Chen et al. 2013, eq. 4).
+/// What is left of a correlation when the mask's share is taken off (Chen et al. 2013).
 pub(crate) fn corrected(masked: f64, randomised: f64) -> f64 {
     // Where the mask makes everything alike, nothing is known.
     if randomised < 1.0 {

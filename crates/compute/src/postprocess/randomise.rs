@@ -7,8 +7,7 @@ use crate::fsc::{shell_of, transform};
 use crate::noise::GaussianNoise;
 use crate::volume::Volume;
 
-/// `map` with a random phase at every frequency from shell `from` on, amplitudes as they were (Chen et al. 2013, section
-/// 2.2). Equal seeds and streams give equal maps; streams of one seed are independent.
+/// `map` with a random phase at every frequency from shell `from` on, amplitudes as they were (Chen et al. 2013). Equal seeds and streams give equal maps; streams of one seed are independent.
 pub fn phases_randomised(map: &Volume, from: usize, seed: u64, stream: u64) -> Volume {
     let n = map.n();
     let mut fft = RealFft3::new(n).expect("the box of a map is a box");

@@ -5,7 +5,7 @@ use crate::filter::{filtered, low_pass_gain};
 use crate::volume::Volume;
 
 /// What each shell of the mean map is multiplied by before sharpening: its correlation with a perfect map, estimated from
-/// that of the halves (Rosenthal and Henderson 2003, eq. 18), over the detector's transfer.
+/// that of the halves (Rosenthal and Henderson 2003), over the detector's transfer.
 pub(super) fn weights(
     fsc: &[f64],
     n: usize,
