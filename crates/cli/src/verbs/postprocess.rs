@@ -1,12 +1,14 @@
 //! `dewar postprocess`: from two half-maps to a resolution and a map to look at.
 
 mod files;
+mod local;
 mod report;
 
 use crate::{failure::Failure, map_file, output, progress::Bar};
 use anyhow::anyhow;
 use clap::Args;
 use dewar_compute::postprocess::{self, Params, PostProcessed, STEP_COUNT};
+use local::Local;
 use std::path::PathBuf;
 
 /// Resolution and sharpened map of two half-maps.
@@ -17,13 +19,14 @@ use std::path::PathBuf;
 #[command(
     after_help = "Examples:\n  dewar postprocess half1.mrc half2.mrc --out post\n  \
     dewar postprocess half1.mrc half2.mrc --out post --mask mask.mrc --b-factor -80 --json\n\n\
-    Writes map_sharpened.mrc (not masked; left out if the half-maps share nothing), mask.mrc, fsc.star and \
-    postprocess.json.\n\
+    Writes map_sharpened.mrc (not masked; left out if the half-maps share nothing), mask.mrc, fsc.star, \
+    postprocess.json, and local_resolution.mrc (in A, 0 outside of the mask) if asked.\n\
     Resolutions are where the corrected curve first falls below 0.143 and 0.5, linear between shells; twice the pixel \
     size if it never does.\n\
     JSON keys: box_size_px, pixel_size_angstrom, resolution_0_143_angstrom and resolution_0_5_angstrom (null where the \
     half-maps share nothing), b_factor_angstrom2 (used), guinier (slope_angstrom2, intercept, correlation; null where \
-    none was fitted), mask (given or automatic), randomised_from_angstrom, seed, warnings, program_version, files"
+    none was fitted), local_resolution (p10_angstrom, median_angstrom, p90_angstrom of the mask's inside; null if not \
+    asked), mask (given or automatic), randomised_from_angstrom, seed, warnings, program_version, files"
 )]
 pub struct Options {
     /// An unfiltered half-map (MRC).
@@ -50,6 +53,9 @@ pub struct Options {
     /// Pixel size of the micrographs, where the maps' is another.
     #[arg(long, value_name = "ANGSTROM", requires = "mtf", value_parser = super::positive)]
     mtf_pixel_size: Option<f64>,
+    /// Measure the resolution at every place too, in a ball of 25 A with soft edges of 25 A; takes all cores for a while.
+    #[arg(long)]
+    local_resolution: bool,
     /// What the random phases grow from.
     #[arg(long, value_name = "K", default_value_t = 1)]
     seed: u64,
@@ -84,7 +90,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let found = postprocess::postprocess(halves, params, &mut |step| bar.set(step, STEP_COUNT));
     bar.finish();
     let found = found.map_err(|error| Failure::input(error).concerning(options.names()))?;
-    options.conclude(&places, &found, pixel_size_angstrom)
+    let local = options
+        .local_resolution
+        .then(|| local::measure(halves, &found.mask, pixel_size_angstrom, options.seed));
+    options.conclude(&places, &found, local.as_ref(), pixel_size_angstrom)
 }
 
 impl Options {
@@ -93,10 +102,11 @@ impl Options {
         &self,
         places: &files::Places,
         found: &PostProcessed,
+        local: Option<&Local>,
         pixel_size_angstrom: f64,
     ) -> Result<(), Failure> {
-        let record = report::record(self, places, found, pixel_size_angstrom);
-        places.write(found, pixel_size_angstrom, &record)?;
+        let record = report::record(self, places, found, local, pixel_size_angstrom);
+        places.write(found, local, pixel_size_angstrom, &record)?;
         found
             .warnings
             .iter()
@@ -104,7 +114,7 @@ impl Options {
         if self.json {
             return output::print_json(&record);
         }
-        output::print(&report::told(places, found, pixel_size_angstrom))
+        output::print(&report::told(places, found, local, pixel_size_angstrom))
     }
 
     fn finite_b_factor(&self) -> Result<Option<f64>, Failure> {

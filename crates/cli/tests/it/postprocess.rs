@@ -10,8 +10,9 @@ use dewar_formats::star::Document;
 use halves::{Halves, N, PIXEL_ANGSTROM};
 use std::{fs, path::Path};
 
-const OUTPUTS: [&str; 4] = [
+const OUTPUTS: [&str; 5] = [
     "fsc.star",
+    "local_resolution.mrc",
     "map_sharpened.mrc",
     "mask.mrc",
     "postprocess.json",
@@ -47,7 +48,7 @@ fn half_maps_become_a_resolution_a_map_and_their_curves() {
         "--out",
         word(&out),
     ];
-    let ran = dewar(words.iter().chain(&["--json"])).ok();
+    let ran = dewar(words.iter().chain(&["--json", "--local-resolution"])).ok();
     let json = ran.json();
     let promised = [
         "box_size_px",
@@ -56,6 +57,7 @@ fn half_maps_become_a_resolution_a_map_and_their_curves() {
         "resolution_0_5_angstrom",
         "b_factor_angstrom2",
         "guinier",
+        "local_resolution",
         "mask",
         "randomised_from_angstrom",
         "seed",
@@ -74,6 +76,12 @@ fn half_maps_become_a_resolution_a_map_and_their_curves() {
     let at = |key: &str| json[key].as_f64().unwrap();
     assert!(at("resolution_0_5_angstrom") > at("resolution_0_143_angstrom"));
     assert_eq!(json["warnings"], serde_json::json!([]));
+    // One particle at perfect poses: about as good everywhere as on the whole.
+    let median = json["local_resolution"]["median_angstrom"]
+        .as_f64()
+        .unwrap();
+    let ratio = median / at("resolution_0_143_angstrom");
+    assert!((0.8..1.3).contains(&ratio), "{json:#}");
 
     let sharpened = MrcFile::open(&out.join("map_sharpened.mrc")).unwrap();
     assert_eq!(sharpened.header().size, [N; 3]);

@@ -1,5 +1,6 @@
 //! The files of post-processing: what it writes, and the detector's curve it reads.
 
+use super::local::Local;
 use crate::failure::Failure;
 use anyhow::{Context as _, anyhow};
 use dewar_compute::{
@@ -20,6 +21,7 @@ use std::{
 /// Where the outputs go.
 pub struct Places {
     pub map_sharpened: PathBuf,
+    pub local_resolution: PathBuf,
     pub mask: PathBuf,
     pub fsc: PathBuf,
     pub record: PathBuf,
@@ -30,6 +32,7 @@ impl Places {
     pub fn in_folder(folder: &Path) -> Self {
         Self {
             map_sharpened: folder.join("map_sharpened.mrc"),
+            local_resolution: folder.join("local_resolution.mrc"),
             mask: folder.join("mask.mrc"),
             fsc: folder.join("fsc.star"),
             record: folder.join("postprocess.json"),
@@ -38,7 +41,14 @@ impl Places {
 
     /// Refuses a folder that has one of the files, such as a refinement's own.
     pub fn check_free(&self) -> Result<(), Failure> {
-        for path in [&self.map_sharpened, &self.mask, &self.fsc, &self.record] {
+        let all = [
+            &self.map_sharpened,
+            &self.local_resolution,
+            &self.mask,
+            &self.fsc,
+            &self.record,
+        ];
+        for path in all {
             if path.exists() {
                 return Err(Failure::input(anyhow!(
                     "{} is there already; give an empty folder",
@@ -53,6 +63,7 @@ impl Places {
     pub fn write(
         &self,
         found: &PostProcessed,
+        local: Option<&Local>,
         pixel_size_angstrom: f64,
         record: &Value,
     ) -> Result<(), Failure> {
@@ -67,6 +78,15 @@ impl Places {
                 found.b_factor_angstrom2
             );
             write_map(&self.map_sharpened, map, pixel_size_angstrom, &label)?;
+        }
+        if let Some(local) = local {
+            let label = "dewar postprocess: local resolution in A";
+            write_map(
+                &self.local_resolution,
+                &local.map,
+                pixel_size_angstrom,
+                label,
+            )?;
         }
         write_map(
             &self.mask,

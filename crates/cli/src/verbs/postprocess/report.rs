@@ -1,6 +1,6 @@
 //! What post-processing found, for machines and for people.
 
-use super::{Options, files::Places};
+use super::{Options, files::Places, local::Local};
 use crate::table::{Column, Table};
 use dewar_compute::postprocess::PostProcessed;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ pub fn record(
     options: &Options,
     places: &Places,
     found: &PostProcessed,
+    local: Option<&Local>,
     pixel_size_angstrom: f64,
 ) -> Value {
     let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
@@ -25,6 +26,10 @@ pub fn record(
             "intercept": fit.intercept,
             "correlation": fit.correlation,
         })),
+        "local_resolution": local.map(|local| {
+            let [p10, median, p90] = local.p10_p50_p90_angstrom;
+            json!({ "p10_angstrom": p10, "median_angstrom": median, "p90_angstrom": p90 })
+        }),
         "mask": if options.mask.is_some() { "given" } else { "automatic" },
         "randomised_from_angstrom": found.curves.randomised_from.map(|shell| box_angstrom / shell as f64),
         "seed": options.seed,
@@ -32,6 +37,7 @@ pub fn record(
         "program_version": env!("CARGO_PKG_VERSION"),
         "files": {
             "map_sharpened": found.sharpened.as_ref().map(|_| &places.map_sharpened),
+            "local_resolution": local.map(|_| &places.local_resolution),
             "mask": places.mask,
             "fsc": places.fsc,
             "record": places.record,
@@ -40,7 +46,12 @@ pub fn record(
 }
 
 /// The curves as a table, and what they come to.
-pub fn told(places: &Places, found: &PostProcessed, pixel_size_angstrom: f64) -> String {
+pub fn told(
+    places: &Places,
+    found: &PostProcessed,
+    local: Option<&Local>,
+    pixel_size_angstrom: f64,
+) -> String {
     let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
     let mut table = Table::new(&[
         Column::Number("SHELL"),
@@ -68,13 +79,19 @@ pub fn told(places: &Places, found: &PostProcessed, pixel_size_angstrom: f64) ->
         None => "none".to_owned(),
     };
     format!(
-        "{}\nFSC 0.5    {}\nFSC 0.143  {}\nB-factor   {}\nmask       {}\nmap        {map}\n",
+        "{}\nFSC 0.5    {}\nFSC 0.143  {}\nB-factor   {}\n{}mask       {}\nmap        {map}\n",
         table.render(),
         resolution(found.resolution.at_0_5),
         resolution(found.resolution.at_0_143),
         b_factor(found),
+        local.map_or(String::new(), range),
         places.mask.display(),
     )
+}
+
+fn range(local: &Local) -> String {
+    let [p10, median, p90] = local.p10_p50_p90_angstrom;
+    format!("local      median {median:.2} A, 80 % between {p10:.2} and {p90:.2} A\n")
 }
 
 fn b_factor(found: &PostProcessed) -> String {
