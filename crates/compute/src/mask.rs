@@ -242,7 +242,7 @@ mod tests {
         let half = |seed| {
             let mut noise = crate::noise::GaussianNoise::new(seed, 0);
             Volume::from_fn(n, |x, y, z| {
-                libm::exp(-(x * x + y * y + z * z) / 18.0) + 0.3 * noise.next()
+                libm::exp(-(x * x + y * y + z * z) / 18.0) + 0.8 * noise.next()
             })
             .unwrap()
         };
@@ -256,8 +256,8 @@ mod tests {
         let at = |index: usize| [index % n, index / n % n, index / n / n].map(|c| c as f64 - 16.0);
         for (index, weight) in mask.data().iter().enumerate() {
             let radius = libm::sqrt(at(index).iter().map(|c| c * c).sum());
-            assert!(radius > 3.0 || *weight == 1.0, "{radius}");
-            assert!(radius < 10.0 || *weight == 0.0, "{radius}");
+            assert!(radius > 2.0 || *weight == 1.0, "{radius}");
+            assert!(radius < 11.0 || *weight == 0.0, "{radius}");
         }
         let nothing = Volume::zeros(n).unwrap();
         let sphere = automatic_of_halves([&nothing, &nothing], 2.0, &AutoMask::default());

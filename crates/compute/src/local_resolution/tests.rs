@@ -57,6 +57,16 @@ fn noise_is_coarse_everywhere() {
 }
 
 #[test]
+fn strong_coarse_detail_does_not_pass_for_fine() {
+    let coarse = low_pass(&white(1), PIXEL_ANGSTROM, 30.0);
+    let halves =
+        [2, 3].map(|seed| coarse.combined(&white(seed), |signal, noise| 30.0 * signal + noise));
+    let local = LocalResolution::new([&halves[0], &halves[1]], PIXEL_ANGSTROM, 1);
+    let mean = mean_at(&local, 24);
+    assert!(mean > 15.0, "{mean}");
+}
+
+#[test]
 fn the_lattice_surrounds_the_mask_and_is_linear_between_points() {
     let mask = mask::spherical(16, 4.0, 2.0).unwrap();
     // 5 A by 2.5 A: every second voxel.

@@ -1,10 +1,11 @@
 //! The four FSC curves.
 
+use super::outcome::COARSEST;
 use super::randomise::phases_randomised;
 use crate::fsc::fsc;
 use crate::volume::Volume;
 
-/// Phases are made random from the first shell where the unmasked curve is below this.
+/// Phases are made random from the first shell where the unmasked curve falls below this.
 const RANDOMISE_BELOW: f64 = 0.8;
 
 /// The correction begins this many shells later: a mask smears the step between kept and random phases over its
@@ -44,7 +45,7 @@ pub(super) fn measure(
     progress(1);
     let masked = correlate(halves, Some(mask));
     progress(2);
-    let randomised_from = (1..unmasked.len()).find(|&shell| unmasked[shell] < RANDOMISE_BELOW);
+    let randomised_from = randomise_from(&unmasked);
     let randomised = randomised_from.map_or_else(
         || masked.clone(),
         |from| {
@@ -68,6 +69,18 @@ pub(super) fn measure(
     curves
 }
 
+/// Where the curve falls below the bound, or the coarsest shell if it is nowhere above. The coarsest shells alone, of which
+/// images know least, may begin below it: random from there, the maps would have lost the very detail that leaks.
+fn randomise_from(unmasked: &[f64]) -> Option<usize> {
+    let is_high = |&shell: &usize| {
+        unmasked
+            .get(shell)
+            .is_some_and(|fsc| *fsc >= RANDOMISE_BELOW)
+    };
+    let begin = COARSEST.clone().find(is_high).unwrap_or(*COARSEST.start());
+    (begin..unmasked.len()).find(|shell| !is_high(shell))
+}
+
 /// What is left of a correlation when the mask's share is taken off (Chen et al. 2013).
 pub(crate) fn corrected(masked: f64, randomised: f64) -> f64 {
     // Where the mask makes everything alike, nothing is known.
@@ -80,4 +93,30 @@ pub(crate) fn corrected(masked: f64, randomised: f64) -> f64 {
 
 fn correlate([first, second]: [&Volume; 2], mask: Option<&Volume>) -> Vec<f64> {
     fsc(first, second, mask).expect("the boxes were compared before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_random_from_where_the_curve_falls() {
+        for (curve, expected) in [
+            (&[1.0, 0.9, 0.9, 0.85, 0.7, 0.9][..], Some(4)),
+            (&[0.1, 0.7, 0.9, 0.95, 0.9, 0.3], Some(5)),
+            (&[1.0, 0.1, 0.2, 0.1, 0.9, 0.1], Some(1)),
+            (&[1.0, 0.9, 0.9, 0.9, 0.9, 0.9], None),
+            (&[1.0, 0.9], None),
+            (&[1.0], None),
+        ] {
+            assert_eq!(randomise_from(curve), expected, "{curve:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_mask_adds_is_taken_off() {
+        assert!((corrected(0.55, 0.1) - 0.5).abs() < 1e-12);
+        assert_eq!(corrected(0.0, 0.0), 0.0);
+        assert_eq!(corrected(1.0, 1.0), 0.0);
+    }
 }

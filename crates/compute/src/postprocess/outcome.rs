@@ -12,7 +12,7 @@ use thiserror::Error;
 const MASK_SHARE_MAX: f64 = 0.1;
 
 /// The shells at which maps of one particle agree, whatever their quality.
-const COARSEST: RangeInclusive<usize> = 1..=3;
+pub(super) const COARSEST: RangeInclusive<usize> = 1..=3;
 
 /// Halves whose curve is on average below this there agree nowhere but by chance or by their common mask. These shells have
 /// some 20, 60 and 110 independent values: the mean scatters by 0.1 where there is nothing but noise.
@@ -134,8 +134,8 @@ impl fmt::Display for Warning {
                 resolution_angstrom,
             } => write!(
                 f,
-                "too few shells between {FIT_FROM_ANGSTROM} A and {resolution_angstrom:.2} A to fit a B-factor; the map is \
-                 not sharpened"
+                "the resolution of {resolution_angstrom:.2} A reaches too little beyond {FIT_FROM_ANGSTROM} A to fit a B-factor; \
+                 the map is not sharpened"
             ),
         }
     }
