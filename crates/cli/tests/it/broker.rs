@@ -239,7 +239,8 @@ fn single_tasks_are_cancelled_and_run_again() {
     let told = lab.dewar(&["rerun", &tasks[0]]).ok();
     assert_eq!(told.stdout, "1 tasks of 1 jobs run again\n");
     let told = lab.dewar(&["rerun", &job, "--json"]).ok().json();
-    assert_eq!(told, serde_json::json!({ "job_count": 1, "task_count": 1 }));
+    let expected = serde_json::json!({ "job_count": 1, "task_count": 1, "skipped": [] });
+    assert_eq!(told, expected);
     assert_eq!(indices(&cancelled()), [0_u64; 0]);
     let told = lab.dewar(&["tasks", &job, "--from", "8"]).ok().stdout;
     assert!(told.contains("rerun, generation 1"), "{told}");
