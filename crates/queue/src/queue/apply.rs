@@ -149,7 +149,7 @@ impl Queue {
             Event::RetryDue { task } => {
                 if matches!(self.task(*task), Some(task) if matches!(task.phase, Phase::Paused { .. }))
                 {
-                    self.set_ready(*task);
+                    self.set_waiting(*task);
                 }
             }
             Event::AttemptEnded {

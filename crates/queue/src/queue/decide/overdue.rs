@@ -6,6 +6,10 @@ use crate::{AttemptEnd, AttemptId, Event, Failure, FailureClass, Now, WorkerId, 
 impl Queue {
     /// The events of one thing that is overdue; none if nothing is.
     pub(in crate::queue) fn most_overdue(&self, now: Now) -> Vec<Event> {
+        // Before the pauses: those for who may come back end at the same moment, and would begin anew.
+        if !self.missing.is_empty() && self.comeback_ends_at() <= now.at {
+            return vec![Event::ComebackOver];
+        }
         if let Some((until, task)) = self.paused.first()
             && *until <= now.at
         {
@@ -31,9 +35,6 @@ impl Queue {
         {
             let job = self.job(*job).into_iter();
             return job.flat_map(|job| self.cancel_whole(job, now)).collect();
-        }
-        if !self.missing.is_empty() && self.comeback_ends_at() <= now.at {
-            return vec![Event::ComebackOver];
         }
         let oldest = self.idle.first();
         let old = oldest.filter(|(until_unix_ms, _)| *until_unix_ms <= now.unix_ms);
