@@ -9,14 +9,13 @@
 mod bank;
 mod image;
 mod matrix;
+mod modes;
 mod normal_equations;
 mod polar;
 mod polish;
 mod rings;
 #[cfg(test)]
 mod tests;
-
-use nalgebra::SMatrix;
 
 use crate::ctf::{Ctf, CtfError, CtfParams};
 use crate::orientation::Rotation;
@@ -26,6 +25,7 @@ use crate::volume::SizeError;
 
 pub use bank::ReferenceBank;
 use image::Preparation;
+pub use modes::Mode;
 use polar::PolarSearch;
 use polish::Polish;
 
@@ -145,7 +145,7 @@ pub struct Alignment {
     pub shift_px: [f64; 2],
     /// Its score, as [`ScoreMode`] says.
     pub score: f64,
-    /// The poses it may have, most likely first, with weights that sum to 1: the hills that were climbed. Empty where the
+    /// The poses it may have, best first, with weights that sum to 1: the hills that were climbed. Empty where the
     /// image says nothing of its pose.
     pub modes: Vec<Mode>,
     /// The best grey scale of the reference for this particle: cross/(2 norm).
@@ -153,30 +153,6 @@ pub struct Alignment {
     /// For each shell 0..=(n-1)/2, Σ |X − s C P|² over the half-plane without Hermitian duplicates, X being the masked
     /// image and s 1, or `scale` (at least 0) where scores are scale-free. Beyond the reference's limit P is 0.
     pub residual_power: Vec<f64>,
-}
-
-/// One hill of a particle's posterior.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mode {
-    /// Its top: an orientation in the asymmetric unit.
-    pub orientation: Rotation,
-    /// The shift there.
-    pub shift_px: [f64; 2],
-    /// Its part of the posterior.
-    pub weight: f64,
-    /// Of a small rotation about the image's x, y and view, in radians, and of the shift, in pixels.
-    pub covariance: SMatrix<f64, 5, 5>,
-}
-
-impl Mode {
-    /// Standard deviations of the orientation about the worst of the image's axes, in radians, and of the shift along the
-    /// worse, in pixels.
-    pub fn worst_deviations(&self) -> (f64, f64) {
-        let variance = |axis: usize| self.covariance[(axis, axis)].max(0.0);
-        let worst =
-            |axes: std::ops::Range<usize>| libm::sqrt(axes.map(variance).fold(0.0, f64::max));
-        (worst(0..3), worst(3..5))
-    }
 }
 
 /// Why a search gave no result.

@@ -469,9 +469,11 @@ impl<'a> Run<'a> {
         Ok(Summary::of(&self.options.out, &record))
     }
 
-    fn resolution_angstrom(&self, shell: f64) -> f64 {
+    /// What is said of a round: the last whole shell before the curve falls. Between two shells it is anybody's guess, and
+    /// half-maps that share a little of their particles' noise must not look finer than they are.
+    fn resolution_angstrom(&self, resolution_shell: f64) -> f64 {
         let set = &self.prepared.set;
-        set.box_size_px as f64 * set.pixel_size_angstrom / shell
+        set.box_size_px as f64 * set.pixel_size_angstrom / resolution_shell.floor().max(1.0)
     }
 
     /// A customer that died left its job behind: its tasks would keep workers from this run's.

@@ -11,8 +11,9 @@ use num_complex::Complex32;
 
 use super::bank::ReferenceBank;
 use super::image::Preparation;
+use super::modes::modes;
 use super::normal_equations::{DataBlock, PARAMETERS, POSE_PARAMETERS, Phases, Sums, add_block};
-use super::{Alignment, Candidate, Mode, ScoreMode, SearchError, proceed};
+use super::{Alignment, Candidate, ScoreMode, SearchError, proceed};
 use crate::ctf::Ctf;
 use crate::fft::frequency_index;
 use crate::orientation::Rotation;
@@ -57,9 +58,6 @@ enum Limit {
 /// See [`Limit::Wide`].
 const WIDE: f64 = 0.6;
 
-/// A mode less likely than this, against the best, is not told of.
-const MODE_WEIGHT_MIN: f64 = 1e-3;
-
 /// Two candidates nearer than this part of the global search's step have climbed the same hill.
 const SAME_HILL_STEPS: f64 = 0.4;
 
@@ -74,7 +72,7 @@ const GAIN_MIN: f64 = 1e-3;
 /// A pose with all that its surroundings say.
 #[derive(Clone)]
 pub(super) struct Scored {
-    pose: Candidate,
+    pub pose: Candidate,
     /// How the score grows with each parameter.
     pub slope: SVector<f64, PARAMETERS>,
     /// How much of that a step takes away (the Gauss–Newton matrix).
@@ -348,62 +346,16 @@ impl<'a> Polish<'a> {
         *found = kept;
     }
 
-    /// The modes and their weights: each one's peak times its width.
-    fn modes(&self, found: &[Scored], trust: f64) -> Vec<Mode> {
-        let top = f64::from(found[0].pose.score);
-        let mut modes: Vec<Mode> = found
-            .iter()
-            .filter_map(|scored| {
-                let covariance = self.covariance(scored, trust)?;
-                let peak = libm::exp(trust * (f64::from(scored.pose.score) - top));
-                Some(Mode {
-                    orientation: self.bank.unit.reduce(&scored.pose.orientation),
-                    shift_px: scored.pose.shift_px,
-                    weight: peak * libm::sqrt(covariance.determinant().max(0.0)),
-                    covariance,
-                })
-            })
-            .collect();
-        let most = modes.iter().map(|mode| mode.weight).fold(0.0, f64::max);
-        modes.retain(|mode| mode.weight >= MODE_WEIGHT_MIN * most);
-        let sum: f64 = modes.iter().map(|mode| mode.weight).sum();
-        modes.iter_mut().for_each(|mode| mode.weight /= sum);
-        modes
-    }
-
-    /// The inverse of the curvature, widened for what the mask makes of the noise. None where nothing holds the pose.
-    fn covariance(
-        &self,
-        scored: &Scored,
-        trust: f64,
-    ) -> Option<SMatrix<f64, POSE_PARAMETERS, POSE_PARAMETERS>> {
-        let free = self.bank.settings().mode == ScoreMode::ScaleFree;
-        let covariance = if free {
-            let whole = (scored.curvature * trust).try_inverse()?;
-            whole
-                .fixed_view::<POSE_PARAMETERS, POSE_PARAMETERS>(0, 0)
-                .into_owned()
-        } else {
-            let pose = scored
-                .curvature
-                .fixed_view::<POSE_PARAMETERS, POSE_PARAMETERS>(0, 0);
-            (pose * trust).try_inverse()?
-        };
-        covariance
-            .iter()
-            .all(|value| value.is_finite())
-            .then_some(covariance)
-    }
-
     fn report(&mut self, image: &Preparation, found: &[Scored]) -> Alignment {
         let best = &found[0];
+        let settings = *self.bank.settings();
         let n = self.bank.box_size_px() as f64;
         let scale = if best.norm > 0.0 {
             best.cross / (2.0 * best.norm)
         } else {
             0.0
         };
-        let applied = match self.bank.settings().mode {
+        let applied = match settings.mode {
             ScoreMode::Likelihood => 1.0,
             ScoreMode::ScaleFree => scale.max(0.0) as f32,
         };
@@ -424,7 +376,7 @@ impl<'a> Polish<'a> {
             orientation: self.bank.unit.reduce(&best.pose.orientation),
             shift_px: best.pose.shift_px,
             score: f64::from(best.pose.score),
-            modes: self.modes(found, image.noise_share()),
+            modes: modes(found, &self.bank.unit, settings.mode, image.noise_share()),
             scale,
             residual_power,
         }
