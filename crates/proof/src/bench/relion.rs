@@ -158,7 +158,7 @@ impl Bench<'_> {
         let relion = match self.set.against {
             Against::Relion => {
                 programs::install_relion()?;
-                let refined = programs::relion(&self.setting(&first), self.folder.path())?;
+                let refined = programs::relion(&self.setting(&first))?;
                 let score = Score::of(&self.programs, &refined, &first, self.set.symmetry)?;
                 score.add(report, &format!("{name}, RELION"), &Score::none());
                 Some(score)

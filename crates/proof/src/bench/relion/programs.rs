@@ -45,8 +45,9 @@ pub(super) fn install_relion() -> Result<()> {
 }
 
 /// RELION's auto-refinement with the settings its window suggests, on three ranks: one that leads and two that compute.
-pub(super) fn relion(setting: &Setting<'_>, scratch: &Path) -> Result<Refined> {
-    let out = scratch.join("relion");
+pub(super) fn relion(setting: &Setting<'_>) -> Result<Refined> {
+    // Inside: image names in what it writes count from where it runs.
+    let out = setting.data.join("relion");
     make_folder(&out)?;
     let mut command = Command::new("mpirun");
     command.current_dir(setting.data);
