@@ -3,8 +3,8 @@
 //! Scores are those of the Gaussian noise model over a half-plane of Fourier pixels within the resolution limit:
 //! cross = Re Σ (C/σ²) X P*, norm = ½ Σ (C²/σ²) |P|², log-likelihood = cross − norm up to a constant. A global search
 //! over a grid of all orientations and shifts runs on polar rings (`polar`), then the best few climb to the tops of
-//! their hills on the pixels themselves (`polish`). Every particle is scored by itself, with matrices whose shapes depend on the
-//! settings alone: its result is the same bits in whatever company it comes.
+//! their hills on the pixels themselves (`polish`). Every particle is scored by itself, with matrices whose shapes depend
+//! on the settings alone: its result is the same bits in whatever company it comes.
 
 mod bank;
 mod image;

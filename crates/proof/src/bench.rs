@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what Dewar's promises cost on this machine, each figure beside its target.
 //!
-//! `queue` measures tasks, `data` measures bytes on their way, `relion` measures refinements. The processes measured are the real ones; what drives
-//! them shares their cores.
+//! `queue` measures tasks, `data` measures bytes on their way, `relion` measures refinements. The processes measured are
+//! the real ones; what drives them shares their cores.
 
 pub mod data;
 mod machine;

@@ -1,5 +1,7 @@
 //! The normal equations of a pose: how well a slice explains an image, and how that changes with rotation, shift and scale.
 
+use std::f64::consts::TAU;
+
 use num_complex::Complex32;
 
 use crate::projector::{GRADIENT_POINTS, GradientBlock};
@@ -10,16 +12,17 @@ pub(super) const PARAMETERS: usize = 6;
 /// Where the parameters that make a pose end.
 pub(super) const POSE_PARAMETERS: usize = 5;
 
-/// e^{i turn·k} for whole frequencies: products of a factor along x and one along y.
+/// e^{-2πi k·shift/n}, what centres an image, for whole frequencies: products of a factor along x and one along y.
 pub(super) struct Phases {
     limit: isize,
     factors: [Vec<Complex32>; 2],
 }
 
 impl Phases {
-    pub fn new(n: usize, turn: [f64; 2]) -> Self {
+    pub fn new(n: usize, shift_px: [f64; 2]) -> Self {
         let limit = n as isize / 2;
-        let factors = turn.map(|turn| {
+        let factors = shift_px.map(|shift| {
+            let turn = -TAU * shift / n as f64;
             (-limit..=limit)
                 .map(|k| {
                     let (sin, cos) = libm::sincos(turn * k as f64);

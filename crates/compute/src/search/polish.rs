@@ -257,8 +257,7 @@ impl<'a> Polish<'a> {
     /// Score, slope and curvature of the score at a pose, over the first `count` points.
     fn score(&self, pose: &Candidate, count: usize) -> Scored {
         let n = self.bank.box_size_px() as f64;
-        let turn_px = pose.shift_px.map(|shift| -TAU * shift / n);
-        let phases = Phases::new(self.bank.box_size_px(), turn_px);
+        let phases = Phases::new(self.bank.box_size_px(), pose.shift_px);
         let mut sums = Sums::default();
         let mut slice = GradientBlock::default();
         let mut data = DataBlock::default();
@@ -349,7 +348,6 @@ impl<'a> Polish<'a> {
     fn report(&mut self, image: &Preparation, found: &[Scored]) -> Alignment {
         let best = &found[0];
         let settings = *self.bank.settings();
-        let n = self.bank.box_size_px() as f64;
         let scale = if best.norm > 0.0 {
             best.cross / (2.0 * best.norm)
         } else {
@@ -363,10 +361,7 @@ impl<'a> Polish<'a> {
         self.projector
             .sample_plane(&best.pose.orientation, &self.points, &mut self.slice);
         let mut residual_power = vec![0.0; (self.bank.box_size_px() - 1) / 2 + 1];
-        let phases = Phases::new(
-            self.bank.box_size_px(),
-            best.pose.shift_px.map(|shift| -TAU * shift / n),
-        );
+        let phases = Phases::new(self.bank.box_size_px(), best.pose.shift_px);
         for (i, k) in self.points.iter().enumerate() {
             let moved = image.plain[self.places[i]] * phases.at(*k);
             let residual = moved - self.slice[i] * (self.transfer[i] * applied);

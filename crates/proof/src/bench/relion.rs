@@ -16,10 +16,7 @@ use clap::Args;
 use dewar_testkit::Programs;
 use programs::Setting;
 use score::Score;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// What to compare.
 #[derive(Debug, Clone, Args)]
@@ -235,9 +232,4 @@ impl Bench<'_> {
             low_pass_angstrom: self.set.low_pass_angstrom,
         }
     }
-}
-
-/// An empty folder of that name.
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("could not make {}", path.display()))
 }

@@ -1,6 +1,5 @@
 //! The two programs, told the same.
 
-use super::make_folder;
 use anyhow::{Context, Result, bail, ensure};
 use dewar_testkit::Programs;
 use std::{
@@ -48,7 +47,7 @@ pub(super) fn install_relion() -> Result<()> {
 pub(super) fn relion(setting: &Setting<'_>) -> Result<Refined> {
     // Inside: image names in what it writes count from where it runs.
     let out = setting.data.join("relion");
-    make_folder(&out)?;
+    fs::create_dir(&out)?;
     let mut command = Command::new("mpirun");
     command.current_dir(setting.data);
     // Root in a container is the rule where benches run.
