@@ -261,14 +261,34 @@ impl<'a> Search<'a> {
         particles.iter().enumerate().map(one).collect()
     }
 
+    /// The best distinct poses of the global search's grid, best first: those that [`run`](Self::run) climbs from.
+    pub fn on_grid(&mut self, particle: &ParticleImage<'_>) -> Result<Vec<Start>, SearchError> {
+        let (ctf, window_px) = self.load(0, particle)?;
+        let candidates = self.polar.candidates(&self.preparation, &ctf);
+        let start = |found: Candidate| Start {
+            orientation: found.orientation,
+            shift_px: add(found.shift_px, window_px),
+        };
+        Ok(candidates.into_iter().map(start).collect())
+    }
+
+    /// Prepares one particle: its CTF, and the window of whole pixels its shifts count from.
+    fn load(
+        &mut self,
+        index: usize,
+        particle: &ParticleImage<'_>,
+    ) -> Result<(Ctf, [f64; 2]), SearchError> {
+        let ctf = Ctf::new(&particle.ctf).map_err(|source| SearchError::Ctf { index, source })?;
+        Ok((ctf, self.preparation.load(index, particle)?))
+    }
+
     fn place(
         &mut self,
         index: usize,
         particle: &ParticleImage<'_>,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Alignment, SearchError> {
-        let ctf = Ctf::new(&particle.ctf).map_err(|source| SearchError::Ctf { index, source })?;
-        let window_px = self.preparation.load(index, particle)?;
+        let (ctf, window_px) = self.load(index, particle)?;
         proceed(go_on)?;
         let candidates = if particle.starts.is_empty() {
             self.polar.candidates(&self.preparation, &ctf)

@@ -1,18 +1,22 @@
 //! `cargo xtask bench`: what Dewar's promises cost on this machine, each figure beside its target.
 //!
-//! `queue` measures tasks, `data` measures bytes on their way, `relion` measures refinements. The processes measured are
-//! the real ones; what drives them shares their cores.
+//! `queue` measures tasks, `data` measures bytes on their way, `search` measures what finds poses, `relion` measures
+//! refinements. The processes measured are the real ones; what drives them shares their cores.
 
 pub mod data;
 mod machine;
 pub mod queue;
 pub mod relion;
 mod report;
+pub mod search;
 
 use crate::lab;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 pub use report::Report;
 
@@ -50,6 +54,13 @@ impl How {
         }
         Ok(())
     }
+}
+
+/// `shared/data` beside the project, unless another folder is named.
+fn maps_folder(named: Option<&Path>, bench: &str) -> Result<PathBuf> {
+    let beside = || dewar_testkit::shared_data(&format!("bench {bench}"));
+    let folder = named.map(Path::to_owned).or_else(beside);
+    folder.context("there are no maps to simulate from; name their folder with --maps")
 }
 
 /// The parts that were asked for; all if none was.

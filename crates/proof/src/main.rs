@@ -29,6 +29,8 @@ enum Bench {
     Queue(bench::queue::Options),
     /// Data: a swarm behind a slow link, a shared cache, one stream, a stack that is not copied.
     Data(bench::data::Options),
+    /// The search for poses: its accuracy, and its time beside the processor's peak.
+    Search(bench::search::Options),
     /// Refinements beside RELION's on the same particles.
     Relion(bench::relion::Options),
 }
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Bench(Bench::Queue(options)) => bench::queue::run(&options),
         Verb::Bench(Bench::Data(options)) => bench::data::run(&options),
+        Verb::Bench(Bench::Search(options)) => bench::search::run(&options),
         Verb::Bench(Bench::Relion(options)) => bench::relion::run(&options),
         Verb::Chaos(options) => chaos::run(&options),
         Verb::Sim(options) => sim::run(&options),

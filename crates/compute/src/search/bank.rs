@@ -86,6 +86,16 @@ impl ReferenceBank {
         &self.settings
     }
 
+    /// Floating-point operations of the matrix products that compare it with one particle.
+    pub fn products_flop(&self) -> f64 {
+        let (rows, shifts) = (self.row_count as f64, self.shifts_px.len() as f64);
+        let inner: usize = self.folding.slot_lengths.iter().sum();
+        // Re and Im by Re and Im; then, for each side of a slice, Re and Im of each remainder at half of the angles.
+        let half = sampling::psi_count(self.settings.order) as f64 / 2.0;
+        let turned = 2.0 * self.folding.remainders.len() as f64 * half;
+        2.0 * rows * shifts * (4.0 * inner as f64 + 2.0 * turned)
+    }
+
     /// Edge of the images it can be compared with.
     pub fn box_size_px(&self) -> usize {
         self.box_size_px

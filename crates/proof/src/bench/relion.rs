@@ -11,7 +11,7 @@ use super::{
     report::{Report, Target},
 };
 use crate::lab;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use dewar_testkit::Programs;
 use programs::Setting;
@@ -115,7 +115,7 @@ const TIME_SHARE: f64 = 0.1;
 /// If a program fails. A missed target is no error.
 pub fn run(options: &Options) -> Result<()> {
     let dir = options.how.begin()?;
-    let maps = maps_folder(options)?;
+    let maps = super::maps_folder(options.maps.as_deref(), "relion")?;
     let mut report = Report::new(&dir);
     let names = SETS.map(|set| set.name);
     let wanted: Vec<&str> = super::wanted(&names, &options.only).collect();
@@ -130,13 +130,6 @@ pub fn run(options: &Options) -> Result<()> {
         bench.run(options.seeds, &mut report)?;
     }
     options.how.print(&report)
-}
-
-/// `shared/data` beside the project, unless another is named.
-fn maps_folder(options: &Options) -> Result<PathBuf> {
-    let beside = || dewar_testkit::shared_data("bench relion");
-    let folder = options.maps.clone().or_else(beside);
-    folder.context("there are no maps to simulate from; name their folder with --maps")
 }
 
 /// One set's comparison.
