@@ -49,6 +49,15 @@ impl ScoreMode {
     }
 }
 
+/// What a log-likelihood counts for in the weight and the width of a pose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// As much as the mask leaves of an image: so many of a masked image's Fourier pixels are independent.
+    Independent,
+    /// As if every Fourier pixel were, which is RELION's convention: weights are sharper, widths 1.7 times too small.
+    EveryPixel,
+}
+
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchSettings {
@@ -68,6 +77,8 @@ pub struct SearchSettings {
     pub candidate_count: usize,
     /// What a score means.
     pub mode: ScoreMode,
+    /// What a log-likelihood counts for in a pose's weight and width.
+    pub trust: Trust,
 }
 
 impl SearchSettings {

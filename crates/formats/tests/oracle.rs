@@ -191,6 +191,8 @@ fn starfile_reads_an_upgraded_particle_file() {
         Refined {
             pose,
             weight: 1.0,
+            angle_sd_deg: 1.5,
+            shift_sd_angstrom: 0.5,
             half_set: HalfSet::One
         };
         set.particles.len()

@@ -109,6 +109,8 @@ fn the_30_layout_and_its_upgrade() {
             pose,
             half_set: HalfSet::Two,
             weight: 1.0,
+            angle_sd_deg: 1.5,
+            shift_sd_angstrom: 0.5,
         }; 7],
     )
     .unwrap();
@@ -149,13 +151,18 @@ fn unknown_columns_survive_a_refinement() {
             pose: p.pose.unwrap(),
             half_set: p.half_set.unwrap(),
             weight: 1.0,
+            angle_sd_deg: 1.5,
+            shift_sd_angstrom: 0.5,
         })
         .collect();
     set.write_refined(&written, &refined).unwrap();
     let again = ParticleSet::read(&written, None).unwrap();
     let tables =
         [&set, &again].map(|set| set.document().block("particles").unwrap().table().unwrap());
-    assert_eq!(tables[0].labels(), tables[1].labels());
+    let kept = tables[0].labels().len();
+    assert_eq!(tables[0].labels(), &tables[1].labels()[..kept]);
+    let added = tables[1].column("dewarAngleSdDeg").unwrap();
+    assert_eq!(tables[1].value(4, added), "1.500000");
     let column = tables[0].column("rlnLogLikeliContribution").unwrap();
     assert_eq!(tables[0].value(4, column), tables[1].value(4, column));
     assert_eq!(again.particles[3].ctf, set.particles[3].ctf);

@@ -11,6 +11,7 @@ use dewar_compute::{
     orientation::Rotation,
     search::{
         Alignment, Mode, ParticleImage, ScoreMode, Search, SearchError, SearchSettings, Start,
+        Trust,
     },
     symmetry::PointGroup,
 };
@@ -130,6 +131,11 @@ fn settings(
         order: GLOBAL_ORDER,
         candidate_count: CANDIDATES,
         mode,
+        trust: if parameters.trust_every_pixel {
+            Trust::EveryPixel
+        } else {
+            Trust::Independent
+        },
     })
 }
 

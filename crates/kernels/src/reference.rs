@@ -111,7 +111,7 @@ fn read_map(bytes: &[u8], box_size_px: usize) -> Result<Volume, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dewar_compute::search::ScoreMode;
+    use dewar_compute::search::{ScoreMode, Trust};
 
     const BOX_SIZE_PX: usize = 12;
 
@@ -132,6 +132,7 @@ mod tests {
             order: 1,
             candidate_count: 2,
             mode: ScoreMode::Likelihood,
+            trust: Trust::Independent,
         };
         Reference::of(input, BOX_SIZE_PX, &PointGroup::C1, &settings)
     }

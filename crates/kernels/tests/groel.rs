@@ -137,6 +137,7 @@ fn align(
         shift_max_angstrom: 16.0,
         score_mode: v1::ScoreMode::ScaleFree.into(),
         local,
+        trust_every_pixel: false,
     };
     let started = Instant::now();
     let stack = InputBytes::whole(groel.stack.clone());

@@ -129,20 +129,22 @@ pub fn write_particles(
     let refined: Vec<Refined> = poses
         .iter()
         .zip(half_of)
-        .map(|(pose, half)| (pose.best(), half))
-        .map(|(pose, half)| Refined {
+        .map(|(pose, half)| (pose, pose.best(), half))
+        .map(|(pose, best, half)| Refined {
             pose: Pose {
-                rot_deg: pose.rot_deg,
-                tilt_deg: pose.tilt_deg,
-                psi_deg: pose.psi_deg,
-                shift_angstrom: pose.shift_angstrom,
+                rot_deg: best.rot_deg,
+                tilt_deg: best.tilt_deg,
+                psi_deg: best.psi_deg,
+                shift_angstrom: best.shift_angstrom,
             },
             half_set: if *half == 0 {
                 HalfSet::One
             } else {
                 HalfSet::Two
             },
-            weight: pose.weight,
+            weight: best.weight,
+            angle_sd_deg: pose.angle_sd_deg,
+            shift_sd_angstrom: pose.shift_sd_angstrom,
         })
         .collect();
     set.write_refined(path, &refined)?;

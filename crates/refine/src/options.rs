@@ -35,6 +35,9 @@ pub struct Settings {
     pub seed: u64,
     /// Pixel size of the reference where its header is wrong or has none.
     pub reference_pixel_size_angstrom: Option<f64>,
+    /// Weigh poses by RELION's convention, as if the mask left all Fourier pixels independent.
+    #[serde(default)]
+    pub relion_weights: bool,
 }
 
 impl Default for Settings {
@@ -47,6 +50,7 @@ impl Default for Settings {
             iterations_max: 12,
             seed: 1,
             reference_pixel_size_angstrom: None,
+            relion_weights: false,
         }
     }
 }

@@ -309,6 +309,7 @@ impl<'a> Run<'a> {
                     Some(_) => v1::ScoreMode::Likelihood,
                 }
                 .into(),
+                trust_every_pixel: self.options.settings.relion_weights,
                 ..Default::default()
             },
             padding: PADDING,

@@ -65,6 +65,10 @@ pub struct Options {
     /// Pixel size of the starting map, where its header has none or a wrong one.
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     pixel_size: Option<f64>,
+    /// Weigh a particle's poses by RELION's convention. Its weights are too sure of themselves: they take all Fourier pixels
+    /// of a masked image for independent.
+    #[arg(long)]
+    relion_weights: bool,
     /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
     /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
     #[arg(long, value_name = "WHERE")]
@@ -162,6 +166,7 @@ impl Options {
                 iterations_max: self.iterations,
                 seed: self.seed,
                 reference_pixel_size_angstrom: self.pixel_size,
+                relion_weights: self.relion_weights,
             },
         }
     }

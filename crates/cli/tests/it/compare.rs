@@ -33,6 +33,8 @@ fn turned(set: &Path, name: &str, change: impl Fn(usize, Pose) -> Pose) -> PathB
             pose: change(at, particle.pose.unwrap()),
             half_set: HalfSet::One,
             weight: 1.0,
+            angle_sd_deg: 1.5,
+            shift_sd_angstrom: 0.5,
         })
         .collect();
     let path = set.parent().unwrap().join(name);

@@ -13,7 +13,7 @@ use super::bank::ReferenceBank;
 use super::image::Preparation;
 use super::modes::modes;
 use super::normal_equations::{DataBlock, PARAMETERS, POSE_PARAMETERS, Phases, Sums, add_block};
-use super::{Alignment, Candidate, ScoreMode, SearchError, proceed};
+use super::{Alignment, Candidate, ScoreMode, SearchError, Trust, proceed};
 use crate::ctf::Ctf;
 use crate::fft::frequency_index;
 use crate::orientation::Rotation;
@@ -357,6 +357,10 @@ impl<'a> Polish<'a> {
             ScoreMode::Likelihood => 1.0,
             ScoreMode::ScaleFree => scale.max(0.0) as f32,
         };
+        let trust = match settings.trust {
+            Trust::Independent => image.noise_share(),
+            Trust::EveryPixel => 1.0,
+        };
         self.slice.resize(self.points.len(), Complex32::ZERO);
         self.projector
             .sample_plane(&best.pose.orientation, &self.points, &mut self.slice);
@@ -371,7 +375,7 @@ impl<'a> Polish<'a> {
             orientation: self.bank.unit.reduce(&best.pose.orientation),
             shift_px: best.pose.shift_px,
             score: f64::from(best.pose.score),
-            modes: modes(found, &self.bank.unit, settings.mode, image.noise_share()),
+            modes: modes(found, &self.bank.unit, settings.mode, trust),
             scale,
             residual_power,
         }

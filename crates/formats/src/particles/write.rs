@@ -15,6 +15,10 @@ pub struct Refined {
     pub half_set: HalfSet,
     /// What part of its posterior the pose has; RELION's `rlnMaxValueProbDistribution`.
     pub weight: f64,
+    /// Standard deviation of the orientation about its worst axis; 0 where the image does not say.
+    pub angle_sd_deg: f64,
+    /// Standard deviation of the shift along its worst direction; likewise.
+    pub shift_sd_angstrom: f64,
 }
 
 /// A particle file could not be written.
@@ -142,6 +146,8 @@ impl ParticleSet {
             "rlnOpticsGroup" => Some(self.optics[particle.optics_index].number.to_string()),
             "rlnRandomSubset" => Some(refined.half_set.number().to_string()),
             "rlnMaxValueProbDistribution" => Some(decimal(refined.weight)),
+            "dewarAngleSdDeg" => Some(decimal(refined.angle_sd_deg)),
+            "dewarShiftSdAngst" => Some(decimal(refined.shift_sd_angstrom)),
             _ => pose_value(label, &refined.pose),
         }
     }
@@ -161,7 +167,8 @@ const OPTICS_OF_30: [&str; 7] = [
     "rlnImagePixelSize",
 ];
 
-const WRITTEN_BY_REFINEMENT: [&str; 9] = [
+/// RELION keeps columns it does not know.
+const WRITTEN_BY_REFINEMENT: [&str; 11] = [
     "rlnImageName",
     "rlnOpticsGroup",
     "rlnAngleRot",
@@ -171,6 +178,8 @@ const WRITTEN_BY_REFINEMENT: [&str; 9] = [
     "rlnOriginYAngst",
     "rlnRandomSubset",
     "rlnMaxValueProbDistribution",
+    "dewarAngleSdDeg",
+    "dewarShiftSdAngst",
 ];
 
 fn image_name(particle: &Particle, stack: &str) -> String {

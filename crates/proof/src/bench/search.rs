@@ -12,7 +12,7 @@ use clap::Args;
 use dewar_compute::{
     noise::shell_counts,
     projector::Projector,
-    search::{ParticleImage, ReferenceBank, ScoreMode, Search, SearchSettings, Start},
+    search::{ParticleImage, ReferenceBank, ScoreMode, Search, SearchSettings, Start, Trust},
     simulate::{SimulatedParticle, Simulation, SimulationParams},
     symmetry::PointGroup,
     volume::Volume,
@@ -51,6 +51,7 @@ const SETTINGS: SearchSettings = SearchSettings {
     order: 3,
     candidate_count: 12,
     mode: ScoreMode::Likelihood,
+    trust: Trust::Independent,
 };
 
 /// Measures, and prints.
