@@ -1,6 +1,7 @@
-//! Programs not written here that tests compare against: Python's `mrcfile` and `starfile`, and grpcurl.
+//! Programs not written here that tests need: Python's `mrcfile` and `starfile` and grpcurl to compare against, and tmux
+//! for a terminal.
 //!
-//! They live in a virtual environment under the target folder, made once for each list of requirements.
+//! All but tmux, which is the system's, live in a virtual environment under the target folder, made once for each list of requirements.
 
 use crate::target_dir;
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,7 @@ pub struct TestTools {
 impl TestTools {
     /// Installs what is missing.
     pub fn install() -> Result<Self> {
+        install_tmux();
         let venv = target_dir().join("test-venv");
         let stamp = venv.join("requirements.txt");
         let wanted = REQUIREMENTS.join("\n");
@@ -58,7 +60,22 @@ fn make_venv(venv: &PathBuf) -> Result<()> {
     if make().is_ok() {
         return Ok(());
     }
-    eprintln!("python3 with venv is missing: installing it with apt-get");
+    if install("python3-venv").is_err() {
+        bail!("the tests need python3 with its venv module (Debian: apt-get install python3-venv)");
+    }
+    make()
+}
+
+/// Tests of the terminal skip themselves, and say so, where there is none.
+fn install_tmux() {
+    let is_here = Command::new("tmux").arg("-V").output().is_ok();
+    if !is_here && let Err(error) = install("tmux") {
+        eprintln!("tmux could not be installed ({error}); tests in a terminal will be skipped");
+    }
+}
+
+fn install(package: &str) -> Result<()> {
+    eprintln!("{package} is missing: installing it with apt-get");
     let apt = |words: &[&str]| {
         dewar_testkit::run(
             Command::new("apt-get")
@@ -66,8 +83,6 @@ fn make_venv(venv: &PathBuf) -> Result<()> {
                 .args(words),
         )
     };
-    if apt(&["update", "-q"]).is_err() || apt(&["install", "-qy", "python3-venv"]).is_err() {
-        bail!("the tests need python3 with its venv module (Debian: apt-get install python3-venv)");
-    }
-    make()
+    apt(&["update", "-q"])?;
+    apt(&["install", "-qy", package])
 }

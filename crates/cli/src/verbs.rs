@@ -14,6 +14,7 @@ mod selection;
 mod simulate;
 mod status;
 mod tasks;
+mod top;
 mod workers;
 
 use crate::failure::Failure;
@@ -45,6 +46,7 @@ enum Verb {
     Status(status::Options),
     Jobs(jobs::Options),
     Tasks(tasks::Options),
+    Top(top::Options),
     Workers(workers::Options),
     Cancel(cancel::Options),
     Rerun(rerun::Options),
@@ -67,6 +69,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Status(options) => status::run(&options),
         Verb::Jobs(options) => jobs::run(&options),
         Verb::Tasks(options) => tasks::run(&options),
+        Verb::Top(options) => top::run(&options),
         Verb::Workers(options) => workers::run(&options),
         Verb::Cancel(options) => cancel::run(&options),
         Verb::Rerun(options) => rerun::run(&options),

@@ -97,7 +97,7 @@ impl Listed for JobStatus {
 }
 
 /// A word for how a job stands.
-fn state(job: &JobStatus) -> &'static str {
+pub(super) fn state(job: &JobStatus) -> &'static str {
     match job {
         JobStatus {
             blocked_reason: Some(_),

@@ -160,7 +160,7 @@ impl Listed for TaskStatus {
 }
 
 /// Where a task runs and how far it is, what it waits for, how it came by its output, or what went wrong last.
-fn about(task: &TaskStatus) -> String {
+pub(super) fn about(task: &TaskStatus) -> String {
     let running = (task.state == TaskState::Running).then(|| {
         format!(
             "{:.0} % on {}",
@@ -187,7 +187,7 @@ fn about(task: &TaskStatus) -> String {
         .join("; ")
 }
 
-fn state(state: TaskState) -> &'static str {
+pub(super) fn state(state: TaskState) -> &'static str {
     match state {
         TaskState::Waiting => "waiting",
         TaskState::Running => "running",

@@ -101,7 +101,7 @@ impl Listed for WorkerStatus {
 /// Up, and yet given nothing or little.
 const HELD_BACK: &str = "held back";
 
-fn state(worker: &WorkerStatus) -> &'static str {
+pub(super) fn state(worker: &WorkerStatus) -> &'static str {
     match worker {
         WorkerStatus {
             connected: false, ..
@@ -116,7 +116,7 @@ fn state(worker: &WorkerStatus) -> &'static str {
 }
 
 /// What stands in the way of giving it tasks, or of fetching from it.
-fn why(worker: &WorkerStatus) -> String {
+pub(super) fn why(worker: &WorkerStatus) -> String {
     let held_back = worker.held_back_reason.clone();
     // That it drains because it drains says nothing.
     let held_back = held_back.filter(|_| state(worker) == HELD_BACK);

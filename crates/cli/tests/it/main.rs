@@ -15,3 +15,4 @@ mod precache;
 mod refine;
 mod rounds;
 mod simulate;
+mod top;
