@@ -114,8 +114,10 @@ async fn read_all(job: &Job, blob: dewar_sdk::BlobRef, count: usize) {
     };
     let task = || NewTask::new::<Echo>(&parameters, vec![Input::whole(blob)]);
     let tasks: Vec<_> = (0..count).map(|_| task()).collect();
+    // Before they are submitted: some may have ended by the time that the customer has heard that they were accepted.
+    let ended_before = job.status().await.unwrap().outcome_count();
     job.submit_all(tasks).await.unwrap();
-    let mut outcomes = job.outcomes_after(job.status().await.unwrap().outcome_count());
+    let mut outcomes = job.outcomes_after(ended_before);
     for _ in 0..count {
         let outcome = next(&mut outcomes).await;
         let output = outcome.output::<Echo>().unwrap();
