@@ -275,18 +275,18 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let reserve = Reserve::open(folder.path(), config.disk);
     let store = Box::new(SledStore::open(&folder.path().join("store"))?);
     let packs = Packs::open(&folder.path().join("packs"))?;
-    let roster = Roster::new(folder.path());
-    let expected = match config.patience.comeback {
-        Duration::ZERO => Vec::new(),
-        _ => roster.read(),
-    };
+    let waits = config.patience.comeback > Duration::ZERO;
+    let roster = waits.then(|| Roster::new(folder.path()));
+    let expected = roster.as_ref().map_or_else(Vec::new, Roster::read);
     let queue = config.queue(store.broker_start(), expected);
     let blobs_dir = folder.path().join("blobs");
     let blobs = BlobStore::open(&blobs_dir, &config.exports, config.disk.reserve_bytes)
         .map_err(StartError::Blobs)?;
     let drop_blobs = drop_blobs(blobs.clone());
     let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
-    engine.keep_roster(roster);
+    if let Some(roster) = roster {
+        engine.keep_roster(roster);
+    }
     // All folders are made by now.
     folder.sync_names()?;
     let swept = blobs

@@ -4,7 +4,6 @@
 //! answers, assigns and notifies: an answer is a promise, so it waits for the disk. Meanwhile the next batch gathers.
 //! If the disk fails the engine ends, and the process with it; a restart rebuilds the queue from what was written.
 
-mod attendance;
 mod batch;
 mod clock;
 mod disk;
@@ -25,7 +24,6 @@ use crate::{
     roster::Roster,
     store::{PackError, Packs, Store, StoreError},
 };
-use attendance::Attendance;
 use batch::{has_parameters_in_bulk, take};
 use clock::Clock;
 use dewar_queue::{
@@ -96,7 +94,6 @@ pub(crate) struct Engine {
     receiver: mpsc::Receiver<Message>,
     /// In order, for the sake of simulations, as in [`Fleet`].
     watchers: BTreeMap<JobNumber, watch::Sender<()>>,
-    attendance: Attendance,
 }
 
 /// What a batch has decided, and what is told once that is on disk.
@@ -157,14 +154,13 @@ impl Engine {
             drop_blobs,
             receiver,
             watchers: BTreeMap::new(),
-            attendance: Attendance::default(),
         };
         Ok((engine, handle))
     }
 
-    /// Has it written down who attends, for the next start.
+    /// Has it written down who attends and has which tasks, for the next start.
     pub(crate) fn keep_roster(&mut self, roster: Roster) {
-        self.attendance = Attendance::kept_in(roster);
+        self.disk.keep_roster(roster);
     }
 
     /// Tells the time of day by another clock, so that a simulation repeats to the bit.
@@ -196,7 +192,6 @@ impl Engine {
                 biased;
                 count = take(&mut self.receiver, &mut messages) => if count == 0 {
                     self.fleet.say_back_soon();
-                    self.attendance.conclude(&self.queue).await;
                     return Ok(());
                 },
                 () = stop.cancelled(), if !stopping => continue,
@@ -235,7 +230,7 @@ impl Engine {
             turn.unfinished |= count == TURN_COUNT_MAX;
         }
 
-        let events = self.disk.append(turn.events).await?;
+        let events = self.disk.append(turn.events, &self.queue).await?;
         // A worker whose outbox was full is cut off; the queue hears of it like of any lost connection.
         let mut cut_off = Vec::new();
         for event in &events {
@@ -253,7 +248,6 @@ impl Engine {
         for event in &after.events {
             self.tell(event, &mut Vec::new());
         }
-        self.attendance.note(&events, &self.queue);
         let unheld = self.queue.take_unheld();
         if !unheld.is_empty() {
             (self.drop_blobs)(unheld).await;

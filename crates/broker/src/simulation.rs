@@ -5,9 +5,11 @@ pub use crate::engine::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 use crate::{
     disk_space::Reserve,
     engine::{Engine, EngineError, EngineFault, EngineHandle},
+    roster::Roster,
     store::{Packs, Store, StoreError},
 };
 use dewar_queue::{Command, Config, JobNumber, Queue, WorkerId};
+use std::path::Path;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,18 +20,22 @@ pub struct Simulated(Engine);
 #[derive(Clone)]
 pub struct Door(EngineHandle);
 
-/// Rebuilds the queue from the store. Blobs that nobody holds stay where they are.
+/// Rebuilds the queue from the store, and from the roster in a folder. Blobs that nobody holds stay where they are.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub fn open(
     store: Box<dyn Store>,
     packs: Packs,
-    config: Config,
+    mut config: Config,
+    roster_folder: &Path,
     unix_ms: impl Fn() -> u64 + Send + 'static,
 ) -> Result<(Simulated, Door), StoreError> {
+    let roster = Roster::new(roster_folder);
+    config.expected_workers = roster.read();
     let keep = Box::new(|_| Box::pin(async {}) as _);
-    let (engine, handle) = Engine::open(store, packs, Reserve::none(), config, keep)?;
+    let (mut engine, handle) = Engine::open(store, packs, Reserve::none(), config, keep)?;
+    engine.keep_roster(roster);
     Ok((Simulated(engine.with_wall_clock(unix_ms)), Door(handle)))
 }
 

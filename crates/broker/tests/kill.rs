@@ -68,6 +68,76 @@ async fn what_was_acknowledged_survives_kill_9() {
     check_parameters(&daemon, folder.path(), promised).await;
 }
 
+/// So many assignments; more that come with them are a mistake that the caller sees.
+async fn take(worker: &mut FakeWorker, count: usize) -> Vec<v1::Assignment> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        taken.extend(worker.assignments().await);
+    }
+    taken
+}
+
+async fn attend_at(
+    daemon: &Daemon,
+    data_dir: &Path,
+    n: u8,
+    slot_count: u32,
+    held: Vec<v1::HeldAttempt>,
+) -> FakeWorker {
+    let token = std::fs::read_to_string(data_dir.join("token")).unwrap();
+    let hello = v1::Hello {
+        slot_count,
+        ..FakeWorker::hello(n, held)
+    };
+    let channel = connect_to(&daemon.address, &token);
+    FakeWorker::attend_as(channel, hello).await.unwrap()
+}
+
+fn names(assignments: &[v1::Assignment]) -> Vec<&str> {
+    let names = assignments.iter().map(|it| it.display_name.as_str());
+    names.collect()
+}
+
+#[tokio::test]
+async fn what_was_given_out_the_moment_before_kill_9_runs_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path();
+    let mut daemon = Daemon::start(data_dir).await;
+    let mut jobs = daemon.client(data_dir);
+    jobs.create(create()).await.unwrap();
+    let mut first = attend_at(&daemon, data_dir, 1, 2, Vec::new()).await;
+    let mut second = attend_at(&daemon, data_dir, 2, 1, Vec::new()).await;
+    // As many again as they have slots are sent ahead.
+    let tasks = vec![spec(vec![1]); 7];
+    let submitted = jobs.submit(tokio_stream::once(submit(0, tasks))).await;
+    submitted.unwrap();
+    let (given, others) = (take(&mut first, 4).await, take(&mut second, 2).await);
+    daemon.process.kill().await.unwrap();
+
+    let daemon = Daemon::start(data_dir).await;
+    let mut third = attend_at(&daemon, data_dir, 3, 3, Vec::new()).await;
+    let rest = take(&mut third, 1).await;
+    assert_eq!(names(&rest), ["j1.6"], "nobody had it");
+    let mut jobs = daemon.client(data_dir);
+    let tasks = vec![spec(vec![1])];
+    let submitted = jobs.submit(tokio_stream::once(submit(7, tasks))).await;
+    submitted.unwrap();
+    assert_eq!(names(&take(&mut third, 1).await), ["j1.7"]);
+
+    // One comes back with half of what it had, the other with everything.
+    let still_held = vec![held(&others[0])];
+    let _second = attend_at(&daemon, data_dir, 2, 1, still_held).await;
+    assert_eq!(names(&take(&mut third, 1).await), names(&others[1..]));
+    let still_held = given.iter().map(held).collect();
+    let mut first = attend_at(&daemon, data_dir, 1, 2, still_held).await;
+    for assignment in &given {
+        first.succeed(assignment, Vec::new()).await;
+        first.wait_for_receipt().await;
+    }
+    let job = jobs.get(v1::GetJobRequest { job: selector() }).await;
+    assert_eq!(job.unwrap().into_inner().succeeded_count, 4);
+}
+
 const KIND_COUNT: u64 = 7;
 
 fn kind_of(index: u64) -> v1::Kind {

@@ -65,7 +65,7 @@ pub struct Expected {
     pub id: WorkerId,
     /// For people.
     pub name: Arc<str>,
-    /// What it ran or had next, as far as is known.
+    /// What it had been given, as far as is known. What of that has ended since makes no difference.
     pub held: Vec<TaskId>,
 }
 

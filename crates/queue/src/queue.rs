@@ -165,9 +165,15 @@ impl Queue {
             .min()
     }
 
-    /// Workers of before the restart that are waited for.
-    pub fn missing_workers(&self) -> impl Iterator<Item = &Expected> {
-        self.missing.values()
+    /// Whom a broker that started now would have to expect: who attends, with all that they were given, and who is still
+    /// waited for.
+    pub fn expected_after_restart(&self) -> Vec<Expected> {
+        let present = self.workers().map(|worker| Expected {
+            id: worker.hello.id,
+            name: worker.hello.name.clone(),
+            held: worker.book.iter().map(|(_, held)| held.task).collect(),
+        });
+        present.chain(self.missing.values().cloned()).collect()
     }
 
     /// Workers that may still compute a task of before the restart.

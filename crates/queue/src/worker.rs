@@ -7,7 +7,7 @@ pub(crate) use book::{Book, Held};
 pub(crate) use trust::{Streaks, Trust};
 
 use crate::{
-    AttemptId, Kernel, Kind, Resources, TaskId, Timestamp, WorkerHello,
+    AttemptId, Kernel, Kind, Resources, Timestamp, WorkerHello,
     config::Config,
     ready::{Need, Standing},
 };
@@ -96,14 +96,6 @@ impl Worker {
     /// Tries that wait on it behind others.
     pub fn queued_count(&self) -> usize {
         self.book.len() - self.running_count()
-    }
-
-    /// Tasks that it runs, and has next: for those a restarted broker waits.
-    ///
-    /// What more was sent ahead is small, or will have changed by then.
-    pub fn tasks_at_hand(&self) -> impl Iterator<Item = TaskId> {
-        let count = 2 * self.hello.slot_count as usize;
-        self.book.iter().take(count).map(|(_, held)| held.task)
     }
 
     /// Tries that succeeded since it joined.

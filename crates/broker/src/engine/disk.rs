@@ -1,12 +1,14 @@
-//! Writing: payloads into pack files, then the events that name them, on a thread that may block if the store does.
+//! Writing: payloads into pack files, then the events that name them, on a thread that may block if the store does; and
+//! into the roster what is not durable and yet must be known after a restart.
 
 use super::EngineFault;
 use crate::{
     disk_space::Reserve,
+    roster::Roster,
     store::{PackError, PackReader, Packs, Store},
 };
 use bytes::Bytes;
-use dewar_queue::{Event, OutcomeResult, Payload};
+use dewar_queue::{Event, OutcomeResult, Payload, Queue};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
@@ -29,6 +31,7 @@ struct Lent {
     store: Box<dyn Store>,
     packs: Packs,
     reserve: Reserve,
+    roster: Option<Roster>,
 }
 
 impl Disk {
@@ -38,7 +41,14 @@ impl Disk {
                 store,
                 packs,
                 reserve,
+                roster: None,
             })),
+        }
+    }
+
+    pub(super) fn keep_roster(&mut self, roster: Roster) {
+        if let Some(lent) = &mut self.lent {
+            lent.roster = Some(roster);
         }
     }
 
@@ -74,22 +84,27 @@ impl Disk {
         }
     }
 
-    /// Appends the durable ones among these events; on disk when it returns.
-    pub(super) async fn append(&mut self, events: Vec<Event>) -> Result<Vec<Event>, EngineFault> {
-        if !events.iter().any(Event::is_durable) {
+    /// Appends the durable ones among these events, which the queue has folded in; on disk when it returns. Whoever is killed
+    /// after that has written who was given what, too.
+    pub(super) async fn append(
+        &mut self,
+        events: Vec<Event>,
+        queue: &Queue,
+    ) -> Result<Vec<Event>, EngineFault> {
+        let roster = self.lent.as_ref().and_then(|lent| lent.roster.as_ref());
+        let is_noted = roster.is_some() && events.iter().any(Roster::notes);
+        if !is_noted && !events.iter().any(Event::is_durable) {
             return Ok(events);
         }
-        self.on_thread(move |store, packs| {
-            packs.flush().map_err(EngineFault::Packs)?;
-            store.append(&events).map_err(EngineFault::Store)?;
-            let mut forgotten = false;
-            for event in &events {
-                packs.observe(event);
-                forgotten |= matches!(event, Event::JobForgotten { .. });
+        let is_due = is_noted && roster.is_some_and(Roster::is_due);
+        let members = is_due.then(|| queue.expected_after_restart());
+        self.on_thread(move |lent| {
+            match (&mut lent.roster, members) {
+                (Some(roster), Some(members)) => roster.write(&members),
+                (Some(roster), None) if is_noted => roster.note(&events),
+                _ => {}
             }
-            if forgotten {
-                packs.sweep();
-            }
+            lent.append(&events)?;
             Ok(events)
         })
         .await
@@ -97,23 +112,42 @@ impl Disk {
 
     async fn on_thread<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut dyn Store, &mut Packs) -> Result<T, EngineFault> + Send + 'static,
+        work: impl FnOnce(&mut Lent) -> Result<T, EngineFault> + Send + 'static,
     ) -> Result<T, EngineFault> {
         let mut lent = self.lent.take().ok_or(EngineFault::Lost)?;
         if !lent.store.may_block() {
-            let done = work(&mut *lent.store, &mut lent.packs);
+            let done = work(&mut lent);
             self.lent = Some(lent);
             return done;
         }
         let (lent, done) = spawn_blocking(move || {
             lent.reserve.adjust();
-            let done = work(&mut *lent.store, &mut lent.packs);
+            let done = work(&mut lent);
             (lent, done)
         })
         .await
         .map_err(|_| EngineFault::Lost)?;
         self.lent = Some(lent);
         done
+    }
+}
+
+impl Lent {
+    fn append(&mut self, events: &[Event]) -> Result<(), EngineFault> {
+        if !events.iter().any(Event::is_durable) {
+            return Ok(());
+        }
+        self.packs.flush().map_err(EngineFault::Packs)?;
+        self.store.append(events).map_err(EngineFault::Store)?;
+        let mut forgotten = false;
+        for event in events {
+            self.packs.observe(event);
+            forgotten |= matches!(event, Event::JobForgotten { .. });
+        }
+        if forgotten {
+            self.packs.sweep();
+        }
+        Ok(())
     }
 }
 

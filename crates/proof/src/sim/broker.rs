@@ -30,12 +30,12 @@ pub(super) async fn keep_up(world: Rc<World>) -> Result<()> {
         let config = Config {
             keep_ms: KEEP_MS,
             keep_cancelled_ms: KEEP_MS,
-            expected_workers: world.roster(),
             ..Config::new(store.broker_start())
         };
         world.note("broker", format_args!("start {}", config.broker_start));
         let packs = Packs::open(&world.folder)?;
-        let (engine, door) = simulation::open(Box::new(store), packs, config, world.unix_ms())?;
+        let (store, time) = (Box::new(store), world.unix_ms());
+        let (engine, door) = simulation::open(store, packs, config, &world.folder, time)?;
         world.set_door(Some(door));
         let life = about(&mut random, LIFE);
         let is_orderly = random.random_ratio(1, 4);

@@ -46,12 +46,11 @@ impl Link {
         let mut random = world.new_chance();
         let door = world.door().await;
         world.travel(&mut random).await;
-        let (worker, name) = (hello.worker.id, hello.worker.name.clone());
+        let worker = hello.worker.id;
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX);
         let Ok(session) = door.attend(hello, outbox).await else {
             return Ok(None);
         };
-        world.note_attendance(worker, &name);
         if world.strikes(&mut random, 20) {
             world.count(|counts| counts.losses += 1);
             return Ok(None);

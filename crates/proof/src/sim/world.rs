@@ -3,7 +3,7 @@
 use super::{Story, store::Memory, style::Style};
 use anyhow::{Context as _, Result};
 use dewar_broker::simulation::Door;
-use dewar_queue::{Expected, JobId, JobNumber, Outcome, WorkerId};
+use dewar_queue::{JobId, JobNumber, Outcome};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::{
@@ -37,7 +37,6 @@ pub(super) struct World {
     door: RefCell<Option<Door>>,
     /// Wakes in order of waiting. A `watch` would wake in an order of its own, by chance that no seed governs.
     opened: Notify,
-    roster: RefCell<BTreeMap<Arc<str>, WorkerId>>,
     peace: CancellationToken,
     began: Instant,
     pub(super) jobs: RefCell<BTreeMap<JobNumber, JobModel>>,
@@ -106,7 +105,6 @@ impl World {
             memory: Memory::new(chance(seed, DISK_STREAM)),
             door: RefCell::default(),
             opened: Notify::new(),
-            roster: RefCell::default(),
             peace: CancellationToken::new(),
             began: Instant::now(),
             jobs: RefCell::default(),
@@ -144,25 +142,6 @@ impl World {
             }
             opened.await;
         }
-    }
-
-    /// A worker attends.
-    pub(super) fn note_attendance(&self, worker: WorkerId, name: &Arc<str>) {
-        self.roster.borrow_mut().insert(name.clone(), worker);
-    }
-
-    /// Who attended last, as a restarted broker knows it. Some have died since.
-    pub(super) fn roster(&self) -> Vec<Expected> {
-        let roster = self.roster.borrow();
-        roster
-            .iter()
-            .map(|(name, id)| Expected {
-                id: *id,
-                name: name.clone(),
-                // It was written before any task was given out.
-                held: Vec::new(),
-            })
-            .collect()
     }
 
     /// No more faults from here on.

@@ -345,13 +345,10 @@ impl History {
             }
             Step::Restart { expecting } => {
                 let before = self.ends();
-                let workers = self.scene.queue.workers().filter(|_| expecting);
-                let expected = workers.map(|worker| crate::Expected {
-                    id: worker.hello.id,
-                    name: worker.hello.name.clone(),
-                    held: worker.tasks_at_hand().collect(),
-                });
-                let expected: Vec<_> = expected.collect();
+                let expected = match expecting {
+                    true => self.scene.queue.expected_after_restart(),
+                    false => Vec::new(),
+                };
                 self.awaited = expected
                     .iter()
                     .flat_map(|worker| worker.held.clone())
