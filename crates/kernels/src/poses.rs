@@ -11,10 +11,8 @@ use dewar_task::RunError;
 /// If one is missing or not finite.
 pub fn poses(particle: &v1::Particle) -> Result<Vec<(v1::Pose, f64)>, RunError> {
     let of_mode = |mode: &v1::PoseMode| {
-        let pose = mode
-            .pose
-            .filter(|pose| is_finite(pose) && (0.0..=1.0).contains(&mode.weight));
-        pose.map(|pose| (pose, mode.weight)).ok_or_else(|| {
+        let pose = mode.usable().map(|pose| (pose, mode.weight));
+        pose.ok_or_else(|| {
             bad(format!(
                 "particle {}: a pose is missing, not finite, or has a weight that is not between 0 and 1",
                 particle.number
@@ -32,16 +30,4 @@ pub fn orientation(pose: &v1::Pose) -> Rotation {
 /// Its shift.
 pub fn shift_px(pose: &v1::Pose, pixel_size_angstrom: f64) -> [f64; 2] {
     [pose.shift_x_angstrom, pose.shift_y_angstrom].map(|angstrom| angstrom / pixel_size_angstrom)
-}
-
-fn is_finite(pose: &v1::Pose) -> bool {
-    [
-        pose.rot_deg,
-        pose.tilt_deg,
-        pose.psi_deg,
-        pose.shift_x_angstrom,
-        pose.shift_y_angstrom,
-    ]
-    .iter()
-    .all(|number| number.is_finite())
 }

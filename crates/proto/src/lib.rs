@@ -5,6 +5,7 @@
 
 mod codec;
 pub mod limits;
+mod poses;
 pub mod transport;
 mod version;
 

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod error;
+mod folder;
 mod input;
 mod maps;
 mod options;

@@ -111,7 +111,7 @@ pub fn check_align_output(
     noise_count: usize,
 ) -> Result<(), RefineError> {
     let complete = output.poses.len() == particle_count
-        && output.poses.iter().all(is_finite)
+        && output.poses.iter().all(v1::AlignedPose::is_usable)
         && output.residuals.len() == noise_count;
     if complete {
         return Ok(());
@@ -121,27 +121,6 @@ pub fn check_align_output(
         output.poses.len(),
         output.residuals.len()
     )))
-}
-
-fn is_finite(aligned: &v1::AlignedPose) -> bool {
-    let mode_is_finite = |mode: &v1::PoseMode| {
-        mode.pose.is_some_and(|pose| {
-            [
-                pose.rot_deg,
-                pose.tilt_deg,
-                pose.psi_deg,
-                pose.shift_x_angstrom,
-                pose.shift_y_angstrom,
-                mode.weight,
-            ]
-            .iter()
-            .all(|number| number.is_finite())
-        })
-    };
-    !aligned.modes.is_empty()
-        && aligned.modes.iter().all(mode_is_finite)
-        && aligned.log_likelihood.is_finite()
-        && aligned.scale.is_finite()
 }
 
 /// Adds the residuals of all blocks, in their order.
