@@ -85,3 +85,11 @@ fn positive(text: &str) -> Result<f64, String> {
         _ => Err("expected a number above 0".to_owned()),
     }
 }
+
+/// Any finite number, for clap.
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("expected a number".to_owned()),
+    }
+}

@@ -129,7 +129,11 @@ fn check(halves: [&Volume; 2], params: &Params) -> Result<(), PostProcessError> 
     Ok(())
 }
 
-fn check_mask(mask: &Volume) -> Result<(), PostProcessError> {
+/// Whether a map can be a mask.
+///
+/// # Errors
+/// If its values are not from 0 to 1, or nothing is inside.
+pub fn check_mask(mask: &Volume) -> Result<(), PostProcessError> {
     let (min, max) = mask
         .data()
         .iter()

@@ -3,7 +3,10 @@
 //! A refinement that was interrupted goes on from the last of them and comes to the same bytes, so numbers are kept to
 //! the last bit: maps as float32, the rest as JSON with digits enough to read back what was written.
 
-use crate::{error::RefineError, maps::RoundMaps, pose::PoseRecord, round::StageSeconds};
+use crate::{
+    error::RefineError, figures::RoundFigures, input::Prepared, maps::RoundMaps, model,
+    pose::PoseRecord,
+};
 use dewar_compute::volume::Volume;
 use dewar_formats::{
     atomic,
@@ -22,18 +25,14 @@ use std::{
 pub struct State {
     /// From 1.
     pub iteration: usize,
-    /// First shell below FSC 0.143, of every round so far.
-    pub resolution_shells: Vec<f64>,
-    /// Seconds each round took, of every round so far.
-    pub seconds: Vec<f64>,
-    /// What the tasks of each stage took, of every round so far.
-    pub stages: Vec<StageSeconds>,
-    /// Median angle by which each round turned the orientations of the one before.
-    pub changes_deg: Vec<f64>,
+    /// Every round so far in numbers.
+    pub rounds: Vec<RoundFigures>,
     /// Poses, one for each particle of the file.
     pub poses: Vec<PoseRecord>,
     /// Noise variance by half, optics group and shell.
     pub noise: [Vec<Vec<f64>>; 2],
+    /// How strong the particles of each group are, by half and group.
+    pub scales: [Vec<f64>; 2],
 }
 
 /// A finished round, read back.
@@ -56,11 +55,11 @@ pub fn folder(out: &Path, iteration: usize) -> PathBuf {
 /// If the disk refuses.
 pub fn write(
     out: &Path,
-    set: &ParticleSet,
-    half_of: &[usize],
+    prepared: &Prepared,
     state: &State,
     maps: &RoundMaps,
 ) -> Result<PathBuf, RefineError> {
+    let set = &prepared.set;
     let done = folder(out, state.iteration);
     // Image names in the STAR file count from the folder it will lie in, which is as deep as this one.
     let writing = done.with_extension("tmp");
@@ -77,7 +76,13 @@ pub fn write(
         write_map(&writing.join(name), map, pixel)?;
     }
     fsc_document(&maps.fsc, set.box_size_px, pixel).write(&writing.join("fsc.star"))?;
-    write_particles(&writing.join("particles.star"), set, half_of, &state.poses)?;
+    write_particles(
+        &writing.join("particles.star"),
+        set,
+        &prepared.half_of,
+        &state.poses,
+    )?;
+    model::document(prepared, state, &maps.fsc).write(&writing.join(model::FILE))?;
     write_json(&writing.join("state.json"), state)?;
     fs::rename(&writing, &done).map_err(written(&done))?;
     fs::File::open(out)
@@ -99,7 +104,7 @@ pub fn last(out: &Path, set: &ParticleSet) -> Result<Option<Finished>, RefineErr
     };
     let folder = folder(out, iteration);
     let state: State = read_json(&folder.join("state.json"))?;
-    if state.poses.len() != set.particles.len() || state.iteration != iteration {
+    if state.poses.len() != set.particles.len() || state.rounds.len() != iteration {
         return Err(RefineError::Checkpoint {
             path: folder.join("state.json"),
             problem: format!(

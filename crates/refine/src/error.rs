@@ -1,5 +1,6 @@
 //! Why a refinement ended without a map.
 
+use crate::postprocess::PostFilesError;
 use dewar_formats::{atomic, mrc, particles};
 use dewar_sdk::{CallError, ImportError, TaskFailed};
 use std::{io, path::PathBuf};
@@ -62,6 +63,12 @@ pub enum RefineError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The final half-maps or their mask cannot be post-processed.
+    #[error("post-processing: {0}")]
+    PostProcess(#[from] dewar_compute::postprocess::PostProcessError),
+    /// A file of post-processing cannot be read or written.
+    #[error(transparent)]
+    PostFiles(#[from] PostFilesError),
     /// A task's output makes no sense: a worker of another release, or a bug.
     #[error("{0}")]
     Output(String),
@@ -77,6 +84,7 @@ impl RefineError {
             | Self::OutputFolder { .. }
             | Self::Checkpoint { .. } => true,
             Self::Import(ImportError::File { .. }) => true,
+            Self::PostFiles(error) => error.is_input(),
             Self::Task(TaskFailed::Failed { failure, .. }) => {
                 failure.class == dewar_sdk::FailureClass::BadInput
             }

@@ -143,6 +143,7 @@ mod tests {
                 seed,
                 ..Settings::default()
             },
+            postprocess: Default::default(),
         }
     }
 

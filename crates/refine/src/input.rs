@@ -4,12 +4,14 @@ use crate::{
     error::RefineError,
     options::{Options, Settings},
     plan,
+    scale::Groups,
 };
 use dewar_compute::{
     fft::{RealFft2, half_plane_len},
     filter,
     mask::{self, AutoMask},
     noise::NoiseEstimate,
+    postprocess::{Mtf, check_mask},
     symmetry::{PointGroup, UnknownPointGroup},
     volume::Volume,
 };
@@ -52,8 +54,21 @@ pub struct Prepared {
     pub reference: Volume,
     /// Diameter of the mask on images and maps.
     pub mask_diameter_angstrom: f64,
+    /// The groups whose strength is estimated.
+    pub groups: Groups,
+    /// What post-processing needs of files.
+    pub postprocess: PostInputs,
     /// What is odd but does no harm.
     pub warnings: Vec<String>,
+}
+
+/// The files of post-processing, read.
+#[derive(Debug, Clone, Default)]
+pub struct PostInputs {
+    /// The user's mask.
+    pub mask: Option<Volume>,
+    /// The detector's curve.
+    pub mtf: Option<Mtf>,
 }
 
 /// Reads and checks all inputs.
@@ -97,8 +112,20 @@ pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
             box_angstrom / 2.0
         )));
     }
+    let postprocess = PostInputs {
+        mask: options
+            .postprocess
+            .mask
+            .as_deref()
+            .map(|mask| read_mask(mask, &set))
+            .transpose()?,
+        mtf: options.postprocess.read_mtf(set.pixel_size_angstrom)?,
+    };
+    let groups = Groups::of(&set);
     Ok(Prepared {
         group,
+        groups,
+        postprocess,
         set,
         halves,
         half_of,
@@ -202,6 +229,23 @@ fn read_reference(
         set.pixel_size_angstrom,
         settings.low_pass_angstrom,
     ))
+}
+
+/// The user's mask for post-processing.
+fn read_mask(path: &Path, set: &ParticleSet) -> Result<Volume, RefineError> {
+    let file = MrcFile::open(path)?;
+    let name = path.display();
+    let (size, box_size_px) = (file.header().size, set.box_size_px);
+    if size != [box_size_px; 3] {
+        return Err(RefineError::Input(format!(
+            "{name}: the mask is {} x {} x {}; expected {box_size_px} each way, as the images",
+            size[0], size[1], size[2]
+        )));
+    }
+    let mask = Volume::new(box_size_px, file.read_all()?)
+        .map_err(|error| RefineError::Input(format!("{name}: {error}")))?;
+    check_mask(&mask).map_err(|error| RefineError::Input(format!("{name}: {error}")))?;
+    Ok(mask)
 }
 
 /// The diameter of the sphere about the origin that holds what stands out in a low-passed map.

@@ -6,22 +6,27 @@
 
 mod checkpoint;
 mod error;
+mod figures;
 mod folder;
 mod input;
 mod maps;
+mod model;
 mod options;
 mod outputs;
 mod plan;
 mod pose;
+pub mod postprocess;
 mod progress;
 mod record;
 mod round;
 mod run;
+mod scale;
 mod schedule;
 pub mod simulate;
 mod tasks;
 
 pub use error::RefineError;
+pub use figures::ViewCoverage;
 pub use options::{Options, Settings};
 pub use outputs::Summary;
 pub use progress::{Observer, Progress};

@@ -6,7 +6,7 @@ use dewar_compute::{
     fsc,
     mask::{self, AutoMask},
     noise,
-    reconstruct::{Accumulator, Prior, Sums, tau2_from_fsc},
+    reconstruct::{Accumulator, MergedSums, Prior, Sums, tau2_from_fsc},
     symmetry::PointGroup,
     volume::Volume,
 };
@@ -49,54 +49,50 @@ impl RoundMaps {
     }
 }
 
+/// The maps a refinement ends with.
+#[derive(Debug, Clone)]
+pub struct FinalMaps {
+    /// Unfiltered, from one half-set each.
+    pub halves: [Volume; 2],
+    /// Wiener-filtered, from all particles.
+    pub map: Volume,
+    /// Of the unfiltered, unmasked half-maps, by shell.
+    pub fsc: Vec<f64>,
+    /// First shell, between integers, below 0.143.
+    pub resolution_shell: f64,
+}
+
+/// How maps are made of sums.
+#[derive(Debug, Clone, Copy)]
+pub struct Making {
+    /// The structure's point group.
+    pub group: PointGroup,
+    /// Of the maps.
+    pub pixel_size_angstrom: f64,
+    /// Diameter of the mask on references.
+    pub mask_diameter_angstrom: f64,
+}
+
 /// Makes the maps of one round from the halves' totals.
 ///
 /// Only the FSC crosses between the halves: each reference is made from its own sums.
 ///
 /// # Errors
 /// If the totals are not sums of one shape.
-pub fn from_totals(
-    totals: &[Bytes; 2],
-    group: &PointGroup,
-    pixel_size_angstrom: f64,
-    mask_diameter_angstrom: f64,
-) -> Result<RoundMaps, RefineError> {
-    let parts = [parse(&totals[0])?, parse(&totals[1])?];
-    let operators = group.operators();
-    let sums_of = |parts: &[&Accumulator]| -> Result<_, RefineError> {
-        let mut sums = Sums::new(parts[0].shape());
-        for part in parts {
-            sums.add(part)
-                .map_err(|error| RefineError::Output(error.to_string()))?;
-        }
-        Ok(sums.merge(&operators))
-    };
-    let merged = [sums_of(&[&parts[0]])?, sums_of(&[&parts[1]])?];
+pub fn from_totals(totals: &[Bytes; 2], making: &Making) -> Result<RoundMaps, RefineError> {
+    let merged = [making.merged(&totals[..1])?, making.merged(&totals[1..])?];
     let n = merged[0].shape().n();
     let halves = merged.each_ref().map(|sums| sums.reconstruct(Prior::None));
-    let curve = fsc::fsc(&halves[0], &halves[1], None)
-        .map_err(|error| RefineError::Output(error.to_string()))?;
-
-    let edge_angstrom = mask_diameter_angstrom / 2.0;
-    let sphere = mask::spherical(n, edge_angstrom / pixel_size_angstrom, MASK_EDGE_PX)
-        .map_err(|error| RefineError::Output(error.to_string()))?;
-    let references = merged.each_ref().map(|sums| {
-        let mut reference = sums.reconstruct(Prior::Tau2(&tau2_from_fsc(&curve, sums)));
+    let (curve, resolution_shell) = making.compared(&halves)?;
+    let radius_px = making.mask_diameter_angstrom / 2.0 / making.pixel_size_angstrom;
+    let sphere = mask::spherical(n, radius_px, MASK_EDGE_PX).map_err(wrong)?;
+    let references = merged.map(|sums| {
+        let mut reference = sums.reconstruct(Prior::Tau2(&tau2_from_fsc(&curve, &sums)));
         mask::apply(&mut reference, &sphere);
         reference
     });
-    let joined = sums_of(&[&parts[0], &parts[1]])?;
-    let of_whole: Vec<f64> = curve
-        .iter()
-        .map(|half| 2.0 * half.max(0.0) / (1.0 + half.max(0.0)))
-        .collect();
-    let map = joined.reconstruct(Prior::Tau2(&tau2_from_fsc(&of_whole, &joined)));
-
-    let box_angstrom = n as f64 * pixel_size_angstrom;
-    let resolution = fsc::resolution_at(&curve, FSC_RESOLUTION, n, pixel_size_angstrom);
-    // A curve that never falls means detail to the edge of the box.
-    let resolution_shell = resolution.map_or(n as f64 / 2.0, |angstrom| box_angstrom / angstrom);
-    let mask = mask::automatic(&map, pixel_size_angstrom, &AutoMask::default());
+    let map = making.joined(totals, &curve)?;
+    let mask = mask::automatic(&map, making.pixel_size_angstrom, &AutoMask::default());
     Ok(RoundMaps {
         halves,
         references,
@@ -107,9 +103,69 @@ pub fn from_totals(
     })
 }
 
+/// Makes the maps a refinement ends with. One half's sums are in memory at a time: at this padding they are the largest
+/// thing there is.
+///
+/// # Errors
+/// If the totals are not sums of one shape.
+pub fn at_the_end(totals: &[Bytes; 2], making: &Making) -> Result<FinalMaps, RefineError> {
+    let half = |total| -> Result<Volume, RefineError> {
+        Ok(making.merged(total)?.reconstruct(Prior::None))
+    };
+    let halves = [half(&totals[..1])?, half(&totals[1..])?];
+    let (fsc, resolution_shell) = making.compared(&halves)?;
+    let map = making.joined(totals, &fsc)?;
+    Ok(FinalMaps {
+        halves,
+        map,
+        fsc,
+        resolution_shell,
+    })
+}
+
+impl Making {
+    /// The sums of these totals together, with the point group applied.
+    fn merged(&self, totals: &[Bytes]) -> Result<MergedSums, RefineError> {
+        let mut sums: Option<Sums> = None;
+        for total in totals {
+            let part = parse(total)?;
+            sums.get_or_insert_with(|| Sums::new(part.shape()))
+                .add(&part)
+                .map_err(wrong)?;
+        }
+        let sums = sums.ok_or_else(|| RefineError::Output("there are no sums".to_owned()))?;
+        Ok(sums.merge(&self.group.operators()))
+    }
+
+    /// The FSC of half-maps, and the shell where it falls below 0.143. A curve that never falls means detail to the edge
+    /// of the box.
+    fn compared(&self, halves: &[Volume; 2]) -> Result<(Vec<f64>, f64), RefineError> {
+        let n = halves[0].n();
+        let curve = fsc::fsc(&halves[0], &halves[1], None).map_err(wrong)?;
+        let resolution = fsc::resolution_at(&curve, FSC_RESOLUTION, n, self.pixel_size_angstrom);
+        let box_angstrom = n as f64 * self.pixel_size_angstrom;
+        let shell = resolution.map_or(n as f64 / 2.0, |angstrom| box_angstrom / angstrom);
+        Ok((curve, shell))
+    }
+
+    /// The map of all particles, filtered by what its halves' curve says of the whole.
+    fn joined(&self, totals: &[Bytes; 2], curve: &[f64]) -> Result<Volume, RefineError> {
+        let sums = self.merged(totals)?;
+        let of_whole: Vec<f64> = curve
+            .iter()
+            .map(|half| 2.0 * half.max(0.0) / (1.0 + half.max(0.0)))
+            .collect();
+        Ok(sums.reconstruct(Prior::Tau2(&tau2_from_fsc(&of_whole, &sums))))
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Accumulator, RefineError> {
     Accumulator::from_bytes(bytes)
         .map_err(|error| RefineError::Output(format!("a half-set's sums: {error}")))
+}
+
+fn wrong(error: impl std::error::Error) -> RefineError {
+    RefineError::Output(error.to_string())
 }
 
 /// The noise each optics group's images were found to have: half the mean power of what the references left over

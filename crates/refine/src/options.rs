@@ -1,5 +1,6 @@
 //! What a user decides about a refinement.
 
+use crate::postprocess::PostSettings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ pub struct Options {
     pub project_dir: Option<PathBuf>,
     /// What the result depends on.
     pub settings: Settings,
+    /// How the final half-maps are post-processed: their mask, their sharpening.
+    pub postprocess: PostSettings,
 }
 
 /// The settings a result depends on, as `refine.json` records them.

@@ -51,6 +51,22 @@ impl PoseRecord {
         self.modes.first().copied().unwrap_or(ModeRecord::NONE)
     }
 
+    /// The angle between two rounds' best orientations.
+    pub fn angle_to_deg(&self, other: &Self) -> f64 {
+        self.orientation().angle_to_deg(&other.orientation())
+    }
+
+    /// Its best orientation.
+    pub fn orientation(&self) -> Rotation {
+        self.best().rotation()
+    }
+
+    /// The distance between two rounds' best shifts.
+    pub fn shift_to_angstrom(&self, other: &Self) -> f64 {
+        let [a, b] = [self, other].map(|pose| pose.best().shift_angstrom);
+        (a[0] - b[0]).hypot(a[1] - b[1])
+    }
+
     /// Its modes as tasks state them.
     pub fn to_wire(&self) -> Vec<v1::PoseMode> {
         self.modes
@@ -97,15 +113,4 @@ impl ModeRecord {
     fn rotation(self) -> Rotation {
         Rotation::from_euler_deg(self.rot_deg, self.tilt_deg, self.psi_deg)
     }
-}
-
-/// Median angle between two rounds' orientations, without regard to symmetry: the search keeps to one asymmetric unit.
-pub fn median_change_deg(before: &[PoseRecord], after: &[PoseRecord]) -> Option<f64> {
-    let mut changes: Vec<f64> = before
-        .iter()
-        .zip(after)
-        .map(|(a, b)| a.best().rotation().angle_to_deg(&b.best().rotation()))
-        .collect();
-    changes.sort_by(f64::total_cmp);
-    changes.get(changes.len() / 2).copied()
 }

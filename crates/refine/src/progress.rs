@@ -1,5 +1,6 @@
 //! What a refinement tells while it runs.
 
+use crate::postprocess::Step;
 use std::path::Path;
 
 /// One thing that happened.
@@ -42,6 +43,17 @@ pub enum Progress<'a> {
         median_change_deg: Option<f64>,
         /// How long it took.
         seconds: f64,
+    },
+    /// All particles are inserted once more, for the final maps; `Tasks` of the last round follow.
+    FinalMaps,
+    /// The final half-maps are being post-processed.
+    PostProcessing {
+        /// What it is at.
+        step: Step,
+        /// Parts of that step done.
+        done: u64,
+        /// Parts in all.
+        total: u64,
     },
 }
 

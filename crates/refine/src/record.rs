@@ -2,7 +2,9 @@
 
 use crate::{
     error::RefineError,
+    figures::{RoundFigures, ViewCoverage},
     options::{Options, Settings},
+    postprocess::{PostSettings, Told},
     round::StageSeconds,
 };
 use dewar_formats::particles::ParticleSet;
@@ -19,6 +21,8 @@ pub struct Record {
     pub program_version: String,
     /// What the user decided.
     pub settings: Settings,
+    /// How its half-maps were post-processed.
+    pub postprocess: PostSettings,
     /// The mask diameter that was used.
     pub mask_diameter_angstrom: f64,
     /// What was refined.
@@ -27,6 +31,8 @@ pub struct Record {
     pub particle_count: usize,
     /// How many in each half.
     pub half_counts: [usize; 2],
+    /// How many groups had their strength estimated; `model.star` has it.
+    pub group_count: usize,
     /// Side of the images and maps.
     pub box_size_px: usize,
     /// Of images and maps.
@@ -35,14 +41,18 @@ pub struct Record {
     pub iterations: usize,
     /// Whether it stopped because nothing improved.
     pub converged: bool,
-    /// FSC 0.143 of the last half-maps, unmasked.
-    pub resolution_angstrom: Option<f64>,
-    /// The same of every round.
-    pub resolutions_angstrom: Vec<f64>,
-    /// How long each round took.
-    pub round_seconds: Vec<f64>,
-    /// How long the tasks of each stage ran in each round, added up over workers.
-    pub stage_seconds: Vec<StageSeconds>,
+    /// Whether the half-maps agree beyond what the starting map and its mask could have given them.
+    pub has_own_detail: bool,
+    /// FSC 0.143 of the final half-maps, unmasked.
+    pub resolution_angstrom: f64,
+    /// What post-processing made of them.
+    pub postprocessed: Told,
+    /// How evenly the particles' views cover the structure.
+    pub coverage: Option<ViewCoverage>,
+    /// Every round in numbers.
+    pub rounds: Vec<RoundFigures>,
+    /// How long the tasks of the final maps ran.
+    pub final_stages: StageSeconds,
     /// How long the last run took, from reading its inputs.
     pub seconds: f64,
 }

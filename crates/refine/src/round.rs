@@ -6,6 +6,10 @@
 //! A task's parameters and inputs are the same whenever the same round is run, so that the broker can answer it with
 //! what an interrupted run computed; its key says what it is, for people.
 
+mod join;
+
+pub use join::join;
+
 use crate::{
     error::RefineError,
     plan::{BLOCK_PARTICLES, HalfPlan},
@@ -23,6 +27,8 @@ use std::{collections::BTreeMap, fmt};
 pub struct Start<'a> {
     /// From 1.
     pub iteration: usize,
+    /// What its tasks' keys begin with.
+    pub name: String,
     /// The particles and where their pixels are.
     pub images: &'a tasks::Images<'a>,
     /// Both halves.
@@ -41,8 +47,8 @@ pub struct HalfStart<'a> {
     pub particles: &'a [usize],
     /// How they are cut.
     pub plan: &'a HalfPlan,
-    /// The map they are compared with.
-    pub reference: BlobRef,
+    /// The map they are compared with, where they are.
+    pub reference: Option<BlobRef>,
     /// Noise spectra, one for each optics group.
     pub noise: &'a [v1::NoiseSpectrum],
 }
@@ -208,9 +214,11 @@ async fn submit_ready(
     if ready.is_empty() {
         return Ok(());
     }
-    let tasks = ready
-        .iter()
-        .map(|shard| insert_task(start, half, *shard, work));
+    let tasks = ready.iter().map(|shard| {
+        insert_task(start, half, *shard, |at| {
+            work.modes(start.halves[half].plan, at)
+        })
+    });
     let indices = job.submit_keyed(tasks.collect()).await?;
     for (shard, index) in ready.into_iter().zip(indices) {
         work.inserts[shard] = Some(index);
@@ -239,7 +247,9 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
         noise: of_half.noise.to_vec(),
         ..start.align.clone()
     };
-    let inputs = [Input::whole(of_half.reference)]
+    let inputs = of_half
+        .reference
+        .map(Input::whole)
         .into_iter()
         .chain(stated.inputs)
         .collect();
@@ -247,12 +257,18 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
     NewTask::new::<Align>(&parameters, inputs).key(key)
 }
 
-fn insert_task(start: &Start<'_>, half: usize, shard: usize, work: &HalfWork) -> NewTask {
+/// The insertion of a shard, whose particles, by position in the half, have these poses.
+fn insert_task(
+    start: &Start<'_>,
+    half: usize,
+    shard: usize,
+    modes: impl Fn(usize) -> Vec<v1::PoseMode>,
+) -> NewTask {
     let of_half = &start.halves[half];
     let range = of_half.plan.shards[shard].clone();
     let particles = range.map(|at| Posed {
         particle: of_half.particles[at],
-        modes: work.modes(of_half.plan, at),
+        modes: modes(at),
     });
     let stated = start.images.state(particles, 0);
     let parameters = v1::InsertParameters {
@@ -282,7 +298,7 @@ impl Start<'_> {
 
     /// What a task is, as people see it in `dewar tasks`: `r3 align h1 b17`.
     fn key(&self, stage: &str, half: usize, piece: fmt::Arguments<'_>) -> String {
-        format!("r{} {stage} h{}{piece}", self.iteration, half + 1)
+        format!("{} {stage} h{}{piece}", self.name, half + 1)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::{
     progress::{Observer, Progress},
     record::InputDigests,
     schedule,
-    tasks::Images,
 };
 use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobId, JobOptions};
 use std::{
@@ -176,10 +175,6 @@ impl<'a> Run<'a> {
 
     async fn rounds(&self, job: &Job) -> Result<Summary, RefineError> {
         let stacks = self.import_stacks(job).await?;
-        let images = Images {
-            set: &self.prepared.set,
-            stacks: &stacks,
-        };
         let mut outcomes = job.outcomes();
         let mut last = match checkpoint::last(&self.options.out, &self.prepared.set)? {
             Some(finished) => {
@@ -195,14 +190,11 @@ impl<'a> Run<'a> {
             None => None,
         };
         loop {
-            if let Some(between) = &last
-                && (self.has_converged(between)
-                    || between.state.iteration >= self.options.settings.iterations_max)
-            {
-                return self.finish(between);
+            if let Some(between) = last.as_ref().filter(|between| self.is_over(between)) {
+                return self.finish(job, &mut outcomes, &stacks, between).await;
             }
             last = Some(
-                self.round(job, &mut outcomes, &images, last.as_ref())
+                self.round(job, &mut outcomes, &stacks, last.as_ref())
                     .await?,
             );
         }

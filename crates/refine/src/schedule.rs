@@ -1,4 +1,8 @@
 //! When to compare finer detail, and when to stop.
+//!
+//! After RELION's rules (Scheres 2012, doi 10.1016/j.jsb.2012.09.006), with one difference that noise alone asks for: finer
+//! detail is compared only once the half-maps agree beyond what their references could have given them
+//! (`docs/decisions/resolution-limit.md`).
 
 /// Correlation of the half-maps below which detail counts as noise (Rosenthal & Henderson 2003).
 pub const FSC_RESOLUTION: f64 = 0.143;
@@ -9,21 +13,50 @@ const SHELLS_MIN: usize = 5;
 /// Smallest side of images in which that many shells have their ring inside the transform.
 pub const BOX_SIZE_PX_MIN: usize = 2 * (SHELLS_MIN + 1);
 
-/// Rounds without a better resolution after which the refinement has converged.
-const ROUNDS_WITHOUT_GAIN: usize = 2;
+/// Rounds without a better resolution after which the refinement may have converged.
+const ROUNDS_WITHOUT_GAIN: usize = 1;
 
 /// A better resolution is one by this many shells.
 const GAIN_SHELLS: f64 = 0.5;
+
+/// The starting map is in both halves, and what its mask makes of noise is the same in both: detail must come from twice as
+/// far beyond it before it counts as the particles' own. Later references were made by each half for itself.
+const FIRST_REACH: usize = 2;
+
+/// Poses that move by more than this part of their least move so far no longer settle.
+const STILL_SETTLING: f64 = 0.97;
 
 /// Once the median orientation turned by less than this between two rounds, most particles have found their hill: a
 /// quarter of the global search's step.
 const SETTLED_DEG: f64 = 2.0;
 
-/// What a finished round says about its resolution.
+/// An angle and a shift, both medians over all particles.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Poses {
+    /// Of orientations.
+    pub deg: f64,
+    /// Of shifts.
+    pub angstrom: f64,
+}
+
+impl Poses {
+    /// From the two in this order.
+    pub fn of((deg, angstrom): (f64, f64)) -> Self {
+        Self { deg, angstrom }
+    }
+}
+
+/// What a finished round says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RoundResult {
+    /// Last shell that was compared.
+    pub shell_max: usize,
     /// First shell, between integers, at which the FSC of the half-maps falls below 0.143.
     pub resolution_shell: f64,
+    /// How far poses moved since the round before; none in the first.
+    pub change: Option<Poses>,
+    /// How far they may move and still explain their images as well: their standard deviations.
+    pub spread: Poses,
 }
 
 /// The last shell of the first round: the reference holds nothing beyond its low-pass.
@@ -36,11 +69,39 @@ pub fn first_shell_max(
     shell.clamp(SHELLS_MIN, last_shell(box_size_px))
 }
 
-/// The last shell of the next round: some way past the resolution, so that detail which the half-maps just begin to
-/// share can grow. The references are Wiener-filtered, so shells that are still noise weigh next to nothing.
-pub fn next_shell_max(box_size_px: usize, result: RoundResult) -> usize {
-    let margin = (box_size_px / 16).max(3);
-    (result.resolution_shell.floor() as usize + margin).clamp(SHELLS_MIN, last_shell(box_size_px))
+/// How many shells a mask carries detail beyond where it ended: it blurs a transform by the inverse of its diameter.
+pub fn mask_reach(box_angstrom: f64, mask_diameter_angstrom: f64) -> usize {
+    (box_angstrom / mask_diameter_angstrom).ceil().max(1.0) as usize
+}
+
+/// The last shell of the next round: as far as the half-maps agree, once they agree farther than their masked references
+/// could have made noise agree; until then no farther than before. `None` before the first round.
+pub fn next_shell_max(
+    box_size_px: usize,
+    mask_reach: usize,
+    rounds: &[RoundResult],
+) -> Option<usize> {
+    let last = rounds.last()?;
+    let reach = if has_own_detail(rounds, mask_reach) {
+        mask_reach
+    } else {
+        FIRST_REACH * mask_reach
+    };
+    let agree_to = last.resolution_shell.floor() as usize;
+    Some(if agree_to > last.shell_max + reach {
+        agree_to.clamp(SHELLS_MIN, last_shell(box_size_px))
+    } else {
+        last.shell_max
+    })
+}
+
+/// Whether the half-maps ever agreed beyond what the starting map could have given them.
+pub fn has_own_detail(rounds: &[RoundResult], mask_reach: usize) -> bool {
+    rounds.first().is_some_and(|first| {
+        let given = first.shell_max + FIRST_REACH * mask_reach;
+        let agree_to = |round: &RoundResult| round.resolution_shell.floor() as usize;
+        rounds.iter().any(|round| agree_to(round) > given)
+    })
 }
 
 /// Whether the next round need look only near the poses of the last, which turned orientations by this much.
@@ -48,8 +109,8 @@ pub fn is_settled(last_change_deg: Option<f64>) -> bool {
     last_change_deg.is_some_and(|change| change < SETTLED_DEG)
 }
 
-/// Whether the rounds so far have stopped gaining: neither of the last two bettered the best before them by half a
-/// shell, which is less than particles chosen anew would make of it.
+/// Whether nothing improves any more: the last round did not better the best resolution before it by half a shell, which
+/// is less than particles chosen anew would make of it, and left poses where they were.
 pub fn has_converged(rounds: &[RoundResult]) -> bool {
     let Some(split) = rounds
         .len()
@@ -65,6 +126,21 @@ pub fn has_converged(rounds: &[RoundResult]) -> bool {
             .fold(0.0, f64::max)
     };
     best(&rounds[split..]) < best(&rounds[..split]) + GAIN_SHELLS
+        && stay(rounds, |poses| poses.deg)
+        && stay(rounds, |poses| poses.angstrom)
+}
+
+/// Whether poses moved less in the last round than they are certain to, or no less than in one before.
+fn stay(rounds: &[RoundResult], of: fn(Poses) -> f64) -> bool {
+    let changes: Vec<f64> = rounds
+        .iter()
+        .filter_map(|round| round.change.map(of))
+        .collect();
+    let Some(((last, before), spread)) = changes.split_last().zip(rounds.last()) else {
+        return false;
+    };
+    let least = before.iter().copied().fold(f64::INFINITY, f64::min);
+    *last <= of(spread.spread) || *last >= STILL_SETTLING * least
 }
 
 /// The last shell whose ring lies inside the transform on every side.
@@ -76,10 +152,21 @@ fn last_shell(box_size_px: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn rounds(shells: &[f64]) -> Vec<RoundResult> {
-        shells
-            .iter()
-            .map(|&resolution_shell| RoundResult { resolution_shell })
+    fn round(shell_max: usize, resolution_shell: f64, change: Option<(f64, f64)>) -> RoundResult {
+        RoundResult {
+            shell_max,
+            resolution_shell,
+            change: change.map(Poses::of),
+            spread: Poses::of((0.5, 0.5)),
+        }
+    }
+
+    /// Rounds that agree to these shells and move poses so.
+    fn rounds(of: &[(f64, f64)]) -> Vec<RoundResult> {
+        let change = |index: usize, deg| (index > 0).then_some((deg, deg));
+        of.iter()
+            .enumerate()
+            .map(|(index, (shell, deg))| round(9, *shell, change(index, *deg)))
             .collect()
     }
 
@@ -89,42 +176,76 @@ mod tests {
         assert_eq!(first_shell_max(64, 4.0, 1000.0), 5);
         assert_eq!(first_shell_max(64, 4.0, 1.0), 31);
         assert_eq!(first_shell_max(BOX_SIZE_PX_MIN, 4.0, 1.0), 5);
-        assert_eq!(
-            next_shell_max(
-                64,
-                RoundResult {
-                    resolution_shell: 10.4
-                }
-            ),
-            14
-        );
-        assert_eq!(
-            next_shell_max(
-                64,
-                RoundResult {
-                    resolution_shell: 0.0
-                }
-            ),
-            5
-        );
-        assert_eq!(
-            next_shell_max(
-                64,
-                RoundResult {
-                    resolution_shell: 31.9
-                }
-            ),
-            31
-        );
+        assert_eq!(next_shell_max(64, 2, &[round(7, 32.0, None)]), Some(31));
+        assert_eq!(next_shell_max(64, 2, &[]), None);
     }
 
     #[test]
-    fn converges_after_two_rounds_without_gain() {
-        assert!(!has_converged(&rounds(&[])));
-        assert!(!has_converged(&rounds(&[10.0, 10.0])));
-        assert!(has_converged(&rounds(&[10.0, 10.0, 10.4])));
-        assert!(!has_converged(&rounds(&[10.0, 9.0, 10.6])));
-        assert!(!has_converged(&rounds(&[5.0, 9.0, 12.0, 12.3])));
-        assert!(has_converged(&rounds(&[5.0, 9.0, 12.3, 12.3, 12.1])));
+    fn finer_detail_is_compared_only_where_the_references_cannot_have_given_it() {
+        // What was compared ended at shell 7, and its mask blurs it over two more; the starting map's over four.
+        for (agree_to, next) in [(3.0, 7), (7.9, 7), (11.9, 7), (12.0, 12), (27.3, 27)] {
+            let rounds = [round(7, agree_to, None)];
+            assert_eq!(next_shell_max(64, 2, &rounds), Some(next), "to {agree_to}");
+        }
+        let first = round(7, 20.2, None);
+        for (agree_to, next) in [(5.0, 20), (22.9, 20), (23.0, 23)] {
+            let rounds = [first, round(20, agree_to, None)];
+            assert_eq!(next_shell_max(64, 2, &rounds), Some(next), "to {agree_to}");
+        }
+        assert_eq!(mask_reach(256.0, 200.0), 2);
+        assert_eq!(mask_reach(256.0, 256.0), 1);
+        assert_eq!(mask_reach(256.0, 64.0), 4);
+    }
+
+    #[test]
+    fn noise_alone_has_no_detail_of_its_own_however_long_it_goes_on() {
+        let mut rounds: Vec<RoundResult> = Vec::new();
+        for _ in 0..20 {
+            let limit = next_shell_max(64, 2, &rounds).unwrap_or(7);
+            assert_eq!(limit, 7);
+            // Whatever the references hold comes back, and their masks carry it on.
+            rounds.push(round(limit, (limit + 2) as f64 + 0.9, None));
+        }
+        assert!(!has_own_detail(&rounds, 2));
+        rounds.push(round(7, 12.0, None));
+        assert!(has_own_detail(&rounds, 2));
+    }
+
+    #[test]
+    fn converges_after_a_round_without_gain_that_left_poses_where_they_were() {
+        let converged = |of: &[(f64, f64)]| has_converged(&rounds(of));
+        assert!(!converged(&[]));
+        assert!(!converged(&[(10.0, 0.0)]));
+        assert!(converged(&[(10.0, 0.0), (10.4, 0.3)]));
+        // Finer by half a shell.
+        assert!(!converged(&[(10.0, 0.0), (10.6, 0.3)]));
+        // The best counts, not the last.
+        assert!(converged(&[(10.0, 0.0), (9.0, 5.0), (10.4, 0.3)]));
+        // No finer, but poses still settle.
+        assert!(!converged(&[(10.0, 0.0), (12.0, 5.0), (12.0, 2.0)]));
+        // They move, but no longer less: as far as they get.
+        assert!(converged(&[(10.0, 0.0), (12.0, 2.0), (12.0, 1.98)]));
+        assert!(converged(&[
+            (5.0, 0.0),
+            (12.0, 5.0),
+            (12.3, 1.5),
+            (12.4, 0.4)
+        ]));
+    }
+
+    #[test]
+    fn shifts_that_still_settle_keep_it_going() {
+        let mut of = rounds(&[(10.0, 0.0), (10.0, 4.0), (10.0, 0.3)]);
+        assert!(has_converged(&of));
+        of[2].change = Some(Poses {
+            deg: 0.3,
+            angstrom: 2.0,
+        });
+        assert!(!has_converged(&of));
+    }
+
+    #[test]
+    fn poses_are_settled_below_two_degrees() {
+        assert!(!is_settled(None) && !is_settled(Some(2.0)) && is_settled(Some(1.9)));
     }
 }

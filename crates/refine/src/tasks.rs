@@ -12,6 +12,8 @@ pub struct Images<'a> {
     pub set: &'a ParticleSet,
     /// The blob of each of its stacks.
     pub stacks: &'a [BlobRef],
+    /// How strong each particle's group is.
+    pub scales: Vec<f64>,
 }
 
 /// A particle, by position in the file, with what is known of its pose.
@@ -96,7 +98,7 @@ impl Images<'_> {
             amplitude_contrast: optics.amplitude_contrast,
             phase_shift_deg: particle.ctf.phase_shift_deg,
             b_factor_angstrom2: particle.ctf.b_factor,
-            scale: particle.ctf.scale,
+            scale: particle.ctf.scale * self.scales[index],
         }
     }
 }

@@ -3,7 +3,9 @@
 use dewar_compute::symmetry::PointGroup;
 use dewar_kernels::registry;
 use dewar_refine::{
-    Observer, Options, Progress, RefineError, Settings, refine,
+    Observer, Options, Progress, RefineError, Settings,
+    postprocess::PostSettings,
+    refine,
     simulate::{SimulateOptions, Simulated, simulate},
 };
 use dewar_sdk::{Client, EmbeddedOptions};
@@ -63,6 +65,7 @@ async fn run(
             iterations_max: BROKEN,
             ..Settings::default()
         },
+        postprocess: PostSettings::default(),
     };
     let listener = Arc::new(Listener {
         notes: Mutex::default(),

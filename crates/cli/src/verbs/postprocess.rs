@@ -1,14 +1,11 @@
 //! `dewar postprocess`: from two half-maps to a resolution and a map to look at.
 
-mod files;
-mod local;
 mod report;
 
 use crate::{failure::Failure, map_file, output, progress::Bar};
-use anyhow::anyhow;
 use clap::Args;
-use dewar_compute::postprocess::{self, Params, PostProcessed, STEP_COUNT};
-use local::Local;
+use dewar_compute::postprocess::Params;
+use dewar_refine::postprocess::{self, Found, Places, PostFilesError, PostSettings, Step};
 use std::path::PathBuf;
 
 /// Resolution and sharpened map of two half-maps.
@@ -45,7 +42,7 @@ pub struct Options {
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     pixel_size: Option<f64>,
     /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on].
-    #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true)]
+    #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true, value_parser = super::finite)]
     b_factor: Option<f64>,
     /// The detector's modulation transfer (STAR: rlnResolutionInversePixel, rlnMtfValue), to divide out.
     #[arg(long, value_name = "STAR")]
@@ -66,8 +63,8 @@ pub struct Options {
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let places = files::Places::in_folder(&options.out);
-    places.check_free()?;
+    let places = Places::in_folder(&options.out);
+    places.check_free().map_err(failed)?;
     let (first, second) = (
         map_file::read(&options.first)?,
         map_file::read(&options.second)?,
@@ -78,60 +75,79 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         [&first, &second].into_iter().chain(&mask),
     )
     .map_err(|failure| failure.concerning(options.names()))?;
+    let settings = options.settings();
     let params = Params {
         pixel_size_angstrom,
         mask: mask.map(|mask| mask.volume),
-        b_factor_angstrom2: options.finite_b_factor()?,
-        mtf: options.mtf(pixel_size_angstrom)?,
-        seed: options.seed,
+        b_factor_angstrom2: settings.b_factor_angstrom2,
+        mtf: settings.read_mtf(pixel_size_angstrom).map_err(failed)?,
+        seed: settings.seed,
     };
-    let bar = Bar::new("post-processing", "steps");
     let halves = [&first.volume, &second.volume];
-    let found = postprocess::postprocess(halves, params, &mut |step| bar.set(step, STEP_COUNT));
-    bar.finish();
-    let found = found.map_err(|error| Failure::input(error).concerning(options.names()))?;
-    let local = options
-        .local_resolution
-        .then(|| local::measure(halves, &found.mask, pixel_size_angstrom, options.seed));
-    options.conclude(&places, &found, local.as_ref(), pixel_size_angstrom)
+    let found = postprocessed(halves, params, options.local_resolution)
+        .map_err(|failure| failure.concerning(options.names()))?;
+    options.conclude(&places, &settings, &found, pixel_size_angstrom)
+}
+
+fn postprocessed(
+    halves: [&dewar_compute::volume::Volume; 2],
+    params: Params,
+    with_local: bool,
+) -> Result<Found, Failure> {
+    let bars = [
+        Bar::new("post-processing", "steps"),
+        Bar::new("local resolution", "points"),
+    ];
+    let mut progress = |step, done, total| match step {
+        Step::Map => bars[0].set(done, total),
+        Step::Local => {
+            bars[0].finish();
+            bars[1].set(done, total);
+        }
+    };
+    let found = postprocess::run(halves, params, with_local, &mut progress);
+    bars.iter().for_each(Bar::finish);
+    found.map_err(Failure::input)
+}
+
+fn failed(error: PostFilesError) -> Failure {
+    if error.is_input() {
+        Failure::input(error)
+    } else {
+        Failure::work(error)
+    }
 }
 
 impl Options {
     /// Writes and tells what was found.
     fn conclude(
         &self,
-        places: &files::Places,
-        found: &PostProcessed,
-        local: Option<&Local>,
+        places: &Places,
+        settings: &PostSettings,
+        found: &Found,
         pixel_size_angstrom: f64,
     ) -> Result<(), Failure> {
-        let record = report::record(self, places, found, local, pixel_size_angstrom);
-        places.write(found, local, pixel_size_angstrom, &record)?;
-        found
-            .warnings
-            .iter()
-            .for_each(|warning| eprintln!("warning: {warning}"));
+        let record = postprocess::record(settings, places, found, pixel_size_angstrom);
+        places
+            .write(found, pixel_size_angstrom, &record)
+            .map_err(failed)?;
+        let warnings = found.map.warnings.iter();
+        warnings.for_each(|warning| eprintln!("warning: {warning}"));
         if self.json {
             return output::print_json(&record);
         }
-        output::print(&report::told(places, found, local, pixel_size_angstrom))
+        output::print(&report::told(places, found, pixel_size_angstrom))
     }
 
-    fn finite_b_factor(&self) -> Result<Option<f64>, Failure> {
-        match self.b_factor {
-            Some(b_factor) if !b_factor.is_finite() => Err(Failure::input(anyhow!(
-                "--b-factor is {b_factor}; expected a number"
-            ))),
-            b_factor => Ok(b_factor),
+    fn settings(&self) -> PostSettings {
+        PostSettings {
+            mask: self.mask.clone(),
+            b_factor_angstrom2: self.b_factor,
+            mtf: self.mtf.clone(),
+            mtf_pixel_size_angstrom: self.mtf_pixel_size,
+            local_resolution: self.local_resolution,
+            seed: self.seed,
         }
-    }
-
-    fn mtf(&self, pixel_size_angstrom: f64) -> Result<Option<postprocess::Mtf>, Failure> {
-        let detector_pixel_angstrom = self.mtf_pixel_size.unwrap_or(pixel_size_angstrom);
-        self.mtf
-            .as_deref()
-            .map(|path| files::read_mtf(path, detector_pixel_angstrom))
-            .transpose()
     }
 
     fn names(&self) -> String {

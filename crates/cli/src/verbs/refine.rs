@@ -7,7 +7,9 @@ use self::{narrator::Narrator, parallel::Parallel};
 use crate::{broker, failure::Failure, interrupt::Interrupt, output};
 use clap::Args;
 use dewar_compute::symmetry::PointGroup;
-use dewar_refine::{Observer, RefineError, Settings, Summary, check, refine};
+use dewar_refine::{
+    Observer, RefineError, Settings, Summary, check, postprocess::PostSettings, refine,
+};
 use dewar_sdk::{Client, EmbeddedError, EmbeddedOptions};
 use dewar_settings::ConnectArgs;
 use serde_json::json;
@@ -16,6 +18,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::runtime;
 
@@ -27,9 +30,12 @@ use tokio::runtime;
 #[command(
     after_help = "Examples:\n  dewar refine particles.star --reference initial.mrc --out refined --symmetry D7\n  \
     dewar refine particles.star --reference initial.mrc --out refined --parallel dc:titan:9990\n\n\
-    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, particles.star, fsc.star and refine.json, and a folder for each \
+    Writes map.mrc, half1.mrc, half2.mrc, particles.star, model.star and refine.json; of post-processing \
+    map_sharpened.mrc, mask.mrc, fsc.star, postprocess.json and, if asked, local_resolution.mrc; and a folder for each \
     round.\nCtrl-C cancels the job and keeps finished rounds.\n\
-    JSON keys: resolution_angstrom (null if the halves never agree), iterations, converged, seconds, map, particles, record"
+    JSON keys: resolution_angstrom (unmasked), resolution_masked_angstrom (inside the mask, corrected for it; null if \
+    the half-maps share nothing), b_factor_angstrom2, coverage (unseen, evenness), has_own_detail (false: no finer than \
+    the starting map), warnings, iterations, converged, seconds, map, map_sharpened, particles, record"
 )]
 pub struct Options {
     /// The particles (STAR, of RELION 3.0 to 5).
@@ -69,6 +75,8 @@ pub struct Options {
     /// of a masked image for independent.
     #[arg(long)]
     relion_weights: bool,
+    #[command(flatten)]
+    post: Post,
     /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
     /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
     #[arg(long, value_name = "WHERE")]
@@ -84,6 +92,27 @@ pub struct Options {
     json: bool,
 }
 
+/// How the final half-maps are post-processed; as `dewar postprocess` has it.
+#[derive(Args)]
+#[command(next_help_heading = "Post-processing of the final half-maps")]
+struct Post {
+    /// Soft mask around the particle, values from 0 to 1 [default: made from the half-maps].
+    #[arg(long, value_name = "MAP")]
+    mask: Option<PathBuf>,
+    /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on].
+    #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true, value_parser = super::finite)]
+    b_factor: Option<f64>,
+    /// The detector's modulation transfer (STAR: rlnResolutionInversePixel, rlnMtfValue), to divide out.
+    #[arg(long, value_name = "STAR")]
+    mtf: Option<PathBuf>,
+    /// Pixel size of the micrographs, where the particles' is another.
+    #[arg(long, value_name = "ANGSTROM", requires = "mtf", value_parser = super::positive)]
+    mtf_pixel_size: Option<f64>,
+    /// Measure the resolution at every place too; takes all cores of this machine for a while.
+    #[arg(long)]
+    local_resolution: bool,
+}
+
 /// The embedded broker's data, inside the output folder.
 const EMBEDDED_FOLDER: &str = ".dewar";
 
@@ -95,6 +124,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .build()
         .map_err(Failure::work)?;
     let summary = runtime.block_on(run_until_done(options))?;
+    for warning in warnings(&summary) {
+        eprintln!("warning: {warning}");
+    }
     if options.json {
         output::print_json(&to_json(&summary))
     } else {
@@ -168,6 +200,14 @@ impl Options {
                 reference_pixel_size_angstrom: self.pixel_size,
                 relion_weights: self.relion_weights,
             },
+            postprocess: PostSettings {
+                mask: self.post.mask.clone(),
+                b_factor_angstrom2: self.post.b_factor,
+                mtf: self.post.mtf.clone(),
+                mtf_pixel_size_angstrom: self.post.mtf_pixel_size,
+                local_resolution: self.post.local_resolution,
+                seed: self.seed,
+            },
         }
     }
 
@@ -219,31 +259,73 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn to_text(summary: &Summary) -> String {
-    let resolution = match summary.resolution_angstrom {
-        Some(resolution) => format!("{resolution:.2} A (FSC 0.143 of the half-maps, unmasked)"),
-        None => "none: the half-maps' FSC does not fall below 0.143".to_owned(),
+    let post = &summary.postprocessed;
+    let masked = match post.resolution_0_143_angstrom {
+        Some(angstrom) => format!("{angstrom:.2} A (FSC 0.143 inside the mask, corrected for it)"),
+        None => "none: the half-maps share nothing".to_owned(),
     };
+    let unmasked = summary.resolution_angstrom;
     let why = if summary.converged {
         "nothing improved any more"
     } else {
         "as many as allowed"
     };
+    let took = Duration::from_secs_f64(summary.seconds.max(0.0));
+    let sharpened = summary.map_sharpened.as_ref().map_or(String::new(), |map| {
+        format!(
+            "sharpened   {} (B-factor {:.0} A^2)\n",
+            map.display(),
+            post.b_factor_angstrom2
+        )
+    });
+    let local = post.local_median_angstrom.map_or(String::new(), |median| {
+        format!("local       median {median:.2} A\n")
+    });
     format!(
-        "resolution  {resolution}\nrounds      {}, {why}\ntook        {}\nmap         {}\nparticles   {}\n",
+        "resolution  {masked}\nunmasked    {unmasked:.2} A\n{local}{}rounds      {}, {why}\ntook        {}\nmap         {}\n\
+        {sharpened}particles   {}\n",
+        coverage(summary),
         summary.iterations,
-        crate::clock::duration(std::time::Duration::from_secs_f64(summary.seconds.max(0.0))),
+        crate::clock::duration(took),
         summary.map.display(),
         summary.particles.display(),
     )
 }
 
+fn coverage(summary: &Summary) -> String {
+    summary.coverage.map_or(String::new(), |found| {
+        format!(
+            "coverage    {:.2} of an even one, {:.0} % of directions unseen\n",
+            found.evenness,
+            100.0 * found.unseen
+        )
+    })
+}
+
+/// What the user should know of how it ended.
+fn warnings(summary: &Summary) -> Vec<String> {
+    let given = (!summary.has_own_detail).then(|| {
+        "the half-maps agree no finer than the starting map and its mask made them: nothing shows that the particles hold \
+         this structure (start from a finer --low-pass only if you trust the map)"
+            .to_owned()
+    });
+    let post = summary.postprocessed.warnings.iter().cloned();
+    given.into_iter().chain(post).collect()
+}
+
 fn to_json(summary: &Summary) -> serde_json::Value {
     json!({
         "resolution_angstrom": summary.resolution_angstrom,
+        "resolution_masked_angstrom": summary.postprocessed.resolution_0_143_angstrom,
+        "b_factor_angstrom2": summary.postprocessed.b_factor_angstrom2,
+        "coverage": summary.coverage.map(|found| json!({ "unseen": found.unseen, "evenness": found.evenness })),
+        "has_own_detail": summary.has_own_detail,
+        "warnings": warnings(summary),
         "iterations": summary.iterations,
         "converged": summary.converged,
         "seconds": summary.seconds,
         "map": summary.map,
+        "map_sharpened": summary.map_sharpened,
         "particles": summary.particles,
         "record": summary.record,
     })

@@ -208,5 +208,12 @@ fn what_does_not_fit_together_is_code_2_and_leaves_nothing() {
         &["--mask", word(&first)],
         &["a.mrc", "from 0 to 1"],
     );
-    refused(&second, &["--b-factor", "inf"], &["--b-factor", "number"]);
+    let words = ["postprocess", word(&first), word(&second), "--out"];
+    let ran = dewar(
+        words
+            .iter()
+            .chain(&[word(&path("post")), "--b-factor", "inf"]),
+    );
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("--b-factor") && ran.stderr.contains("number"));
 }

@@ -1,8 +1,6 @@
 //! The files of post-processing: what it writes, and the detector's curve it reads.
 
-use super::local::Local;
-use crate::failure::Failure;
-use anyhow::{Context as _, anyhow};
+use super::{Found, PostFilesError};
 use dewar_compute::{
     postprocess::{Curves, Mtf, PostProcessed},
     volume::Volume,
@@ -19,11 +17,17 @@ use std::{
 };
 
 /// Where the outputs go.
+#[derive(Debug, Clone)]
 pub struct Places {
+    /// The map to look at.
     pub map_sharpened: PathBuf,
+    /// The resolution at every place.
     pub local_resolution: PathBuf,
+    /// The mask that was used.
     pub mask: PathBuf,
+    /// The curves.
     pub fsc: PathBuf,
+    /// What came of it, for machines.
     pub record: PathBuf,
 }
 
@@ -40,7 +44,10 @@ impl Places {
     }
 
     /// Refuses a folder that has one of the files, such as a refinement's own.
-    pub fn check_free(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// If it has one.
+    pub fn check_free(&self) -> Result<(), PostFilesError> {
         let all = [
             &self.map_sharpened,
             &self.local_resolution,
@@ -50,27 +57,27 @@ impl Places {
         ];
         for path in all {
             if path.exists() {
-                return Err(Failure::input(anyhow!(
-                    "{} is there already; give an empty folder",
-                    path.display()
-                )));
+                return Err(PostFilesError::Exists(path.clone()));
             }
         }
         Ok(())
     }
 
     /// Writes them. The record comes last: where it is, all are whole.
+    ///
+    /// # Errors
+    /// If the disk refuses.
     pub fn write(
         &self,
-        found: &PostProcessed,
-        local: Option<&Local>,
+        Found { map: found, local }: &Found,
         pixel_size_angstrom: f64,
         record: &Value,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), PostFilesError> {
         if let Some(folder) = self.record.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))
-                .map_err(Failure::work)?;
+            fs::create_dir_all(folder).map_err(|source| PostFilesError::Folder {
+                folder: folder.to_owned(),
+                source,
+            })?;
         }
         if let Some(map) = &found.sharpened {
             let label = format!(
@@ -94,17 +101,23 @@ impl Places {
             pixel_size_angstrom,
             "dewar postprocess: mask",
         )?;
-        star(found, pixel_size_angstrom)
-            .write(&self.fsc)
-            .map_err(Failure::work)?;
-        atomic::write(&self.record, |file| writeln!(file, "{record:#}")).map_err(Failure::work)
+        star(found, pixel_size_angstrom).write(&self.fsc)?;
+        Ok(atomic::write(&self.record, |file| {
+            writeln!(file, "{record:#}")
+        })?)
     }
 }
 
 /// Reads a detector's curve, in 1/pixel, wherever in the file it is.
-pub fn read_mtf(path: &Path, detector_pixel_angstrom: f64) -> Result<Mtf, Failure> {
-    let wrong = |problem: String| Failure::input(anyhow!("{}: {problem}", path.display()));
-    let document = Document::read(path).map_err(Failure::input)?;
+///
+/// # Errors
+/// If the file has none.
+pub fn read_mtf(path: &Path, detector_pixel_angstrom: f64) -> Result<Mtf, PostFilesError> {
+    let wrong = |problem: String| PostFilesError::Mtf {
+        path: path.to_owned(),
+        problem,
+    };
+    let document = Document::read(path)?;
     let labels = ["rlnResolutionInversePixel", "rlnMtfValue"];
     let (table, columns) = document
         .blocks
@@ -122,7 +135,7 @@ pub fn read_mtf(path: &Path, detector_pixel_angstrom: f64) -> Result<Mtf, Failur
     };
     let points = (0..table.row_count())
         .map(|row| Ok((number(row, columns.0)?, number(row, columns.1)?)))
-        .collect::<Result<Vec<_>, Failure>>()?;
+        .collect::<Result<Vec<_>, PostFilesError>>()?;
     Mtf::new(&points, detector_pixel_angstrom).map_err(|error| wrong(error.to_string()))
 }
 
@@ -131,9 +144,9 @@ fn write_map(
     map: &Volume,
     pixel_size_angstrom: f64,
     label: &str,
-) -> Result<(), Failure> {
+) -> Result<(), PostFilesError> {
     let (n, pixel_size) = (map.n(), pixel_size_angstrom as f32);
-    mrc::write_map(path, [n; 3], pixel_size, map.data(), label).map_err(Failure::work)
+    Ok(mrc::write_map(path, [n; 3], pixel_size, map.data(), label)?)
 }
 
 /// The curves under the labels RELION gives them in its `postprocess.star`.

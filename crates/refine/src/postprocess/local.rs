@@ -1,6 +1,5 @@
 //! Local resolution, on all cores.
 
-use crate::progress::Bar;
 use dewar_compute::{
     local_resolution::{Lattice, LocalResolution},
     volume::Volume,
@@ -15,6 +14,7 @@ use std::{
 };
 
 /// The map of local resolution, and what it comes to.
+#[derive(Debug, Clone)]
 pub struct Local {
     /// In Å; 0 outside of the mask.
     pub map: Volume,
@@ -22,11 +22,17 @@ pub struct Local {
     pub p10_p50_p90_angstrom: [f64; 3],
 }
 
-/// Measures it inside the mask.
-pub fn measure(halves: [&Volume; 2], mask: &Volume, pixel_size_angstrom: f64, seed: u64) -> Local {
+/// Measures it inside the mask. `progress` hears how many of how many points are done.
+pub fn measure(
+    halves: [&Volume; 2],
+    mask: &Volume,
+    pixel_size_angstrom: f64,
+    seed: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Local {
     let local = LocalResolution::new(halves, pixel_size_angstrom, seed);
     let lattice = Lattice::around(mask, pixel_size_angstrom);
-    let map = lattice.map(&at_all(&local, &lattice.voxels()), mask);
+    let map = lattice.map(&at_all(&local, &lattice.voxels(), progress), mask);
     let mut inside: Vec<f32> = map
         .data()
         .iter()
@@ -47,8 +53,11 @@ pub fn measure(halves: [&Volume; 2], mask: &Volume, pixel_size_angstrom: f64, se
 }
 
 /// Each voxel's value, in order. Threads take the next voxel as they come; the values do not depend on who computes them.
-fn at_all(local: &LocalResolution<'_>, voxels: &[[usize; 3]]) -> Vec<f64> {
-    let bar = Bar::new("local resolution", "points");
+fn at_all(
+    local: &LocalResolution<'_>,
+    voxels: &[[usize; 3]],
+    progress: &mut dyn FnMut(u64, u64),
+) -> Vec<f64> {
     let mut values = vec![0.0; voxels.len()];
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
@@ -72,9 +81,8 @@ fn at_all(local: &LocalResolution<'_>, voxels: &[[usize; 3]]) -> Vec<f64> {
         drop(sender);
         for (done, (index, value)) in receiver.iter().enumerate() {
             values[index] = value;
-            bar.set(done as u64 + 1, voxels.len() as u64);
+            progress(done as u64 + 1, voxels.len() as u64);
         }
     });
-    bar.finish();
     values
 }

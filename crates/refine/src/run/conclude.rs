@@ -1,14 +1,30 @@
-//! How a run ends: whether it is over, and what is said of it.
+//! How a run ends: whether it is over, the final maps, and what is said of it.
+//!
+//! The rounds' maps are made with little padding. The last are made of the same poses once more, as exactly as can be, and
+//! post-processed by what `dewar postprocess` runs.
 
-use super::{Run, turn::Between};
+use super::{
+    Run,
+    turn::{Between, noise_of, off_the_runtime, results},
+};
 use crate::{
-    checkpoint,
+    checkpoint::{self, State},
     error::RefineError,
-    outputs::{self, Summary},
+    figures::ViewCoverage,
+    maps::{self, FinalMaps},
+    outputs::{self, Ending, Summary},
+    postprocess::{self, Found},
     progress::Progress,
     record::{self, Record},
-    schedule::{self, RoundResult},
+    round::{self, StageSeconds},
+    schedule,
 };
+use dewar_compute::postprocess::Params;
+use dewar_sdk::{BlobRef, Job, Outcomes};
+use std::sync::Arc;
+
+/// Padding of the final sums.
+const PADDING: f64 = 2.0;
 
 impl Run<'_> {
     /// The summary of an earlier run that came to its end with at least as many rounds allowed.
@@ -18,8 +34,9 @@ impl Run<'_> {
             return Ok(None);
         }
         let record: Record = checkpoint::read_json(&path)?;
-        let is_complete =
+        let has_all_rounds =
             record.converged || record.iterations >= self.options.settings.iterations_max;
+        let is_complete = has_all_rounds && record.postprocess == self.options.postprocess;
         Ok(is_complete.then(|| {
             self.observer.on(Progress::Note(
                 "this refinement is done already; nothing was computed",
@@ -28,50 +45,136 @@ impl Run<'_> {
         }))
     }
 
-    pub(super) fn has_converged(&self, between: &Between) -> bool {
-        let rounds: Vec<RoundResult> = between
-            .state
-            .resolution_shells
-            .iter()
-            .map(|&resolution_shell| RoundResult { resolution_shell })
-            .collect();
-        schedule::has_converged(&rounds)
+    /// Whether the rounds so far are all there are to be.
+    pub(super) fn is_over(&self, between: &Between) -> bool {
+        self.has_converged(&between.state)
+            || between.state.iteration >= self.options.settings.iterations_max
     }
 
-    pub(super) fn finish(&self, last: &Between) -> Result<Summary, RefineError> {
-        let state = &last.state;
+    fn has_converged(&self, state: &State) -> bool {
+        schedule::has_converged(&results(state))
+    }
+
+    /// Makes the final maps, post-processes them, and writes all there is to write.
+    pub(super) async fn finish(
+        &self,
+        job: &Job,
+        outcomes: &mut Outcomes,
+        stacks: &[BlobRef],
+        last: &Between,
+    ) -> Result<Summary, RefineError> {
+        self.observer.on(Progress::FinalMaps);
+        let (maps, stages) = self.final_maps(job, outcomes, stacks, last).await?;
+        let maps = Arc::new(maps);
+        let found = self.postprocessed(&maps).await?;
         let record = Record {
+            final_stages: stages,
+            ..self.record(&last.state, &maps, &found)
+        };
+        let ending = Ending {
+            state: &last.state,
+            maps: &maps,
+            found: &found,
+            record: &record,
+        };
+        outputs::write(self.options, &self.prepared, &ending)?;
+        Ok(Summary::of(&self.options.out, &record))
+    }
+
+    async fn final_maps(
+        &self,
+        job: &Job,
+        outcomes: &mut Outcomes,
+        stacks: &[BlobRef],
+        last: &Between,
+    ) -> Result<(FinalMaps, StageSeconds), RefineError> {
+        let state = &last.state;
+        let noise = noise_of(state);
+        let images = self.images(stacks, &state.scales);
+        let start = round::Start {
+            iteration: state.iteration,
+            name: "final".to_owned(),
+            images: &images,
+            // Nothing is compared with a reference any more.
+            halves: self.half_starts([None; 2], &noise),
+            align: Default::default(),
+            padding: PADDING,
+            known: &state.poses,
+        };
+        let joined = round::join(job, outcomes, &start, self.observer.as_ref()).await?;
+        let totals = [
+            job.read_blob(&joined.totals[0]).await?,
+            job.read_blob(&joined.totals[1]).await?,
+        ];
+        job.release(&joined.totals.map(|total| total.digest))
+            .await?;
+        let making = self.making();
+        let maps = off_the_runtime(move || maps::at_the_end(&totals, &making)).await?;
+        Ok((maps, joined.stages))
+    }
+
+    async fn postprocessed(&self, maps: &Arc<FinalMaps>) -> Result<Found, RefineError> {
+        let settings = &self.options.postprocess;
+        let params = Params {
+            pixel_size_angstrom: self.prepared.set.pixel_size_angstrom,
+            mask: self.prepared.postprocess.mask.clone(),
+            b_factor_angstrom2: settings.b_factor_angstrom2,
+            mtf: self.prepared.postprocess.mtf.clone(),
+            seed: settings.seed,
+        };
+        let (maps, observer) = (Arc::clone(maps), Arc::clone(self.observer));
+        let with_local = settings.local_resolution;
+        off_the_runtime(move || {
+            let mut progress = |step, done, total| {
+                observer.on(Progress::PostProcessing { step, done, total });
+            };
+            let halves = maps.halves.each_ref();
+            Ok(postprocess::run(halves, params, with_local, &mut progress)?)
+        })
+        .await
+    }
+
+    fn record(&self, state: &State, maps: &FinalMaps, found: &Found) -> Record {
+        let rounds = results(state);
+        Record {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.options.settings.clone(),
+            postprocess: self.options.postprocess.clone(),
             mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
             inputs: self.digests.clone(),
             particle_count: state.poses.len(),
             half_counts: self.prepared.halves.each_ref().map(Vec::len),
+            group_count: self.prepared.groups.names.len(),
             box_size_px: self.prepared.set.box_size_px,
             pixel_size_angstrom: self.prepared.set.pixel_size_angstrom,
             iterations: state.iteration,
-            converged: self.has_converged(last),
-            resolution_angstrom: state
-                .resolution_shells
-                .last()
-                .map(|shell| self.resolution_angstrom(*shell)),
-            resolutions_angstrom: state
-                .resolution_shells
-                .iter()
-                .map(|shell| self.resolution_angstrom(*shell))
-                .collect(),
-            round_seconds: state.seconds.clone(),
-            stage_seconds: state.stages.clone(),
+            converged: schedule::has_converged(&rounds),
+            has_own_detail: schedule::has_own_detail(&rounds, self.mask_reach()),
+            resolution_angstrom: self.resolution_angstrom(maps.resolution_shell),
+            postprocessed: found.told(),
+            coverage: ViewCoverage::of(&state.poses, &self.prepared.group),
+            rounds: state.rounds.clone(),
+            final_stages: StageSeconds::default(),
             seconds: self.started.elapsed().as_secs_f64(),
-        };
-        outputs::write(&self.options.out, &self.prepared, state, &record)?;
-        Ok(Summary::of(&self.options.out, &record))
+        }
     }
 
-    /// What is said of a round: the last whole shell before the curve falls. Between two shells it is anybody's guess, and
+    /// How many shells the mask on references carries detail beyond where it ended.
+    pub(super) fn mask_reach(&self) -> usize {
+        let set = &self.prepared.set;
+        let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
+        schedule::mask_reach(box_angstrom, self.prepared.mask_diameter_angstrom)
+    }
+
+    /// What is said of half-maps: the last whole shell before the curve falls. Between two shells it is anybody's guess, and
     /// half-maps that share a little of their particles' noise must not look finer than they are.
     pub(super) fn resolution_angstrom(&self, resolution_shell: f64) -> f64 {
+        self.angstrom(resolution_shell.floor().max(1.0))
+    }
+
+    /// A shell as a length.
+    pub(super) fn angstrom(&self, shell: f64) -> f64 {
         let set = &self.prepared.set;
-        set.box_size_px as f64 * set.pixel_size_angstrom / resolution_shell.floor().max(1.0)
+        set.box_size_px as f64 * set.pixel_size_angstrom / shell
     }
 }

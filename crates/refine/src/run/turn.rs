@@ -4,11 +4,13 @@ use super::Run;
 use crate::{
     checkpoint::{self, State},
     error::RefineError,
+    figures::{PoseFigures, RoundFigures},
     input,
-    maps::{self, RoundMaps},
-    pose::{self, PoseRecord},
+    maps::{self, Making, RoundMaps},
+    pose::PoseRecord,
     progress::Progress,
     round::{self, HalfResult, HalfStart, RoundOutput},
+    scale,
     schedule::{self, RoundResult},
     tasks::Images,
 };
@@ -33,14 +35,13 @@ impl Run<'_> {
         &self,
         job: &Job,
         outcomes: &mut Outcomes,
-        images: &Images<'_>,
+        stacks: &[BlobRef],
         before: Option<&Between>,
     ) -> Result<Between, RefineError> {
         let started = Instant::now();
-        let set = &self.prepared.set;
         let iteration = before.map_or(1, |before| before.state.iteration + 1);
-        let shell_max = self.shell_max(before);
-        let limit_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom / shell_max as f64;
+        let align = self.align_parameters(before);
+        let limit_angstrom = self.angstrom(align.shell_max as f64);
         self.observer.on(Progress::RoundStarted {
             iteration,
             limit_angstrom,
@@ -54,87 +55,56 @@ impl Run<'_> {
             upload(job, references[0]).await?,
             upload(job, references[1]).await?,
         ];
-        let noise = [self.noise(before, 0)?, self.noise(before, 1)?];
+        let noise = match before {
+            Some(before) => noise_of(&before.state),
+            None => [
+                input::first_noise(&self.prepared, 0)?,
+                input::first_noise(&self.prepared, 1)?,
+            ],
+        };
+        let scales = before.map_or_else(|| self.scales_unknown(), |last| last.state.scales.clone());
+        let images = self.images(stacks, &scales);
         let start = round::Start {
             iteration,
-            images,
-            halves: [0, 1].map(|half| HalfStart {
-                particles: &self.prepared.halves[half],
-                plan: &self.plans[half],
-                reference: reference_blobs[half],
-                noise: &noise[half],
-            }),
-            align: v1::AlignParameters {
-                symmetry: self.options.settings.symmetry.clone(),
-                mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
-                shell_max: shell_max as u32,
-                shift_max_angstrom: self.options.settings.shift_max_angstrom,
-                local: before.is_some_and(|before| {
-                    schedule::is_settled(before.state.changes_deg.last().copied())
-                }),
-                // Nothing says that a foreign reference is on the grey scale of these images; our own maps are.
-                score_mode: match before {
-                    None => v1::ScoreMode::ScaleFree,
-                    Some(_) => v1::ScoreMode::Likelihood,
-                }
-                .into(),
-                trust_every_pixel: self.options.settings.relion_weights,
-                ..Default::default()
-            },
+            name: format!("r{iteration}"),
+            images: &images,
+            halves: self.half_starts(reference_blobs.map(Some), &noise),
+            align,
             padding: PADDING,
             known: before.map_or(&[], |before| &before.state.poses),
         };
-        let RoundOutput {
-            halves,
-            stages,
-            task_count,
-            reused_count,
-        } = round::run(job, outcomes, &start, self.observer.as_ref()).await?;
-        if reused_count > 0 {
-            self.observer.on(Progress::Note(&format!(
-                "{reused_count} of {task_count} tasks of round {iteration} had been computed before"
-            )));
-        }
-        let maps = self.maps(job, &halves).await?;
+        let output = round::run(job, outcomes, &start, self.observer.as_ref()).await?;
+        self.tell_reused(iteration, &output);
+        let totals = output.halves.each_ref().map(|half| half.total);
+        let maps = self.round_maps(job, &totals).await?;
         let used = reference_blobs
             .iter()
-            .chain(halves.iter().map(|half| &half.total))
+            .chain(&totals)
             .map(|blob| blob.digest);
         job.release(&used.collect::<Vec<_>>()).await?;
 
-        let poses = self.poses(&halves);
-        let median_change_deg =
-            before.and_then(|before| pose::median_change_deg(&before.state.poses, &poses));
-        let seconds = started.elapsed().as_secs_f64();
+        let poses = self.poses(&output.halves);
+        let scales = [0, 1].map(|half| {
+            let (groups, particles) = (&self.prepared.groups, &self.prepared.halves[half]);
+            scale::updated(groups, &scales[half], particles, &poses)
+        });
+        let figures = self.figures(&start, &output, &maps, &poses, started);
+        let rounds = before.map_or(&[][..], |before| &before.state.rounds);
         let state = State {
             iteration,
-            resolution_shells: appended(
-                before.map(|before| &before.state.resolution_shells),
-                maps.resolution_shell,
-            ),
-            seconds: appended(before.map(|before| &before.state.seconds), seconds),
-            stages: appended(before.map(|before| &before.state.stages), stages),
-            changes_deg: [
-                before.map_or(&[][..], |before| &before.state.changes_deg),
-                median_change_deg.as_slice(),
-            ]
-            .concat(),
+            rounds: [rounds, std::slice::from_ref(&figures)].concat(),
             poses,
-            noise: [0, 1]
-                .map(|half| maps::noise_from_residuals(&halves[half].residuals, &noise[half])),
+            noise: [0, 1].map(|half| {
+                maps::noise_from_residuals(&output.halves[half].residuals, &noise[half])
+            }),
+            scales,
         };
-        checkpoint::write(
-            &self.options.out,
-            set,
-            &self.prepared.half_of,
-            &state,
-            &maps,
-        )?;
+        checkpoint::write(&self.options.out, &self.prepared, &state, &maps)?;
         self.observer.on(Progress::RoundFinished {
             iteration,
-            resolution_angstrom: self.resolution_angstrom(maps.resolution_shell),
-            median_change_deg,
-            seconds,
+            resolution_angstrom: figures.resolution_angstrom,
+            median_change_deg: figures.change_deg,
+            seconds: figures.seconds,
         });
         Ok(Between {
             state,
@@ -142,50 +112,128 @@ impl Run<'_> {
         })
     }
 
-    fn shell_max(&self, before: Option<&Between>) -> usize {
-        let set = &self.prepared.set;
-        match before.and_then(|before| before.state.resolution_shells.last()) {
-            Some(&resolution_shell) => {
-                schedule::next_shell_max(set.box_size_px, RoundResult { resolution_shell })
+    fn align_parameters(&self, before: Option<&Between>) -> v1::AlignParameters {
+        let last = before.and_then(|before| before.state.rounds.last());
+        v1::AlignParameters {
+            symmetry: self.options.settings.symmetry.clone(),
+            mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
+            shell_max: self.shell_max(before) as u32,
+            shift_max_angstrom: self.options.settings.shift_max_angstrom,
+            local: schedule::is_settled(last.and_then(|last| last.change_deg)),
+            // Nothing says that a foreign reference is on the grey scale of these images; our own maps are.
+            score_mode: match before {
+                None => v1::ScoreMode::ScaleFree,
+                Some(_) => v1::ScoreMode::Likelihood,
             }
-            None => schedule::first_shell_max(
-                set.box_size_px,
-                set.pixel_size_angstrom,
-                self.options.settings.low_pass_angstrom,
-            ),
+            .into(),
+            trust_every_pixel: self.options.settings.relion_weights,
+            ..Default::default()
         }
     }
 
-    fn noise(
+    fn shell_max(&self, before: Option<&Between>) -> usize {
+        let set = &self.prepared.set;
+        let rounds = before.map_or(Vec::new(), |before| results(&before.state));
+        schedule::next_shell_max(set.box_size_px, self.mask_reach(), &rounds).unwrap_or_else(|| {
+            schedule::first_shell_max(
+                set.box_size_px,
+                set.pixel_size_angstrom,
+                self.options.settings.low_pass_angstrom,
+            )
+        })
+    }
+
+    /// What a round comes to in numbers.
+    fn figures(
         &self,
-        before: Option<&Between>,
-        half: usize,
-    ) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
-        match before {
-            Some(before) => Ok(before.state.noise[half]
-                .iter()
-                .map(|sigma2| v1::NoiseSpectrum {
-                    sigma2: sigma2.clone(),
-                })
-                .collect()),
-            None => input::first_noise(&self.prepared, half),
+        start: &round::Start<'_>,
+        output: &RoundOutput,
+        maps: &RoundMaps,
+        poses: &[PoseRecord],
+        started: Instant,
+    ) -> RoundFigures {
+        let shell_max = start.align.shell_max as usize;
+        let of_poses = PoseFigures::of(start.known, poses);
+        RoundFigures {
+            iteration: start.iteration,
+            shell_max,
+            limit_angstrom: self.angstrom(shell_max as f64),
+            local: start.align.local,
+            resolution_shell: maps.resolution_shell,
+            resolution_angstrom: self.resolution_angstrom(maps.resolution_shell),
+            change_deg: of_poses.change.map(|(deg, _)| deg),
+            change_angstrom: of_poses.change.map(|(_, angstrom)| angstrom),
+            angle_sd_deg: of_poses.spread.0,
+            shift_sd_angstrom: of_poses.spread.1,
+            weight_mean: of_poses.weight_mean,
+            log_likelihood_mean: of_poses.log_likelihood_mean,
+            seconds: started.elapsed().as_secs_f64(),
+            stages: output.stages,
+            task_count: output.task_count,
+            reused_count: output.reused_count,
+        }
+    }
+
+    fn tell_reused(&self, iteration: usize, output: &RoundOutput) {
+        let (reused, total) = (output.reused_count, output.task_count);
+        if reused > 0 {
+            self.observer.on(Progress::Note(&format!(
+                "{reused} of {total} tasks of round {iteration} had been computed before"
+            )));
+        }
+    }
+
+    /// The particles as tasks are told of them.
+    pub(super) fn images<'b>(
+        &'b self,
+        stacks: &'b [BlobRef],
+        scales: &[Vec<f64>; 2],
+    ) -> Images<'b> {
+        let groups = self.prepared.groups.of.iter();
+        Images {
+            set: &self.prepared.set,
+            stacks,
+            scales: groups
+                .zip(&self.prepared.half_of)
+                .map(|(group, half)| scales[*half][*group])
+                .collect(),
+        }
+    }
+
+    fn scales_unknown(&self) -> [Vec<f64>; 2] {
+        [0, 1].map(|_| vec![1.0; self.prepared.groups.names.len()])
+    }
+
+    pub(super) fn half_starts<'b>(
+        &'b self,
+        references: [Option<BlobRef>; 2],
+        noise: &'b [Vec<v1::NoiseSpectrum>; 2],
+    ) -> [HalfStart<'b>; 2] {
+        [0, 1].map(|half| HalfStart {
+            particles: &self.prepared.halves[half],
+            plan: &self.plans[half],
+            reference: references[half],
+            noise: &noise[half],
+        })
+    }
+
+    /// How maps are made here.
+    pub(super) fn making(&self) -> Making {
+        Making {
+            group: self.prepared.group,
+            pixel_size_angstrom: self.prepared.set.pixel_size_angstrom,
+            mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
         }
     }
 
     /// Downloads both totals and makes the maps, off the runtime's threads.
-    async fn maps(&self, job: &Job, halves: &[HalfResult; 2]) -> Result<RoundMaps, RefineError> {
+    async fn round_maps(&self, job: &Job, totals: &[BlobRef; 2]) -> Result<RoundMaps, RefineError> {
         let totals = [
-            job.read_blob(&halves[0].total).await?,
-            job.read_blob(&halves[1].total).await?,
+            job.read_blob(&totals[0]).await?,
+            job.read_blob(&totals[1]).await?,
         ];
-        let (group, pixel, diameter) = (
-            self.prepared.group,
-            self.prepared.set.pixel_size_angstrom,
-            self.prepared.mask_diameter_angstrom,
-        );
-        tokio::task::spawn_blocking(move || maps::from_totals(&totals, &group, pixel, diameter))
-            .await
-            .map_err(|error| RefineError::Output(format!("reconstruction stopped: {error}")))?
+        let making = self.making();
+        off_the_runtime(move || maps::from_totals(&totals, &making)).await
     }
 
     /// Poses of both halves, in the order of the particle file.
@@ -200,6 +248,28 @@ impl Run<'_> {
     }
 }
 
+/// What the rules of the schedule ask of the rounds so far.
+pub(super) fn results(state: &State) -> Vec<RoundResult> {
+    state.rounds.iter().map(RoundFigures::result).collect()
+}
+
+/// The noise after a round, as tasks are told of it.
+pub(super) fn noise_of(state: &State) -> [Vec<v1::NoiseSpectrum>; 2] {
+    state.noise.each_ref().map(|of_half| {
+        let spectra = of_half.iter().cloned();
+        spectra.map(|sigma2| v1::NoiseSpectrum { sigma2 }).collect()
+    })
+}
+
+/// Runs what takes long on a thread that may block.
+pub(super) async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RefineError> + Send + 'static,
+) -> Result<T, RefineError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| RefineError::Output(format!("reconstruction stopped: {error}")))?
+}
+
 /// A map as alignment tasks read it: float32, little-endian, x fastest.
 async fn upload(job: &Job, map: &Volume) -> Result<BlobRef, RefineError> {
     let bytes: Vec<u8> = map
@@ -208,13 +278,4 @@ async fn upload(job: &Job, map: &Volume) -> Result<BlobRef, RefineError> {
         .flat_map(|value| value.to_le_bytes())
         .collect();
     Ok(job.upload(Bytes::from(bytes)).await?)
-}
-
-fn appended<T: Copy>(before: Option<&Vec<T>>, value: T) -> Vec<T> {
-    before
-        .into_iter()
-        .flatten()
-        .copied()
-        .chain([value])
-        .collect()
 }

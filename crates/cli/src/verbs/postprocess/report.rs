@@ -1,55 +1,13 @@
-//! What post-processing found, for machines and for people.
+//! What post-processing found, for people.
 
-use super::{Options, files::Places, local::Local};
 use crate::table::{Column, Table};
 use dewar_compute::postprocess::PostProcessed;
-use serde_json::{Value, json};
-
-/// The content of `postprocess.json`.
-pub fn record(
-    options: &Options,
-    places: &Places,
-    found: &PostProcessed,
-    local: Option<&Local>,
-    pixel_size_angstrom: f64,
-) -> Value {
-    let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
-    let warnings: Vec<String> = found.warnings.iter().map(ToString::to_string).collect();
-    json!({
-        "box_size_px": found.mask.n(),
-        "pixel_size_angstrom": pixel_size_angstrom,
-        "resolution_0_143_angstrom": found.resolution.at_0_143,
-        "resolution_0_5_angstrom": found.resolution.at_0_5,
-        "b_factor_angstrom2": found.b_factor_angstrom2,
-        "guinier": found.guinier.map(|fit| json!({
-            "slope_angstrom2": fit.slope,
-            "intercept": fit.intercept,
-            "correlation": fit.correlation,
-        })),
-        "local_resolution": local.map(|local| {
-            let [p10, median, p90] = local.p10_p50_p90_angstrom;
-            json!({ "p10_angstrom": p10, "median_angstrom": median, "p90_angstrom": p90 })
-        }),
-        "mask": if options.mask.is_some() { "given" } else { "automatic" },
-        "randomised_from_angstrom": found.curves.randomised_from.map(|shell| box_angstrom / shell as f64),
-        "seed": options.seed,
-        "warnings": warnings,
-        "program_version": env!("CARGO_PKG_VERSION"),
-        "files": {
-            "map_sharpened": found.sharpened.as_ref().map(|_| &places.map_sharpened),
-            "local_resolution": local.map(|_| &places.local_resolution),
-            "mask": places.mask,
-            "fsc": places.fsc,
-            "record": places.record,
-        },
-    })
-}
+use dewar_refine::postprocess::{Found, Local, Places};
 
 /// The curves as a table, and what they come to.
 pub fn told(
     places: &Places,
-    found: &PostProcessed,
-    local: Option<&Local>,
+    Found { map: found, local }: &Found,
     pixel_size_angstrom: f64,
 ) -> String {
     let box_angstrom = found.mask.n() as f64 * pixel_size_angstrom;
@@ -84,7 +42,7 @@ pub fn told(
         resolution(found.resolution.at_0_5),
         resolution(found.resolution.at_0_143),
         b_factor(found),
-        local.map_or(String::new(), range),
+        local.as_ref().map_or(String::new(), range),
         places.mask.display(),
     )
 }

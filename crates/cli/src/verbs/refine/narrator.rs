@@ -1,7 +1,7 @@
 //! Tells on stderr how a refinement goes: a bar for each round on a terminal, lines for what is done.
 
 use crate::clock;
-use dewar_refine::{Observer, Progress};
+use dewar_refine::{Observer, Progress, postprocess::Step};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{self, Write as _},
@@ -87,6 +87,17 @@ impl Observer for Narrator {
             Progress::Tasks { done, total, .. } => {
                 self.bar.set_length(total as u64);
                 self.bar.set_position(done as u64);
+            }
+            Progress::FinalMaps => self.begin("final maps".to_owned(), 0),
+            Progress::PostProcessing { step, done, total } => {
+                if done <= 1 {
+                    let what = match step {
+                        Step::Map => "post-processing",
+                        Step::Local => "local resolution",
+                    };
+                    self.begin(what.to_owned(), total);
+                }
+                self.bar.set_position(done);
             }
             Progress::RoundFinished {
                 iteration,

@@ -1,0 +1,94 @@
+//! The sums of poses that are known: every shard inserted once more, each half's shards summed.
+
+use super::{Piece, StageSeconds, Start, insert_task, only_blob, sum_task};
+use crate::{
+    error::RefineError,
+    progress::{Observer, Progress},
+};
+use dewar_kernels::{Insert, Sum};
+use dewar_sdk::{BlobRef, Digest, Job, Outcomes, TaskIndex, TaskResult};
+use std::collections::BTreeMap;
+
+/// What inserting everything once more gives.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// The total sums of each half. The caller's to release.
+    pub totals: [BlobRef; 2],
+    /// What its tasks took.
+    pub stages: StageSeconds,
+}
+
+/// Inserts every particle at the poses that `start` knows of it, and sums each half.
+///
+/// # Errors
+/// If a task fails for good or the broker refuses.
+pub async fn join(
+    job: &Job,
+    outcomes: &mut Outcomes,
+    start: &Start<'_>,
+    observer: &dyn Observer,
+) -> Result<Joined, RefineError> {
+    let mut pending = BTreeMap::new();
+    for half in [0, 1] {
+        pending.extend(submit(job, start, half).await?);
+    }
+    let total = pending.len();
+    let mut totals: [Option<BlobRef>; 2] = [None; 2];
+    let mut releasable: Vec<Digest> = Vec::new();
+    let mut stages = StageSeconds::default();
+    while !pending.is_empty() {
+        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
+        let Some(piece) = pending.remove(&outcome.index) else {
+            continue;
+        };
+        if outcome.result == TaskResult::Cancelled {
+            return Err(RefineError::Cancelled);
+        }
+        stages.add(piece, outcome.run_ms);
+        match piece {
+            Piece::Total { half } => {
+                totals[half] = Some(only_blob(&outcome, outcome.output::<Sum>()?.blobs)?);
+            }
+            Piece::Block { .. } | Piece::Shard { .. } => {
+                only_blob(&outcome, outcome.output::<Insert>()?.blobs)?;
+                releasable.extend(outcome.held());
+            }
+        }
+        observer.on(Progress::Tasks {
+            iteration: start.iteration,
+            done: total - pending.len(),
+            total,
+        });
+    }
+    let [Some(first), Some(second)] = totals else {
+        return Err(RefineError::Output(
+            "a half-set was never summed".to_owned(),
+        ));
+    };
+    let totals = [first, second];
+    // The sum of a single shard is that shard's own blob, which the caller has yet to read.
+    releasable.retain(|digest| totals.iter().all(|total| total.digest != *digest));
+    job.release(&releasable).await?;
+    Ok(Joined { totals, stages })
+}
+
+/// Submits a half's insertions, and the sum that waits for them.
+async fn submit(
+    job: &Job,
+    start: &Start<'_>,
+    half: usize,
+) -> Result<BTreeMap<TaskIndex, Piece>, RefineError> {
+    let of_half = &start.halves[half];
+    let tasks = (0..of_half.plan.shards.len())
+        .map(|shard| insert_task(start, half, shard, |at| start.known(of_half.particles[at])));
+    let inserts = job.submit_keyed(tasks.collect()).await?;
+    let sums = job
+        .submit_keyed(vec![sum_task(start, half, &inserts)])
+        .await?;
+    let shards = inserts
+        .into_iter()
+        .enumerate()
+        .map(|(shard, index)| (index, Piece::Shard { half, shard }));
+    let totals = sums.into_iter().map(|index| (index, Piece::Total { half }));
+    Ok(shards.chain(totals).collect())
+}
