@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::mrc::{MrcError, MrcFile, MrcKind};
+use crate::mrc::{Compression, MrcError, MrcFile, MrcKind};
 use crate::particles::{Findings, PROBLEMS_MAX, Particle, ParticleSet, ReadError, examine};
 use crate::{Statistics, check_image};
 
@@ -135,7 +135,7 @@ pub fn inspect(
     }
 }
 
-/// MRC headers are full of zero bytes and gzip begins with a byte no text has; STAR has neither.
+/// MRC headers are full of zero bytes and compressed files tell by their first; STAR has neither.
 fn looks_like_text(path: &Path) -> Result<bool, InspectError> {
     let read = |source| InspectError::Read {
         path: path.to_owned(),
@@ -149,7 +149,7 @@ fn looks_like_text(path: &Path) -> Result<bool, InspectError> {
             path: path.to_owned(),
         });
     }
-    Ok(!start.contains(&0) && !start.starts_with(&[0x1f, 0x8b]))
+    Ok(!start.contains(&0) && Compression::of(&start).is_none())
 }
 
 /// Gathers problems up to a bound.

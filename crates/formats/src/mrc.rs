@@ -8,10 +8,12 @@ mod encoding;
 mod error;
 mod header;
 mod read;
+mod unpack;
 mod write;
 
 pub use encoding::{DecodeError, Encoding, Mode};
 pub use error::MrcError;
 pub use header::{MrcHeader, MrcKind};
 pub use read::MrcFile;
+pub use unpack::Compression;
 pub use write::{MrcWriteError, OutputMode, StackWriter, write_map};

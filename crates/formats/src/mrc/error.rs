@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Compression;
+
 /// A file cannot be read as MRC.
 #[derive(Debug, thiserror::Error)]
 pub enum MrcError {
@@ -12,6 +14,17 @@ pub enum MrcError {
         /// The file.
         path: PathBuf,
         /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A compressed file is damaged, cut short or too large.
+    #[error("{}: cannot be unpacked as {compression}", path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// How it is compressed.
+        compression: Compression,
+        /// What is wrong.
         #[source]
         source: io::Error,
     },

@@ -238,14 +238,17 @@ fn kind(raw: &Raw<'_>, size: [usize; 3], path: &Path, warnings: &mut Vec<String>
     }
 }
 
-/// The extension in lower case, a final `.gz` disregarded.
+/// The extension in lower case, a final one of a compressed file disregarded.
 fn extension(path: &Path) -> String {
     let name = path
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .to_ascii_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let name = [".gz", ".bz2", ".zst"]
+        .into_iter()
+        .find_map(|packed| name.strip_suffix(packed))
+        .unwrap_or(&name);
     name.rsplit_once('.')
         .map_or(String::new(), |(_, extension)| extension.to_owned())
 }

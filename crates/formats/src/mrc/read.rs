@@ -2,15 +2,14 @@
 //! ones are unpacked into memory whole.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use memmap2::Mmap;
 
 use super::header::{HEADER_BYTES, has_stamp};
-use super::{Encoding, MrcError, MrcHeader};
+use super::{Compression, Encoding, MrcError, MrcHeader};
 
 /// An open map or stack.
 #[derive(Debug)]
@@ -23,8 +22,14 @@ pub struct MrcFile {
 
 #[derive(Debug)]
 enum Content {
-    Mapped { file: File, map: Mmap },
-    Unpacked(Vec<u8>),
+    Mapped {
+        file: File,
+        map: Mmap,
+    },
+    Unpacked {
+        compression: Compression,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Deref for Content {
@@ -33,24 +38,16 @@ impl Deref for Content {
     fn deref(&self) -> &[u8] {
         match self {
             Content::Mapped { map, .. } => map,
-            Content::Unpacked(bytes) => bytes,
+            Content::Unpacked { bytes, .. } => bytes,
         }
     }
 }
 
 impl MrcFile {
     /// Opens a file, checks its header and that its length agrees; reads no values yet, unless
-    /// the file is gzip-compressed (told by content, not name), which is unpacked here.
+    /// the file is compressed (told by content, not name): it is unpacked here.
     pub fn open(path: &Path) -> Result<Self, MrcError> {
-        let content = Content::open(path).map_err(|source| MrcError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        if content.is_empty() {
-            return Err(MrcError::Empty {
-                path: path.to_owned(),
-            });
-        }
+        let content = Content::open(path)?;
         let bytes = content
             .first_chunk::<HEADER_BYTES>()
             .ok_or_else(|| MrcError::NotMrc {
@@ -96,9 +93,12 @@ impl MrcFile {
         &self.warnings
     }
 
-    /// Whether the file is gzip-compressed; byte ranges then refer to the unpacked content.
-    pub fn is_compressed(&self) -> bool {
-        matches!(self.content, Content::Unpacked(_))
+    /// How the file is compressed, if it is; byte ranges then refer to the unpacked content.
+    pub fn compression(&self) -> Option<Compression> {
+        match &self.content {
+            Content::Mapped { .. } => None,
+            Content::Unpacked { compression, .. } => Some(*compression),
+        }
     }
 
     /// The number of images, or of planes.
@@ -181,51 +181,51 @@ impl MrcFile {
 }
 
 impl Content {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "it is a folder",
-            ));
-        }
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a regular file",
-            ));
-        }
-        if metadata.len() == 0 {
-            return Ok(Content::Unpacked(Vec::new()));
-        }
-        // SAFETY: the map is only read, and only within the length checked before each read. As
-        // with every mapped file, a program that rewrites it meanwhile changes the values seen.
-        let map = unsafe { Mmap::map(&file)? };
-        if map.starts_with(&[0x1f, 0x8b]) {
-            return unpack(&map).map(Content::Unpacked);
-        }
-        Ok(Content::Mapped { file, map })
+    fn open(path: &Path) -> Result<Self, MrcError> {
+        let (file, map) = map(path).map_err(|source| MrcError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let map = map.ok_or_else(|| MrcError::Empty {
+            path: path.to_owned(),
+        })?;
+        let Some(compression) = Compression::of(&map) else {
+            return Ok(Content::Mapped { file, map });
+        };
+        let bytes = compression
+            .unpack(&map)
+            .map_err(|source| MrcError::Unpack {
+                path: path.to_owned(),
+                compression,
+                source,
+            })?;
+        Ok(Content::Unpacked { compression, bytes })
     }
 }
 
-/// Unpacks no more than the header inside promises (and a byte, to notice excess), so that a
-/// small file cannot fill the memory without saying so first.
-fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
-    let mut decoder = MultiGzDecoder::new(packed);
-    let mut bytes = Vec::new();
-    decoder
-        .by_ref()
-        .take(HEADER_BYTES as u64)
-        .read_to_end(&mut bytes)?;
-    let promised = bytes
-        .first_chunk::<HEADER_BYTES>()
-        .and_then(|header| MrcHeader::parse(header, Path::new("")).ok())
-        .map_or(0, |(header, _)| header.end_offset());
-    decoder
-        .take((promised + 1).saturating_sub(bytes.len() as u64))
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Opens a regular file and maps what it has; no map of an empty one.
+fn map(path: &Path) -> io::Result<(File, Option<Mmap>)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a folder",
+        ));
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    if metadata.len() == 0 {
+        return Ok((file, None));
+    }
+    // SAFETY: the map is only read, and only within the length checked before each read. As
+    // with every mapped file, a program that rewrites it meanwhile changes the values seen.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok((file, Some(map)))
 }
 
 fn check_length(

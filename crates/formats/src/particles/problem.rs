@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::mrc::Compression;
 use crate::star::StarError;
 
 /// How many problems of one file are kept: enough to see what kind they are, without a message
@@ -161,10 +162,12 @@ pub enum ProblemKind {
         reason: String,
     },
     /// A compressed stack, of which no part can be read alone.
-    #[error("{stack} is gzip-compressed; expected a plain stack (gunzip it first)")]
+    #[error("{stack} is compressed with {compression}; expected a plain stack (unpack it first)")]
     CompressedStack {
         /// The stack's name.
         stack: String,
+        /// How it is compressed.
+        compression: Compression,
     },
     /// An image that is not a square of even side.
     #[error("images of {stack} are {} x {} pixels; expected squares of even side", size_px[0], size_px[1])]

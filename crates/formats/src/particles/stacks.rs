@@ -95,8 +95,8 @@ impl Stacks {
 fn check(name: &str, file: &MrcFile, first: Option<&StackFile>) -> Option<ProblemKind> {
     let [nx, ny, _] = file.header().size;
     let stack = name.to_owned();
-    if file.is_compressed() {
-        return Some(ProblemKind::CompressedStack { stack });
+    if let Some(compression) = file.compression() {
+        return Some(ProblemKind::CompressedStack { stack, compression });
     }
     if nx != ny || nx % 2 != 0 {
         return Some(ProblemKind::BadBox {
