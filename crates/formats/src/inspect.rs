@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::mrc::{Compression, MrcError, MrcFile, MrcKind};
-use crate::particles::{Findings, PROBLEMS_MAX, Particle, ParticleSet, ReadError, examine};
+use crate::particles::{
+    Findings, PROBLEMS_MAX, Particle, ParticleSet, ReadError, examine, is_cryosparc,
+};
 use crate::{Statistics, check_image};
 
 /// How far a long reading is.
@@ -106,7 +108,7 @@ pub enum InspectError {
         source: io::Error,
     },
     /// The file has no bytes.
-    #[error("{}: the file is empty; expected an MRC or STAR file", path.display())]
+    #[error("{}: the file is empty; expected an MRC, STAR or .cs file", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -126,7 +128,7 @@ pub fn inspect(
     project_dir: Option<&Path>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, InspectError> {
-    if looks_like_text(path)? {
+    if looks_like_text(path)? || is_cryosparc(path) {
         let findings = examine(path, project_dir)?;
         Ok(inspect_particles(path, findings, progress))
     } else {

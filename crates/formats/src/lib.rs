@@ -1,4 +1,4 @@
-//! MRC, STAR, particle sets and atomic models: files in, typed values out.
+//! MRC, STAR, particle sets (RELION's and cryoSPARC's) and atomic models: files in, typed values out.
 //!
 //! What a file says is taken apart here and nowhere else; what it means for a refinement is not
 //! this crate's business. Three rules hold throughout: no input makes it panic, every complaint
@@ -14,7 +14,9 @@ pub mod star;
 
 mod chain;
 mod image;
+mod npy;
 mod statistics;
 
 pub use image::{ImageProblem, check_image};
+pub use npy::NpyError;
 pub use statistics::Statistics;

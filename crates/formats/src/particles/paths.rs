@@ -16,8 +16,23 @@ pub(super) fn search_folders(star_path: &Path, project_dir: Option<&Path>) -> Ve
     unique
 }
 
+/// RELION's way to say that a file is a stack whatever its name.
+const STACK_MARK: &str = ":mrcs";
+
+/// How RELION must be told of a stack: it takes a file that is not called .mrcs for a map.
+pub(super) fn as_stack(name: String) -> String {
+    let extension = Path::new(&name).extension();
+    if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("mrcs"))
+        || name.ends_with(STACK_MARK)
+    {
+        return name;
+    }
+    name + STACK_MARK
+}
+
 /// The first of the folders in which the name is a file. An absolute name is itself.
 pub(super) fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let name = name.strip_suffix(STACK_MARK).unwrap_or(name);
     folders
         .iter()
         .map(|folder| folder.join(name))
@@ -29,6 +44,7 @@ pub(super) fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 /// A name that is relative to a project folder above both (RELION's custom, found by its
 /// `ancestor`) still says what it said, and is kept; any other becomes relative to `folder`.
 pub(super) fn name_from(folder: &Path, name: &str, target: &Path, old_folder: &Path) -> String {
+    let name = name.strip_suffix(STACK_MARK).unwrap_or(name);
     let target = absolute(target);
     let folder = absolute(folder);
     let names_target =

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::CryosparcError;
 use crate::mrc::Compression;
 use crate::star::StarError;
 
@@ -15,6 +16,9 @@ pub enum ReadError {
     /// It is no STAR file.
     #[error(transparent)]
     Star(#[from] StarError),
+    /// It is one of cryoSPARC's, and cannot be said in STAR.
+    #[error(transparent)]
+    Cryosparc(#[from] CryosparcError),
     /// It is one, with these problems: at least one, at most [`PROBLEMS_MAX`].
     #[error("{}", summary(.0))]
     Problems(Vec<Problem>),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use self::optics::{OPTICS_COLUMNS, PixelSizeColumns};
+use super::cryosparc;
 use super::stacks::Stacks;
 use super::{
     Ctf, HalfSet, OpticsGroup, PROBLEMS_MAX, Particle, ParticleSet, Pose, Problem, ProblemKind,
@@ -30,9 +31,13 @@ pub(super) fn read(star_path: &Path, project_dir: Option<&Path>) -> Result<Parti
     }
 }
 
-/// Reads as much as can be read; fails only where there is no STAR file.
+/// Reads as much as can be read; fails only where there is no particle file.
 pub(crate) fn examine(path: &Path, project_dir: Option<&Path>) -> Result<Findings, ReadError> {
-    let document = Document::read(path)?;
+    let document = if cryosparc::is_cryosparc(path) {
+        cryosparc::document(path)?
+    } else {
+        Document::read(path)?
+    };
     let mut reader = Reader::new(path, project_dir);
     reader.read(&document);
     Ok(reader.finish(document))

@@ -97,7 +97,12 @@ impl ParticleSet {
     fn stack_names_from(&self, folder: &Path) -> Vec<String> {
         let old_folder = paths::folder_of(&self.path);
         let name = |stack: &super::StackFile| {
-            paths::name_from(folder, &stack.name, &stack.path, &old_folder)
+            paths::as_stack(paths::name_from(
+                folder,
+                &stack.name,
+                &stack.path,
+                &old_folder,
+            ))
         };
         self.stacks.iter().map(name).collect()
     }

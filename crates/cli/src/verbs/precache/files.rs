@@ -24,7 +24,10 @@ pub fn named(files: &[PathBuf], project: Option<&Path>) -> Result<Vec<PathBuf>, 
     };
     for file in files {
         add(file)?;
-        if file.extension().is_some_and(|name| name == "star") {
+        if file
+            .extension()
+            .is_some_and(|name| name == "star" || name == "cs")
+        {
             let set = ParticleSet::read(file, project).map_err(Failure::input)?;
             set.stacks.iter().try_for_each(|stack| add(&stack.path))?;
         }
