@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".dewar.v1.WriteChunksRequest.data",
         ".dewar.v1.ChunkDigestsResponse.digests",
         ".dewar.v1.OfferRequest.chunk_digests",
+        ".dewar.v1.Keeps.chunk_digests",
     ]);
     tonic_prost_build::configure()
         .codec_path("crate::CountingCodec")

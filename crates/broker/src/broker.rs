@@ -5,6 +5,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     disk_space::{DiskSpace, Reserve},
     engine::{Engine, EngineFault, unix_ms},
+    near::Records,
     roster::Roster,
     rpc::{self, auth::Auth},
     store::{PackError, Packs, SledStore, Store as _, StoreError},
@@ -21,6 +22,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
+    sync::mpsc,
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
@@ -133,6 +135,7 @@ struct Opened {
     engine: Engine,
     handle: crate::engine::EngineHandle,
     blobs: BlobStore,
+    near: swarm::Near,
 }
 
 impl Broker {
@@ -155,6 +158,7 @@ impl Broker {
             engine,
             handle,
             blobs,
+            near,
         } = opened.map_err(|_| StartError::Interrupted)??;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen {
@@ -181,7 +185,7 @@ impl Broker {
             source,
         })?;
         let services = rpc::Services {
-            swarm: swarm::start(handle.clone(), stop.clone()),
+            swarm: swarm::start(handle.clone(), near, stop.clone()),
             peer_token: peer_token(folder.token()),
             engine: handle,
             blobs: blobs.clone(),
@@ -282,7 +286,15 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let blobs_dir = folder.path().join("blobs");
     let blobs = BlobStore::open(&blobs_dir, &config.exports, config.disk.reserve_bytes)
         .map_err(StartError::Blobs)?;
-    let drop_blobs = drop_blobs(blobs.clone());
+    let (records, recorded) =
+        Records::open(&folder.path().join("near")).map_err(StartError::Blobs)?;
+    let (give_up, given_up) = mpsc::unbounded_channel();
+    let near = swarm::Near {
+        records,
+        recorded,
+        given_up,
+    };
+    let drop_blobs = drop_blobs(blobs.clone(), give_up);
     let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
     if let Some(roster) = roster {
         engine.keep_roster(roster);
@@ -304,13 +316,20 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         engine,
         handle,
         blobs,
+        near,
     })
 }
 
-/// Deletes blobs the queue has given up. The engine waits for it, so that no later hold finds its blob gone.
-fn drop_blobs(blobs: BlobStore) -> crate::engine::DropBlobs {
+/// Deletes blobs the queue has given up. The engine waits for it, so that no later hold finds its blob gone. Of those that
+/// workers keep the swarm hears: it knows by itself of which ones an outcome is on its way.
+fn drop_blobs(
+    blobs: BlobStore,
+    near: mpsc::UnboundedSender<Vec<dewar_queue::Digest>>,
+) -> crate::engine::DropBlobs {
     Box::new(move |digests| {
         let blobs = blobs.clone();
+        // A broker that shuts down looks for them at its next start.
+        let _ = near.send(digests.clone());
         Box::pin(async move {
             let deleting = spawn_blocking(move || {
                 for digest in digests {

@@ -8,6 +8,7 @@ mod data_dir;
 mod disk_space;
 mod engine;
 mod file_system;
+mod near;
 mod roster;
 mod rpc;
 #[doc(hidden)]

@@ -101,7 +101,8 @@ pub(crate) async fn serve(
     let share = share::Share {
         engine: engine.clone(),
         swarm: swarm.clone(),
-        peer_token,
+        peer_token: Arc::clone(&peer_token),
+        broker_id,
     };
     let fleet = FleetServer::new(fleet::FleetService::new(
         engine.clone(),
@@ -116,6 +117,7 @@ pub(crate) async fn serve(
         engine.clone(),
         disk.clone(),
         traffic.clone(),
+        blobs::Neighbours::new(swarm.clone(), peer_token),
         stop.clone(),
     );
     let blobs = BlobsServer::new(blobs_service.clone())

@@ -2,16 +2,19 @@
 //!
 //! `tracker` decides, and knows nothing but what it is told; `owner` is the task that has it, and
 //! hears and tells workers; `handle` is the way there.
-//! Nothing here is written down: workers say anew what they hold whenever they come.
+//! Nothing here is written down: workers say anew what they hold whenever they come. `near` is about what they keep of
+//! outputs, which is.
 
 mod handle;
 mod member;
+mod near;
 mod owner;
 mod precache;
 mod tracker;
 
 pub(crate) use handle::{Said, SwarmHandle, ToMember};
 pub(crate) use member::{Arrival, Counters};
+pub(crate) use near::{Near, NearBlob};
 pub(crate) use owner::{OUTBOX_MAX, start};
 pub(crate) use precache::PrecacheProgress;
 pub(crate) use tracker::{Holder, Miss, Order, Tracker};

@@ -5,7 +5,10 @@
 
 mod digests;
 mod import;
+mod near;
 mod uploads;
+
+pub(super) use near::Neighbours;
 
 use super::{
     connections::{self, Ends},
@@ -66,6 +69,8 @@ pub(super) struct BlobsService {
     offers: Arc<Semaphore>,
     hashing: Hashing,
     traffic: Traffic,
+    /// Workers, for what they keep and the folder does not have.
+    neighbours: Neighbours,
     stop: CancellationToken,
 }
 
@@ -75,6 +80,7 @@ impl BlobsService {
         engine: EngineHandle,
         disk: DiskSpace,
         traffic: Traffic,
+        neighbours: Neighbours,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -85,6 +91,7 @@ impl BlobsService {
             offers: Arc::new(Semaphore::new(OFFERS_MAX)),
             hashing: Hashing::new(stop.clone()),
             traffic,
+            neighbours,
             stop,
         }
     }
@@ -221,7 +228,10 @@ impl Blobs for BlobsService {
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<StatResponse>, Status> {
         let digest = digest(&request.get_ref().digest)?;
-        let size_bytes = self.store.size_of(&digest);
+        let size_bytes = match self.store.size_of(&digest) {
+            Some(size_bytes) => Some(size_bytes),
+            None => self.neighbours.size_of(digest).await?,
+        };
         Ok(Response::new(StatResponse {
             present: size_bytes.is_some(),
             size_bytes: size_bytes.unwrap_or_default(),
@@ -235,7 +245,14 @@ impl Blobs for BlobsService {
         let ends = connections::ends(&request);
         let is_same_machine = ends.is_some_and(Ends::is_same_machine);
         let request = request.into_inner();
-        let loaded = self.load(digest(&request.digest)?).await?;
+        let digest = digest(&request.digest)?;
+        let loaded = match self.load(digest).await {
+            Ok(loaded) => loaded,
+            Err(status) => {
+                let near = self.neighbours.named(digest, status).await?;
+                return near.digests(&request.runs).map(Response::new);
+            }
+        };
         let digests = self.digests_of(&loaded, &request.runs, is_same_machine);
         digests.await.map(Response::new)
     }
@@ -245,7 +262,15 @@ impl Blobs for BlobsService {
         request: Request<ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
-        let loaded = self.load(digest(&request.digest)?).await?;
+        let digest = digest(&request.digest)?;
+        let loaded = match self.load(digest).await {
+            Ok(loaded) => loaded,
+            Err(status) => {
+                let near = self.neighbours.find(digest, status).await?;
+                let range = self::range(request.range, near.size_bytes())?;
+                return Ok(Response::new(self.read_near(near, range)));
+            }
+        };
         let range = range(request.range, loaded.size_bytes())?;
         let accesses = Arc::clone(&self.accesses);
         let messages = stream::iter(range.start / CHUNK_BYTES..range.end.div_ceil(CHUNK_BYTES))
@@ -261,14 +286,7 @@ impl Blobs for BlobsService {
             .map_ok(move |(offset, bytes)| stream::iter(messages_of(within(bytes, offset, &range))))
             .try_flatten();
         let traffic = self.traffic.clone();
-        let paced = messages.and_then(move |message: ReadResponse| {
-            let traffic = traffic.clone();
-            async move {
-                traffic.send(message.data.len()).await;
-                Ok(message)
-            }
-        });
-        Ok(Response::new(paced.boxed()))
+        Ok(Response::new(paced(traffic, messages)))
     }
 
     async fn write(
@@ -361,6 +379,21 @@ fn within(mut bytes: Bytes, offset: u64, range: &Range<u64>) -> Bytes {
     let end = (range.end - offset).min(bytes.len() as u64);
     bytes.truncate(end as usize);
     bytes.split_off(range.start.saturating_sub(offset).min(end) as usize)
+}
+
+/// Messages no faster than they may go out, and counted.
+fn paced(
+    traffic: Traffic,
+    messages: impl Stream<Item = Result<ReadResponse, Status>> + Send + 'static,
+) -> Messages<ReadResponse> {
+    let paced = messages.and_then(move |message: ReadResponse| {
+        let traffic = traffic.clone();
+        async move {
+            traffic.send(message.data.len()).await;
+            Ok(message)
+        }
+    });
+    paced.boxed()
 }
 
 fn messages_of(bytes: Bytes) -> impl Iterator<Item = Result<ReadResponse, Status>> + Send {

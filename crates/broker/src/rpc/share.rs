@@ -1,5 +1,7 @@
 //! A worker's part in the swarm, as messages: the call Share of the service Fleet.
 
+mod keeping;
+
 use super::{connections::Ends, convert};
 use crate::{
     engine::EngineHandle,
@@ -15,6 +17,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use uuid::Uuid;
 use v1::share_request::Message;
 
 /// Messages that are encoded and wait for the socket. The outbox in the swarm is the real bound.
@@ -48,6 +51,8 @@ pub(super) struct Share {
     pub(super) swarm: SwarmHandle,
     /// What opens workers to one another, and to the broker.
     pub(super) peer_token: Arc<str>,
+    /// Whose results a worker's folder keeps.
+    pub(super) broker_id: Uuid,
 }
 
 impl Share {
@@ -124,6 +129,7 @@ impl Share {
         let peer_token = self.peer_token.to_string();
         response(v1::share_response::Message::Welcome(v1::ShareWelcome {
             peer_token,
+            broker_id: self.broker_id.into_bytes().into(),
         }))
     }
 
@@ -196,6 +202,7 @@ async fn speak(
             ToMember::Precache(blob) => v1::share_response::Message::Precache(v1::Precache {
                 blob: Some(blob.into()),
             }),
+            ToMember::Keeper(message) => keeping::to_wire(message),
         };
         if sender.send(Ok(response(message))).await.is_err() {
             return Ok(());
@@ -276,6 +283,16 @@ fn from_wire(request: v1::ShareRequest) -> Result<Vec<Said>, Status> {
             blob: blob("precache_failed", failed.blob.as_ref())?,
             message: one_line(&failed.message),
         },
+        Some(Message::Keeping(keeping)) => keeping::announcement(keeping)?,
+        Some(Message::Keeps(keeps)) => keeping::keeps(keeps)?,
+        Some(Message::CannotKeep(cannot)) => Said::CannotKeep {
+            blob: blob("cannot_keep", cannot.blob.as_ref())?,
+            message: one_line(&cannot.message),
+        },
+        Some(Message::KeepsNoMore(gone)) => {
+            let (blob, stamp) = keeping::kept("keeps_no_more.kept", gone.kept.as_ref())?;
+            Said::KeepsNoMore { blob, stamp }
+        }
     };
     Ok(vec![said])
 }

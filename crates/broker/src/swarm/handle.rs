@@ -1,7 +1,8 @@
 //! How everyone else reaches the owner of the swarm, and what is said to it.
 
-use super::{Arrival, Holder, Miss, Order, PrecacheProgress, SiteName, Tracker};
-use dewar_blobs::{BlobRef, ChunkSet};
+use super::{Arrival, Holder, Miss, NearBlob, Order, PrecacheProgress, SiteName, Tracker};
+use crate::near::{Announcement, ToKeeper};
+use dewar_blobs::{BlobRef, ChunkList, ChunkSet, Digest};
 use dewar_queue::WorkerId;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +49,21 @@ pub(crate) enum Said {
         blob: BlobRef,
         message: Arc<str>,
     },
+    /// What its folder of results has.
+    Announces(Announcement),
+    Keeps {
+        list: ChunkList,
+        stamp: u64,
+        is_output: bool,
+    },
+    CannotKeep {
+        blob: BlobRef,
+        message: Arc<str>,
+    },
+    KeepsNoMore {
+        blob: BlobRef,
+        stamp: u64,
+    },
 }
 
 /// What a worker is told.
@@ -55,6 +71,7 @@ pub(crate) enum Said {
 pub(crate) enum ToMember {
     Fetch(Order),
     Precache(BlobRef),
+    Keeper(ToKeeper),
 }
 
 /// One message to the owner.
@@ -81,6 +98,10 @@ pub(super) enum Message {
         session: u64,
     },
     Look(Box<dyn FnOnce(&Tracker) + Send>),
+    FindNear {
+        digest: Digest,
+        reply: oneshot::Sender<Option<NearBlob>>,
+    },
     Precache {
         blobs: Vec<BlobRef>,
         site: Option<SiteName>,
@@ -154,6 +175,13 @@ impl SwarmHandle {
             let _ = reply.send(look(tracker));
         })))
         .await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// Where a blob is that workers keep; none if they do not.
+    pub(crate) async fn find_near(&self, digest: Digest) -> Result<Option<NearBlob>, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::FindNear { digest, reply }).await?;
         answer.await.map_err(|_| Gone)
     }
 

@@ -1,8 +1,8 @@
 //! The one owner of the tracker: hears workers, and tells them from whom to fetch.
 
 use super::{
-    Holder, Instant, Miss, Said, SwarmHandle, ToMember, Tracker, handle::Message,
-    precache::Precache,
+    Holder, Instant, Miss, Near, Said, SwarmHandle, ToMember, Tracker, handle::Message,
+    near::Keeping, precache::Precache,
 };
 use crate::engine::EngineHandle;
 use dewar_blobs::{BlobRef, ChunkSet};
@@ -25,10 +25,10 @@ pub(crate) const OUTBOX_MAX: usize = 4096;
 const TICK: Duration = Duration::from_millis(200);
 
 /// Starts the owner. It tells the engine who holds what, and ends with `stop`.
-pub(crate) fn start(engine: EngineHandle, stop: CancellationToken) -> SwarmHandle {
+pub(crate) fn start(engine: EngineHandle, near: Near, stop: CancellationToken) -> SwarmHandle {
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
     tokio::spawn(async move {
-        let mut owner = Owner::new(engine);
+        let mut owner = Owner::new(engine, near);
         tokio::select! {
             () = owner.run(inbox) => {}
             () = stop.cancelled() => {}
@@ -37,9 +37,10 @@ pub(crate) fn start(engine: EngineHandle, stop: CancellationToken) -> SwarmHandl
     SwarmHandle { sender }
 }
 
-struct Owner {
-    engine: EngineHandle,
-    tracker: Tracker,
+pub(super) struct Owner {
+    pub(super) engine: EngineHandle,
+    pub(super) tracker: Tracker,
+    pub(super) keeping: Keeping,
     sessions: HashMap<WorkerId, Session>,
     last_session: u64,
     precaches: Vec<Precache>,
@@ -56,10 +57,11 @@ struct Session {
 }
 
 impl Owner {
-    fn new(engine: EngineHandle) -> Self {
+    fn new(engine: EngineHandle, near: Near) -> Self {
         Self {
             engine,
             tracker: Tracker::default(),
+            keeping: Keeping::new(near),
             sessions: HashMap::new(),
             last_session: 0,
             precaches: Vec::new(),
@@ -76,11 +78,14 @@ impl Owner {
                     Some(message) => self.hear(message),
                     None => return,
                 },
+                news = self.keeping.news() => self.note_near(news),
                 _ = tick.tick() => {
                     self.tick();
+                    self.give_up_unreported().await;
                     self.tell_engine().await;
                 }
             }
+            self.obey_registry();
             for order in self.tracker.take_orders() {
                 self.tell(order.to, ToMember::Fetch(order));
             }
@@ -98,6 +103,7 @@ impl Owner {
             } => {
                 self.last_session += 1;
                 let number = self.last_session;
+                self.keeping.registry.leave(worker, now);
                 self.tracker.join(worker, arrival, now);
                 self.sessions.insert(worker, Session { number, outbox });
                 for blob in self.precaches_for(worker) {
@@ -112,6 +118,7 @@ impl Owner {
                 address,
             } if self.is_current(worker, session) => {
                 self.tracker.set_address(worker, address, now);
+                self.note_reached(worker, now);
             }
             Message::Said {
                 worker,
@@ -121,9 +128,14 @@ impl Owner {
             Message::Leave { worker, session } if self.is_current(worker, session) => {
                 self.sessions.remove(&worker);
                 self.tracker.leave(worker, now);
+                self.keeping.registry.leave(worker, now);
             }
             Message::Reached { .. } | Message::Said { .. } | Message::Leave { .. } => {}
             Message::Look(look) => look(&self.tracker),
+            Message::FindNear { digest, reply } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.find_near(&digest, now));
+            }
             Message::Precache {
                 blobs,
                 site,
@@ -144,6 +156,9 @@ impl Owner {
                 self.tracker.add_holding(worker, blob, &chunks, now);
                 self.note_news(worker, blob, &chunks, &ChunkSet::default());
             }
+            // Its cache has lost them, and not the folder of results.
+            Said::HoldsNoMore { blob, .. }
+                if self.keeping.registry.is_kept_by(worker, &blob.digest) => {}
             Said::HoldsNoMore { blob, chunks } => {
                 self.tracker.remove_holding(worker, blob, &chunks);
                 self.note_news(worker, blob, &ChunkSet::default(), &chunks);
@@ -174,7 +189,9 @@ impl Owner {
                 } else {
                     tracing::debug!(by = %by, from = %source, blob = %blob.digest, chunk, ?miss, %message, "a chunk did not come");
                 }
-                if is_shunned {
+                if let (true, Holder::Worker(source)) = (is_shunned, from) {
+                    self.keeping.registry.set_reached(source, false, now);
+                    let source = self.name(source);
                     tracing::warn!(worker = %source, "gives corrupt chunks; nobody fetches from it any more");
                 }
             }
@@ -184,11 +201,21 @@ impl Owner {
                     precache.fail(worker, blob, &text);
                 }
             }
+            Said::Announces(_)
+            | Said::Keeps { .. }
+            | Said::CannotKeep { .. }
+            | Said::KeepsNoMore { .. } => self.note_said_of_near(worker, said, now),
         }
     }
 
     /// The last word on a chunk counts.
-    fn note_news(&mut self, worker: WorkerId, blob: BlobRef, came: &ChunkSet, went: &ChunkSet) {
+    pub(super) fn note_news(
+        &mut self,
+        worker: WorkerId,
+        blob: BlobRef,
+        came: &ChunkSet,
+        went: &ChunkSet,
+    ) {
         let blobs = self.news.entry(worker).or_default();
         let (added, removed) = blobs.entry(blob).or_default();
         added.remove_all(went);
@@ -236,18 +263,20 @@ impl Owner {
 
     fn tick(&mut self) {
         self.tracker.tick(Instant::now());
+        self.keeping.registry.tick(Instant::now());
         let tracker = &self.tracker;
         self.precaches.retain_mut(|precache| precache.tell(tracker));
     }
 
     /// A worker whose socket takes nothing is cut off, and may come back.
-    fn tell(&mut self, worker: WorkerId, message: ToMember) {
+    pub(super) fn tell(&mut self, worker: WorkerId, message: ToMember) {
         let Some(session) = self.sessions.get(&worker) else {
             return;
         };
         if session.outbox.try_send(message).is_err() {
             self.sessions.remove(&worker);
             self.tracker.leave(worker, Instant::now());
+            self.keeping.registry.leave(worker, Instant::now());
         }
     }
 
@@ -256,7 +285,7 @@ impl Owner {
         current.is_some_and(|current| current.number == session)
     }
 
-    fn name(&self, worker: WorkerId) -> Arc<str> {
+    pub(super) fn name(&self, worker: WorkerId) -> Arc<str> {
         let member = self.tracker.member(worker);
         member.map_or_else(|| "a worker".into(), |member| member.arrival().name.clone())
     }

@@ -213,6 +213,8 @@ impl Owner {
             FromBroker::Heard(Heard::Welcome(welcome)) => self.settle(&welcome),
             FromBroker::Heard(Heard::Fetch(fetch)) => self.obey(fetch),
             FromBroker::Heard(Heard::Precache(precache)) => self.precache(&precache),
+            // Of results kept near, which this worker does not do.
+            FromBroker::Heard(_) => {}
             FromBroker::Ended => self.outbox = None,
             FromBroker::NoSwarm(status) => {
                 tracing::info!(

@@ -58,7 +58,7 @@ impl BlobsService {
 }
 
 /// The runs asked for; all chunks if none are.
-fn runs_of(asked: &[ChunkRun], chunk_count: u64) -> Result<Vec<Range<u64>>, Status> {
+pub(super) fn runs_of(asked: &[ChunkRun], chunk_count: u64) -> Result<Vec<Range<u64>>, Status> {
     if asked.is_empty() {
         return Ok(vec![0..chunk_count]);
     }

@@ -1,0 +1,275 @@
+//! Which folders keep which blobs: a state machine without clock, network or disk of its own.
+//!
+//! A blob is safe when two folders have it and the broker's disk names both. Until then its task has no outcome; if nobody
+//! can be found for a second copy the worker is told so, and writes the blob to the broker. A folder is there while the
+//! broker can reach a worker that has it open. One that is away for long is replaced by another.
+
+mod blob;
+mod fleet;
+
+use super::Record;
+use crate::swarm::SiteName;
+use dewar_blobs::{BlobRef, ChunkList, Digest};
+use dewar_queue::WorkerId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Folders that must have a blob before it is safe.
+const COPIES: usize = 2;
+
+/// A folder that is away for longer is not counted on: another gets a copy.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// A blob all of whose folders are away for longer is not waited for.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(300);
+
+/// How long one copy may take before another worker is asked: a gigabyte over 100 Mbit/s.
+const COPY_MAX: Duration = Duration::from_secs(90);
+
+/// Between two looks for a worker that could keep a copy, after none could.
+const COPY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Between two tries to write down who has a blob, after the disk did not take it.
+const WRITE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Copies on their way to one folder. More would each be slower, and none of them safe.
+const COPIES_AT_ONCE: usize = 4;
+
+/// The broker reaches a worker within this time, or will not soon.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A worker that said it has an output says so again within this time, if its connection broke.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The outcome that names a safe blob comes within this time: workers report within seconds, and say anew what they have
+/// when they come back.
+const REPORTED_WITHIN: Duration = Duration::from_secs(600);
+
+/// Blobs kept near. Each is a chunk list, a file on the broker's disk and a line in each worker's hello.
+const BLOBS_MAX: usize = 1 << 18;
+
+/// A folder of results, at whichever worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StoreId(pub(crate) [u8; 16]);
+
+/// What a worker says of its folder when it comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcement {
+    pub(crate) store: StoreId,
+    /// All that it keeps, each with its stamp.
+    pub(crate) kept: Vec<(BlobRef, u64)>,
+    pub(crate) takes_more: bool,
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ToKeeper {
+    Keep(BlobRef),
+    Safe(BlobRef),
+    NotSafe(BlobRef, Arc<str>),
+    LetGo(BlobRef, u64),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    Tell(WorkerId, ToKeeper),
+    /// To be written down, and answered with [`Registry::note_written`].
+    Write(u64, Record),
+    Erase(Digest),
+    /// A worker can serve all of a blob, or cannot any more.
+    Serves(WorkerId, BlobRef),
+    ServesNoMore(WorkerId, BlobRef),
+}
+
+/// Where a blob is.
+#[derive(Debug, Clone)]
+pub(crate) struct Whereabouts {
+    pub(crate) list: Arc<ChunkList>,
+    /// Whoever can serve it now, and can be reached.
+    pub(crate) workers: Vec<WorkerId>,
+    /// Who kept it, for people.
+    pub(crate) keepers: Vec<Arc<str>>,
+    /// Nobody who has it was there for long.
+    pub(crate) is_lost: bool,
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    blobs: BTreeMap<Digest, Entry>,
+    stores: BTreeMap<StoreId, Store>,
+    workers: BTreeMap<WorkerId, Keeper>,
+    /// Blobs about which there is something to do, or will be.
+    restless: BTreeSet<Digest>,
+    last_write: u64,
+    orders: Vec<Order>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    list: Arc<ChunkList>,
+    site: SiteName,
+    /// Folders that have it, with the stamp it has there: none until a worker said so since the broker's start.
+    keepers: BTreeMap<StoreId, Option<u64>>,
+    /// The folders that the broker's disk names.
+    written: BTreeSet<StoreId>,
+    /// Those that it will, and the number of that write.
+    writing: Option<(u64, BTreeSet<StoreId>)>,
+    /// Workers whose outcomes wait until it is safe.
+    claimants: BTreeSet<WorkerId>,
+    claimed_at: Instant,
+    /// Somebody gave it once more after it was written down: an outcome that names it is on its way, whoever gave it up.
+    is_claimed_again: bool,
+    copy: Option<Copying>,
+    /// Folders that did not take a copy.
+    tried: BTreeSet<StoreId>,
+    /// Nobody took one; looked for again after this.
+    copy_after: Option<Instant>,
+    /// The disk did not take it; tried again after this.
+    write_after: Option<Instant>,
+}
+
+/// A copy on its way.
+#[derive(Debug, Clone, Copy)]
+struct Copying {
+    worker: WorkerId,
+    store: StoreId,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    /// Who has it open.
+    workers: BTreeSet<WorkerId>,
+    /// The last of them, for people.
+    name: Arc<str>,
+    kept: BTreeSet<Digest>,
+    copying_count: usize,
+    /// Since when nobody who has it open can be reached; none if somebody can.
+    away_since: Option<Instant>,
+}
+
+/// A worker that has a folder open.
+#[derive(Debug)]
+struct Keeper {
+    store: StoreId,
+    site: SiteName,
+    node: Arc<str>,
+    takes_more: bool,
+    is_reached: bool,
+}
+
+impl Registry {
+    /// What the broker's disk says; nobody has come yet.
+    pub(crate) fn of_records(records: Vec<Record>, now: Instant) -> Self {
+        let mut registry = Self::default();
+        for record in records {
+            let digest = record.list.blob().digest;
+            let stores: BTreeSet<_> = record.keepers.iter().map(|(store, _)| *store).collect();
+            for (store, name) in record.keepers {
+                let store = registry.stores.entry(store).or_default();
+                store.name = name;
+                store.away_since = Some(now);
+                store.kept.insert(digest);
+            }
+            let entry = Entry {
+                keepers: stores.iter().map(|store| (*store, None)).collect(),
+                written: stores,
+                ..Entry::new(record.list, record.site, now)
+            };
+            registry.blobs.insert(digest, entry);
+            registry.restless.insert(digest);
+        }
+        registry
+    }
+
+    /// What is to be done since the last call.
+    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    /// Looks at what waits. To be called every second or so.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        for digest in self.restless.clone() {
+            self.step(digest, now);
+        }
+    }
+
+    /// Where a blob is, if it is kept near.
+    pub(crate) fn whereabouts(&self, digest: &Digest, now: Instant) -> Option<Whereabouts> {
+        let entry = self.blobs.get(digest)?;
+        let here = self.here(entry).into_iter();
+        let workers = here
+            .filter_map(|store| self.stores.get(&store))
+            .flat_map(|store| &store.workers)
+            .filter(|worker| self.workers[worker].is_reached);
+        let workers: Vec<_> = workers.copied().collect();
+        let stores = entry.keepers.keys();
+        let stores: Vec<_> = stores.filter_map(|store| self.stores.get(store)).collect();
+        let is_away_for_long = |store: &&Store| {
+            let since = store.away_since.unwrap_or(now);
+            now.saturating_duration_since(since) >= LOST_AFTER
+        };
+        Some(Whereabouts {
+            list: Arc::clone(&entry.list),
+            is_lost: workers.is_empty() && stores.iter().all(is_away_for_long),
+            workers,
+            keepers: stores.iter().map(|store| store.name.clone()).collect(),
+        })
+    }
+
+    /// Whether a worker's folder has a blob.
+    pub(crate) fn is_kept_by(&self, worker: WorkerId, digest: &Digest) -> bool {
+        let keeper = self.workers.get(&worker).zip(self.blobs.get(digest));
+        keeper.is_some_and(|(keeper, entry)| entry.keepers.contains_key(&keeper.store))
+    }
+
+    /// Folders that have a blob and are there.
+    fn here(&self, entry: &Entry) -> BTreeSet<StoreId> {
+        let stamped = entry.keepers.iter().filter(|(_, stamp)| stamp.is_some());
+        let here = stamped.filter(|(store, _)| {
+            let store = self.stores.get(store);
+            store.is_some_and(|store| store.away_since.is_none())
+        });
+        here.map(|(store, _)| *store).collect()
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: ToKeeper) {
+        self.orders.push(Order::Tell(worker, message));
+    }
+}
+
+impl Entry {
+    fn new(list: Arc<ChunkList>, site: SiteName, now: Instant) -> Self {
+        Self {
+            list,
+            site,
+            keepers: BTreeMap::new(),
+            written: BTreeSet::new(),
+            writing: None,
+            claimants: BTreeSet::new(),
+            claimed_at: now,
+            is_claimed_again: false,
+            copy: None,
+            tried: BTreeSet::new(),
+            copy_after: None,
+            write_after: None,
+        }
+    }
+
+    fn blob(&self) -> BlobRef {
+        self.list.blob()
+    }
+
+    /// Whether the broker's disk has it, or is about to.
+    fn is_noted(&self) -> bool {
+        !self.written.is_empty() || self.writing.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

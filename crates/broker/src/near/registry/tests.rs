@@ -1,0 +1,531 @@
+use super::*;
+use crate::swarm::Arrival;
+use dewar_blobs::hash_bytes;
+
+const STAMP: u64 = 7;
+
+fn id(n: u8) -> WorkerId {
+    WorkerId([n; 16])
+}
+
+fn store(n: u8) -> StoreId {
+    StoreId([n; 16])
+}
+
+fn list(n: u8) -> ChunkList {
+    hash_bytes(&[n; 100])
+}
+
+fn blob(n: u8) -> BlobRef {
+    list(n).blob()
+}
+
+/// Workers whose folders have the same number; those of ten are of one site, and each is a machine.
+struct Scene {
+    registry: Registry,
+    now: Instant,
+}
+
+impl Scene {
+    fn new(workers: &[u8]) -> Self {
+        let mut scene = Self {
+            registry: Registry::default(),
+            now: Instant::now(),
+        };
+        for worker in workers {
+            scene.come(*worker, &[]);
+        }
+        scene.told();
+        scene
+    }
+
+    fn come(&mut self, worker: u8, kept: &[(BlobRef, u64)]) {
+        self.come_with(worker, worker, kept);
+    }
+
+    fn come_with(&mut self, worker: u8, of: u8, kept: &[(BlobRef, u64)]) {
+        let arrival = Arrival {
+            name: format!("w{worker}").into(),
+            site: format!("s{}", worker / 10).into(),
+            node: format!("n{of}").into(),
+            is_local: false,
+        };
+        let said = Announcement {
+            store: store(of),
+            kept: kept.to_vec(),
+            takes_more: true,
+        };
+        self.registry
+            .announce(id(worker), &arrival, true, said, self.now);
+    }
+
+    fn claim(&mut self, worker: u8, n: u8) {
+        self.registry
+            .note_kept(id(worker), list(n), STAMP, true, self.now);
+    }
+
+    fn copied(&mut self, worker: u8, n: u8) {
+        self.registry
+            .note_kept(id(worker), list(n), STAMP, false, self.now);
+    }
+
+    fn later(&mut self, wait: Duration) {
+        self.now += wait;
+        self.registry.tick(self.now);
+    }
+
+    /// What workers are told; all that is to be written is written meanwhile.
+    fn told(&mut self) -> Vec<(u8, ToKeeper)> {
+        let mut told = Vec::new();
+        loop {
+            let orders = self.registry.take_orders();
+            if orders.is_empty() {
+                return told;
+            }
+            for order in orders {
+                match order {
+                    Order::Tell(worker, message) => told.push((worker.0[0], message)),
+                    Order::Write(number, record) => {
+                        let digest = record.list.blob().digest;
+                        self.registry.note_written(number, digest, true, self.now);
+                    }
+                    Order::Erase(_) | Order::Serves(..) | Order::ServesNoMore(..) => {}
+                }
+            }
+        }
+    }
+
+    /// A blob that two workers keep.
+    fn safe(&mut self, n: u8, by: [u8; 2]) {
+        self.claim(by[0], n);
+        assert_eq!(self.told(), [(by[1], ToKeeper::Keep(blob(n)))]);
+        self.copied(by[1], n);
+        assert_eq!(self.told(), [(by[0], ToKeeper::Safe(blob(n)))]);
+    }
+
+    fn at(&self, n: u8) -> Vec<u8> {
+        let at = self.registry.whereabouts(&blob(n).digest, self.now);
+        let workers = at.unwrap().workers.into_iter();
+        workers.map(|worker| worker.0[0]).collect()
+    }
+
+    fn is_known(&self, n: u8) -> bool {
+        self.registry
+            .whereabouts(&blob(n).digest, self.now)
+            .is_some()
+    }
+}
+
+fn not_safe(told: &[(u8, ToKeeper)]) -> bool {
+    told.iter()
+        .any(|(_, told)| matches!(told, ToKeeper::NotSafe(..)))
+}
+
+#[test]
+fn an_output_is_safe_once_two_folders_have_it_and_the_disk_says_so() {
+    let mut scene = Scene::new(&[1, 2, 11]);
+    scene.claim(1, 5);
+    // Not the one of another site.
+    assert_eq!(scene.told(), [(2, ToKeeper::Keep(blob(5)))]);
+    scene.copied(2, 5);
+    let orders = scene.registry.take_orders();
+    assert!(
+        !orders.iter().any(|order| matches!(order, Order::Tell(..))),
+        "it is not written"
+    );
+    let written = orders.into_iter().find_map(|order| match order {
+        Order::Write(number, record) => Some((number, record)),
+        _ => None,
+    });
+    let (number, record) = written.unwrap();
+    assert_eq!(
+        record.keepers,
+        [(store(1), "w1".into()), (store(2), "w2".into())]
+    );
+    scene
+        .registry
+        .note_written(number, blob(5).digest, true, scene.now);
+    assert_eq!(scene.told(), [(1, ToKeeper::Safe(blob(5)))]);
+    assert_eq!(scene.at(5), [1, 2]);
+    assert!(scene.registry.restless.is_empty());
+}
+
+#[test]
+fn who_is_alone_at_its_site_is_told_so() {
+    let mut scene = Scene::new(&[1, 11]);
+    // A second process with the same folder is no second copy.
+    scene.come_with(3, 1, &[]);
+    scene.claim(1, 5);
+    let told = scene.told();
+    assert!(not_safe(&told), "{told:?}");
+    assert!(!scene.is_known(5));
+}
+
+#[test]
+fn one_that_cannot_keep_a_copy_and_one_that_takes_too_long_are_passed_over() {
+    let mut scene = Scene::new(&[1, 2, 3, 4]);
+    scene.claim(1, 5);
+    assert_eq!(scene.told(), [(2, ToKeeper::Keep(blob(5)))]);
+    scene
+        .registry
+        .note_not_kept(id(2), blob(5).digest, scene.now);
+    assert_eq!(scene.told(), [(3, ToKeeper::Keep(blob(5)))]);
+    scene.later(COPY_MAX);
+    assert_eq!(scene.told(), [(4, ToKeeper::Keep(blob(5)))]);
+    scene.registry.leave(id(4), scene.now);
+    let told = scene.told();
+    assert!(not_safe(&told), "{told:?}");
+}
+
+#[test]
+fn a_disk_that_takes_nothing_makes_nothing_safe() {
+    let mut scene = Scene::new(&[1, 2]);
+    scene.claim(1, 5);
+    scene.copied(2, 5);
+    let orders = scene.registry.take_orders();
+    let number = orders.iter().find_map(|order| match order {
+        Order::Write(number, _) => Some(*number),
+        _ => None,
+    });
+    scene
+        .registry
+        .note_written(number.unwrap(), blob(5).digest, false, scene.now);
+    assert!(not_safe(&scene.told()));
+    assert!(!scene.is_known(5));
+}
+
+#[test]
+fn what_nobody_needs_is_let_go() {
+    let mut scene = Scene::new(&[1, 2]);
+    scene.safe(5, [1, 2]);
+    scene
+        .registry
+        .give_up(&[blob(5).digest, blob(6).digest], scene.now);
+    let let_go = ToKeeper::LetGo(blob(5), STAMP);
+    assert_eq!(scene.told(), [(1, let_go.clone()), (2, let_go)]);
+    assert!(!scene.is_known(5));
+    // And so is what comes with somebody who was away.
+    scene.come(3, &[(blob(5), 9)]);
+    assert_eq!(scene.told(), [(3, ToKeeper::LetGo(blob(5), 9))]);
+}
+
+#[test]
+fn what_is_given_once_more_outlives_its_former_holder() {
+    let mut scene = Scene::new(&[1, 2, 3]);
+    scene.safe(5, [1, 2]);
+    scene.claim(3, 5);
+    assert_eq!(scene.told(), [(3, ToKeeper::Safe(blob(5)))]);
+    scene.registry.give_up(&[blob(5).digest], scene.now);
+    assert!(scene.is_known(5), "an outcome that names it is on its way");
+    assert_eq!(scene.registry.reported(scene.now), []);
+    scene.later(REPORTED_WITHIN);
+    assert_eq!(scene.registry.reported(scene.now), [blob(5).digest]);
+    scene.registry.give_up(&[blob(5).digest], scene.now);
+    assert!(!scene.is_known(5));
+}
+
+#[test]
+fn a_folder_that_is_away_for_long_is_replaced() {
+    let mut scene = Scene::new(&[1, 2, 3]);
+    scene.safe(5, [1, 2]);
+    scene.registry.leave(id(1), scene.now);
+    assert_eq!(scene.at(5), [2]);
+    assert_eq!(scene.told(), []);
+    scene.later(AWAY_MAX);
+    assert_eq!(scene.told(), [(3, ToKeeper::Keep(blob(5)))]);
+    scene.copied(3, 5);
+    assert_eq!(scene.told(), []);
+    assert_eq!(scene.at(5), [2, 3]);
+    // Two are enough.
+    scene.come(1, &[(blob(5), STAMP)]);
+    assert_eq!(scene.told(), [(1, ToKeeper::LetGo(blob(5), STAMP))]);
+}
+
+#[test]
+fn another_process_with_the_same_folder_takes_its_place() {
+    let mut scene = Scene::new(&[1, 2]);
+    scene.come_with(3, 1, &[]);
+    scene.safe(5, [1, 2]);
+    scene.registry.leave(id(1), scene.now);
+    assert_eq!(scene.at(5), [3, 2]);
+    scene.later(AWAY_MAX);
+    assert_eq!(scene.told(), []);
+}
+
+#[test]
+fn a_restarted_broker_knows_what_is_where() {
+    let record = |n| Record {
+        list: Arc::new(list(n)),
+        site: "s0".into(),
+        keepers: vec![(store(1), "w1".into()), (store(2), "w2".into())],
+    };
+    let mut scene = Scene::new(&[]);
+    scene.registry = Registry::of_records(vec![record(5), record(6)], scene.now);
+    let at = |scene: &Scene| {
+        scene
+            .registry
+            .whereabouts(&blob(5).digest, scene.now)
+            .unwrap()
+    };
+    assert!(at(&scene).workers.is_empty() && !at(&scene).is_lost);
+    assert_eq!(at(&scene).keepers, ["w1".into(), "w2".into()]);
+    scene.later(LOST_AFTER);
+    assert!(at(&scene).is_lost);
+    // Somebody removed the other from the folder.
+    scene.come(1, &[(blob(5), STAMP)]);
+    scene.come(2, &[(blob(5), STAMP), (blob(6), STAMP)]);
+    assert_eq!(scene.told(), [(1, ToKeeper::Keep(blob(6)))]);
+    scene.copied(1, 6);
+    assert!(!at(&scene).is_lost);
+    assert_eq!((scene.at(5), scene.at(6)), (vec![1, 2], vec![1, 2]));
+    // What waits for its outcome is said again, and is safe at once.
+    scene.claim(1, 5);
+    assert_eq!(scene.told(), [(1, ToKeeper::Safe(blob(5)))]);
+}
+
+#[test]
+fn one_that_gives_wrong_bytes_or_lost_some_is_not_counted_on() {
+    let mut scene = Scene::new(&[1, 2, 3]);
+    scene.safe(5, [1, 2]);
+    scene
+        .registry
+        .note_gone(id(2), blob(5).digest, Some(STAMP + 1), scene.now);
+    assert_eq!(scene.told(), [], "that was another");
+    scene
+        .registry
+        .note_gone(id(2), blob(5).digest, Some(STAMP), scene.now);
+    // It may take it again.
+    let told = scene.told();
+    assert!(
+        matches!(&told[..], [(2 | 3, ToKeeper::Keep(_))]),
+        "{told:?}"
+    );
+    let by = told[0].0;
+    scene.copied(by, 5);
+    scene.told();
+    scene.registry.set_reached(id(1), false, scene.now);
+    assert_eq!(scene.at(5), [by]);
+}
+
+mod histories {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, VecDeque};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Claim(u8, u8),
+        /// A worker does the oldest thing it was told.
+        Obey(u8),
+        Refuse(u8),
+        Leave(u8),
+        Come(u8),
+        Write(bool),
+        GiveUp(u8),
+        Wait(u64),
+        RestartBroker,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (worker, blob) = (1..5_u8, 1..4_u8);
+        prop_oneof![
+            4 => (worker.clone(), blob.clone()).prop_map(|(w, b)| Step::Claim(w, b)),
+            8 => worker.clone().prop_map(Step::Obey),
+            1 => worker.clone().prop_map(Step::Refuse),
+            1 => worker.clone().prop_map(Step::Leave),
+            2 => worker.prop_map(Step::Come),
+            6 => proptest::bool::weighted(0.9).prop_map(Step::Write),
+            1 => blob.prop_map(Step::GiveUp),
+            2 => (0..100_u64).prop_map(Step::Wait),
+            1 => Just(Step::RestartBroker),
+        ]
+    }
+
+    /// Folders as they are, a broker's disk, and messages on their way. Workers 3 and 4 share a folder.
+    struct World {
+        scene: Scene,
+        folders: BTreeMap<StoreId, BTreeMap<Digest, u64>>,
+        disk: BTreeMap<Digest, Record>,
+        changes: VecDeque<Order>,
+        told: BTreeMap<u8, VecDeque<ToKeeper>>,
+        claims: BTreeSet<(u8, Digest)>,
+        last_stamp: u64,
+    }
+
+    fn folder_of(worker: u8) -> u8 {
+        worker.min(3)
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                scene: Scene::new(&[]),
+                folders: (1..4).map(|n| (store(n), BTreeMap::new())).collect(),
+                disk: BTreeMap::new(),
+                changes: VecDeque::new(),
+                told: BTreeMap::new(),
+                claims: BTreeSet::new(),
+                last_stamp: 0,
+            }
+        }
+
+        fn put(&mut self, worker: u8, n: u8) -> u64 {
+            self.last_stamp += 1;
+            let folder = self.folders.get_mut(&store(folder_of(worker))).unwrap();
+            folder.insert(blob(n).digest, self.last_stamp);
+            self.last_stamp
+        }
+
+        fn act(&mut self, step: Step) {
+            let now = self.scene.now;
+            match step {
+                Step::Claim(worker, n) if self.told.contains_key(&worker) => {
+                    let stamp = self.put(worker, n);
+                    self.claims.insert((worker, blob(n).digest));
+                    self.scene
+                        .registry
+                        .note_kept(id(worker), list(n), stamp, true, now);
+                }
+                Step::Obey(worker) => self.obey(worker),
+                Step::Refuse(worker) => {
+                    let first = self.told.get_mut(&worker).and_then(VecDeque::pop_front);
+                    match first {
+                        Some(ToKeeper::Keep(blob)) => {
+                            self.scene
+                                .registry
+                                .note_not_kept(id(worker), blob.digest, now);
+                        }
+                        Some(other) => self.told.get_mut(&worker).unwrap().push_front(other),
+                        None => {}
+                    }
+                }
+                Step::Leave(worker) => {
+                    self.told.remove(&worker);
+                    self.claims.retain(|(of, _)| *of != worker);
+                    self.scene.registry.leave(id(worker), now);
+                }
+                Step::Come(worker) if !self.told.contains_key(&worker) => self.come(worker),
+                Step::Write(is_done) => self.write(is_done),
+                Step::GiveUp(n) => self.scene.registry.give_up(&[blob(n).digest], now),
+                Step::Wait(seconds) => self.scene.later(Duration::from_secs(seconds)),
+                Step::RestartBroker => {
+                    self.changes.clear();
+                    self.told.clear();
+                    self.claims.clear();
+                    let records = self.disk.values().cloned().collect();
+                    self.scene.registry = Registry::of_records(records, now);
+                }
+                Step::Claim(..) | Step::Come(_) => {}
+            }
+            self.take_orders();
+        }
+
+        fn come(&mut self, worker: u8) {
+            self.told.insert(worker, VecDeque::new());
+            let kept = self.folders[&store(folder_of(worker))].iter();
+            let kept: Vec<_> = kept
+                .map(|(digest, stamp)| {
+                    let blob = (1..4).map(blob).find(|blob| blob.digest == *digest);
+                    (blob.unwrap(), *stamp)
+                })
+                .collect();
+            self.scene.come_with(worker, folder_of(worker), &kept);
+        }
+
+        fn obey(&mut self, worker: u8) {
+            let Some(message) = self.told.get_mut(&worker).and_then(VecDeque::pop_front) else {
+                return;
+            };
+            match message {
+                ToKeeper::Keep(kept) => {
+                    let n = (1..4).find(|n| blob(*n) == kept).unwrap();
+                    let stamp = self.put(worker, n);
+                    self.scene.registry.note_kept(
+                        id(worker),
+                        list(n),
+                        stamp,
+                        false,
+                        self.scene.now,
+                    );
+                }
+                ToKeeper::LetGo(blob, stamp) => {
+                    let is_claimed = self.claims.contains(&(worker, blob.digest));
+                    let folder = self.folders.get_mut(&store(folder_of(worker))).unwrap();
+                    if !is_claimed && folder.get(&blob.digest) == Some(&stamp) {
+                        folder.remove(&blob.digest);
+                    }
+                }
+                ToKeeper::Safe(blob) => {
+                    self.claims.remove(&(worker, blob.digest));
+                }
+                // It removes what it has under the stamp of its claim; another may have claimed it since.
+                ToKeeper::NotSafe(blob, _) => {
+                    self.claims.remove(&(worker, blob.digest));
+                }
+            }
+        }
+
+        fn write(&mut self, is_done: bool) {
+            match self.changes.pop_front() {
+                Some(Order::Write(number, record)) => {
+                    let digest = record.list.blob().digest;
+                    if is_done {
+                        self.disk.insert(digest, record);
+                    }
+                    let now = self.scene.now;
+                    self.scene
+                        .registry
+                        .note_written(number, digest, is_done, now);
+                }
+                Some(Order::Erase(digest)) => {
+                    self.disk.remove(&digest);
+                }
+                _ => {}
+            }
+        }
+
+        fn take_orders(&mut self) {
+            for order in self.scene.registry.take_orders() {
+                match order {
+                    Order::Tell(worker, message) => {
+                        if let ToKeeper::Safe(blob) = message {
+                            self.check_safe(blob);
+                        }
+                        if let Some(told) = self.told.get_mut(&worker.0[0]) {
+                            told.push_back(message);
+                        }
+                    }
+                    Order::Write(..) | Order::Erase(_) => self.changes.push_back(order),
+                    Order::Serves(..) | Order::ServesNoMore(..) => {}
+                }
+            }
+        }
+
+        /// Two folders have it, none of which was told to let it go, and the disk names them.
+        fn check_safe(&self, blob: BlobRef) {
+            let record = &self.disk[&blob.digest];
+            let named = record.keepers.iter().map(|(store, _)| *store);
+            let has = named.filter(|store| {
+                let stamp = self.folders[store].get(&blob.digest);
+                let is_let_go = |(worker, told): (&u8, &VecDeque<ToKeeper>)| {
+                    store == &self::store(folder_of(*worker))
+                        && stamp.is_some_and(|stamp| told.contains(&ToKeeper::LetGo(blob, *stamp)))
+                        && !self.claims.contains(&(*worker, blob.digest))
+                };
+                stamp.is_some() && !self.told.iter().any(is_let_go)
+            });
+            assert!(has.count() >= COPIES, "{:?} {:?}", self.folders, self.told);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn what_is_said_to_be_safe_is(steps in proptest::collection::vec(step(), 1..120)) {
+            let mut world = World::new();
+            for step in steps {
+                world.act(step);
+            }
+        }
+    }
+}
