@@ -190,6 +190,7 @@ async fn start_pair(options: Options) -> Result<Pair, StartError> {
             site: String::new(),
             cache_dir: options.data_dir.join("cache"),
             cache_bytes_max: dewar_worker::CACHE_BYTES_DEFAULT,
+            results: dewar_worker::ResultsAt::Broker,
             data: None,
             nice: 0,
             load_limit: None,

@@ -22,6 +22,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// Most bytes of chunks kept there.
     pub cache_bytes_max: u64,
+    /// Where results go that do not fit their reports.
+    pub results: ResultsAt,
     /// How peers reach it, and how fast data may move. None: it gives them nothing.
     pub data: Option<DataConfig>,
     /// How far kernels stand back for other programs: 0 not at all, 19 the most.
@@ -36,6 +38,18 @@ pub struct Config {
     pub exit_when_idle: Option<Duration>,
     /// Leave after this long without the broker.
     pub exit_when_unreachable: Option<Duration>,
+}
+
+/// Where results go that do not fit their reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultsAt {
+    /// To the broker.
+    Broker,
+    /// They stay in the cache folder, with a second copy at another worker of the site; to the broker where there is none.
+    Near {
+        /// Most bytes of results kept there, besides the chunks of inputs.
+        bytes_max: u64,
+    },
 }
 
 /// How peers reach a worker, and how fast data may move.

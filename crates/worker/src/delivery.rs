@@ -5,6 +5,7 @@
 use crate::{
     attempt::failure,
     config::{BACKOFF_MAX, backoff},
+    near::{Near, NotKept},
     results::{Keeper, Kept, Piece},
     session::Event,
 };
@@ -20,6 +21,8 @@ use v1::payload::Place;
 #[derive(Clone)]
 pub(crate) struct Delivery {
     blobs: BlobClient,
+    /// Where pieces go instead, if they may.
+    near: Option<Near>,
     keeper: Keeper,
     /// The process is about to end: what is not on disk goes there at once.
     haste: CancellationToken,
@@ -34,6 +37,13 @@ pub(crate) enum Waiting {
     ToKeep,
     /// On disk, as far as it takes anything.
     OnDisk,
+}
+
+/// Why a piece is not where it is safe.
+enum PlaceError {
+    /// It may be the next time.
+    Later(String),
+    Never(DeliveryError),
 }
 
 /// Why an output did not get to the broker.
@@ -94,9 +104,10 @@ pub(crate) async fn named(output: RunOutput) -> (v1::Output, Vec<Piece>) {
 }
 
 impl Delivery {
-    pub(crate) fn new(blobs: BlobClient, keeper: Keeper) -> Self {
+    pub(crate) fn new(blobs: BlobClient, near: Option<Near>, keeper: Keeper) -> Self {
         Self {
             blobs,
+            near,
             keeper,
             haste: CancellationToken::new(),
         }
@@ -107,7 +118,7 @@ impl Delivery {
         self.haste.cancel();
     }
 
-    /// Writes the pieces of a result to the broker, waiting for it if need be, and gives the result back. The session hears when it is on
+    /// Brings the pieces of a result where they are safe: near, or to the broker, waiting for it if need be, and gives the result back. The session hears when it is on
     /// disk, where it goes as soon as it has to wait.
     pub(crate) async fn deliver(
         &self,
@@ -117,7 +128,8 @@ impl Delivery {
     ) -> Result<Kept, DeliveryError> {
         let mut index = 0;
         let mut waits = backoff();
-        while let Some(Piece { blob, bytes }) = result.pieces.get(index).cloned() {
+        let mut goes_near = self.near.is_some();
+        while let Some(piece) = result.pieces.get(index).cloned() {
             if waiting == Waiting::ToKeep {
                 // A disk that refused it is asked again with the next one, and at the end.
                 waiting = Waiting::OnDisk;
@@ -128,33 +140,57 @@ impl Delivery {
                 }
                 continue;
             }
-            let written = tokio::select! {
-                // The outcome that names the blob will hold it, so it is written for no job.
-                written = self.blobs.write_bytes(bytes, None) => written,
+            let size_bytes = piece.blob.size_bytes;
+            let placed = tokio::select! {
+                placed = self.place(piece, &mut goes_near) => placed,
                 () = self.haste.cancelled(), if waiting == Waiting::InMemory => {
                     waiting = Waiting::ToKeep;
                     continue;
                 }
             };
-            match written {
-                Ok(written) if written == blob => index += 1,
-                Ok(_) => return Err(DeliveryError::Damaged),
-                Err(error) if error.is_transient() => {
-                    tracing::debug!(%error, size_bytes = blob.size_bytes, "product waits for the broker");
+            match placed {
+                Ok(()) => {
+                    index += 1;
+                    goes_near = self.near.is_some();
+                }
+                Err(PlaceError::Never(error)) => return Err(error),
+                Err(PlaceError::Later(reason)) => {
+                    tracing::debug!(reason, size_bytes, "product waits for the broker");
                     if waiting == Waiting::InMemory {
                         waiting = Waiting::ToKeep;
                     } else {
                         tokio::time::sleep(waits.next().unwrap_or(BACKOFF_MAX)).await;
                     }
                 }
-                Err(error) => {
-                    let message = format!("the broker did not take the output: {error}");
-                    let class = v1::FailureClass::KernelError;
-                    return Err(DeliveryError::Refused(failure(class, &message)));
-                }
             }
         }
         Ok(result)
+    }
+
+    /// One try. What nobody else keeps goes to the broker, also at the next try.
+    async fn place(&self, piece: Piece, goes_near: &mut bool) -> Result<(), PlaceError> {
+        if let Some(near) = self.near.as_ref().filter(|_| *goes_near) {
+            match near.keep(&piece).await {
+                Ok(()) => return Ok(()),
+                Err(NotKept::Away) => return Err(PlaceError::Later("broker away".to_owned())),
+                Err(NotKept::Refused(reason)) => {
+                    tracing::info!(reason, blob = %piece.blob.digest, "a result goes to the broker");
+                    *goes_near = false;
+                }
+            }
+        }
+        // The outcome that names the blob will hold it, so it is written for no job.
+        match self.blobs.write_bytes(piece.bytes, None).await {
+            Ok(written) if written == piece.blob => Ok(()),
+            Ok(_) => Err(PlaceError::Never(DeliveryError::Damaged)),
+            Err(error) if error.is_transient() => Err(PlaceError::Later(error.to_string())),
+            Err(error) => {
+                let message = format!("the broker did not take the output: {error}");
+                let class = v1::FailureClass::KernelError;
+                let failure = failure(class, &message);
+                Err(PlaceError::Never(DeliveryError::Refused(failure)))
+            }
+        }
     }
 }
 
@@ -177,7 +213,7 @@ mod tests {
         let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = broker.local_addr().unwrap().to_string();
         let channel = transport::channel(&address, "me.0123".parse().unwrap()).unwrap();
-        let delivery = Delivery::new(BlobClient::new(channel), keeper);
+        let delivery = Delivery::new(BlobClient::new(channel), None, keeper);
         let task = v1::TaskRef {
             job_id: vec![7; 16],
             index: 0,

@@ -3,7 +3,7 @@
 //! `session` hears and decides; its `book` holds every attempt. Around them `connection` talks to the broker, `materials`
 //! fetches inputs, `slots` run kernels on threads of their own, `delivery` turns products into blobs, and `results`
 //! keeps on disk what has to wait for the broker; `swarm` gets chunks from
-//! whoever has them, and gives them on. None of them waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
+//! whoever has them, and gives them on; `near` keeps results that are not to cross the broker's link. None of them waits for another, so heartbeats go out while every slot computes and every fetch is stuck.
 
 mod attempt;
 mod book;
@@ -14,6 +14,7 @@ mod hello;
 mod load;
 mod materials;
 mod memory;
+mod near;
 mod panics;
 mod restart;
 mod results;
@@ -26,7 +27,7 @@ mod swarm;
 mod time_limit;
 mod worker;
 
-pub use config::{Config, DataConfig, StartError, StuckKernel};
+pub use config::{Config, DataConfig, ResultsAt, StartError, StuckKernel};
 pub use dewar_blobs::CACHE_BYTES_DEFAULT;
 pub use load::LoadLimit;
 pub use memory::memory_bytes_default;

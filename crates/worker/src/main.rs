@@ -4,7 +4,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{Bandwidth, ByteSize, ConnectArgs, LogArgs};
-use dewar_worker::{Config, DataConfig, LoadLimit, RunningError, StartError, StuckKernel, Worker};
+use dewar_worker::{
+    Config, DataConfig, LoadLimit, ResultsAt, RunningError, StartError, StuckKernel, Worker,
+};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Computes tasks for a Dewar broker.
@@ -30,6 +32,23 @@ struct Args {
         default_value = "50GiB"
     )]
     cache_size: ByteSize,
+    /// Where large results go: to the broker, or near, which is the cache folder and a second worker of the site.
+    #[arg(
+        long,
+        env = "DEWAR_RESULTS",
+        value_name = "WHERE",
+        value_enum,
+        default_value_t = Results::Broker
+    )]
+    results: Results,
+    /// Most bytes of results kept near, besides the inputs; what does not fit goes to the broker.
+    #[arg(
+        long,
+        env = "DEWAR_RESULTS_SIZE",
+        value_name = "SIZE",
+        default_value = "50GiB"
+    )]
+    results_size: ByteSize,
     /// Machines with the same site reach one another cheaply [default: the broker tells by subnet].
     #[arg(
         long,
@@ -69,6 +88,13 @@ struct Args {
     exit_when_unreachable: Option<Duration>,
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// Where large results go.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Results {
+    Broker,
+    Near,
 }
 
 fn main() -> ExitCode {
@@ -151,6 +177,12 @@ impl Args {
             site: self.site,
             cache_dir,
             cache_bytes_max: self.cache_size.0,
+            results: match self.results {
+                Results::Broker => ResultsAt::Broker,
+                Results::Near => ResultsAt::Near {
+                    bytes_max: self.results_size.0,
+                },
+            },
             data: Some(DataConfig {
                 listen: self.data_listen,
                 advertise: self.advertise,

@@ -11,7 +11,7 @@ mod sharing;
 mod source;
 mod transfer;
 
-pub(crate) use owner::{Myself, Owner};
+pub(crate) use owner::{Myself, Owner, Wish};
 pub(crate) use precache::precache;
 pub(crate) use server::{DataPort, PeerToken};
 pub(crate) use source::SwarmSource;

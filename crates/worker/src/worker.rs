@@ -1,22 +1,23 @@
 //! A worker as its owner sees it: started, drained, stopped, waited for.
 
 use crate::{
-    Config, StartError,
+    Config, ResultsAt, StartError,
     book::{Book, STUCK_AFTER},
     connection,
     delivery::Delivery,
     materials::Materials,
+    near::{Near, NearStore, copy},
     restart,
     results::{Identity, Keeper, broker_key},
     self_test::self_test,
     session::{Event, Session},
     slots::Slots,
-    swarm::{DataPort, Myself, Owner, PeerToken, Sources, SwarmSource, precache},
+    swarm::{DataPort, Myself, Owner, PeerToken, Sources, SwarmSource, Wish, precache},
 };
 use dewar_blobs::{BlobClient, ChunkCache, Pace};
 use dewar_proto::{AuthorizedChannel, transport};
 use dewar_task::Registry;
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -26,6 +27,9 @@ const EVENTS_MAX: usize = 1024;
 
 /// Blobs that wait to be fetched beforehand.
 const PRECACHES_MAX: usize = 65_536;
+
+/// Copies that wait to be made, more than the broker asks for at once of all workers that share the folder.
+const COPIES_MAX: usize = 1024;
 
 /// How long the last messages may take to leave.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -174,15 +178,21 @@ impl Worker {
             leave.clone(),
         ));
         let stop = CancellationToken::new();
-        let source = take_part(
+        let bytes_max = match config.results {
+            ResultsAt::Near { bytes_max } => Some(bytes_max),
+            ResultsAt::Broker => None,
+        };
+        let (source, near) = take_part(
             data_port,
             (worker_id.into_bytes(), local),
             (channel, blobs.clone()),
             (&cache, &paces),
+            (config.cache_dir.join("near"), bytes_max),
             &leave,
         );
         let materials = Materials::new(cache, source);
-        let delivery = Delivery::new(blobs, keeper.clone());
+        let near = bytes_max.map(|_| near);
+        let delivery = Delivery::new(blobs, near, keeper.clone());
         let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
         book.resume(left);
         let kernels = registry.kernels().collect();
@@ -232,8 +242,9 @@ fn take_part(
     (worker_id, local): ([u8; 16], Option<IpAddr>),
     (channel, broker): (AuthorizedChannel, BlobClient),
     (cache, paces): (&ChunkCache, &Paces),
+    (near_dir, near_bytes_max): (PathBuf, Option<u64>),
     leave: &CancellationToken,
-) -> SwarmSource {
+) -> (SwarmSource, Near) {
     let (wishes, wanted) = mpsc::unbounded_channel();
     let (precaches, beforehand) = mpsc::channel(PRECACHES_MAX);
     let (token, peer_token) = PeerToken::channel();
@@ -243,20 +254,38 @@ fn take_part(
             .as_ref()
             .map_or_else(String::new, |port| port.address.clone()),
     };
+    let (lost, found_lost) = mpsc::unbounded_channel();
+    let store = NearStore::new(near_dir, near_bytes_max, lost);
     if let Some(port) = data_port {
         tokio::spawn(port.serve(
-            cache.clone(),
+            (cache.clone(), store.clone()),
             peer_token,
             paces.upload.clone(),
             leave.clone(),
         ));
     }
     let sources = Sources::new(broker.clone(), local, paces.download.clone());
-    let owner = Owner::new(myself, cache.clone(), sources, token, precaches);
+    let (copies, to_copy) = mpsc::channel(COPIES_MAX);
+    let to_say = wishes.clone();
+    let say = move |message| {
+        // Without an owner there is nobody to tell.
+        let _ = to_say.send(Wish::Say(message));
+    };
+    let near = Near::start(store.clone(), found_lost, say, copies);
+    let owner = Owner::new(
+        myself,
+        cache.clone(),
+        sources,
+        token,
+        precaches,
+        near.clone(),
+    );
     tokio::spawn(owner.run(channel, wanted, leave.clone()));
-    let source = SwarmSource::new(broker, wishes.clone());
+    let source = SwarmSource::new(broker, wishes.clone(), store.clone());
     tokio::spawn(precache(beforehand, cache.clone(), source.clone(), wishes));
-    source
+    let copying = copy(to_copy, cache.clone(), source.clone(), store, near.clone());
+    tokio::spawn(leave.clone().run_until_cancelled_owned(copying));
+    (source, near)
 }
 
 impl Running {

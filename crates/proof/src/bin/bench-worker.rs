@@ -37,6 +37,7 @@ fn main() -> Result<()> {
         site: String::new(),
         cache_dir: args.cache_dir,
         cache_bytes_max: CACHE_BYTES_DEFAULT,
+        results: dewar_worker::ResultsAt::Broker,
         data: Some(dewar_worker::DataConfig::default()),
         nice: 0,
         load_limit: None,

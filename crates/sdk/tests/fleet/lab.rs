@@ -106,6 +106,7 @@ pub fn worker_config(
         site: String::new(),
         cache_dir,
         cache_bytes_max: 1 << 30,
+        results: dewar_worker::ResultsAt::Broker,
         data: Some(dewar_worker::DataConfig::default()),
         nice: 0,
         load_limit: None,

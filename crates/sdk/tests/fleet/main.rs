@@ -5,6 +5,7 @@ mod keys;
 mod kinds;
 mod lab;
 mod losses;
+mod near;
 mod reruns;
 mod reuse;
 mod slots;

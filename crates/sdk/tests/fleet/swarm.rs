@@ -41,18 +41,18 @@ fn machine_with_cache(lab: &Lab, site: u8, host: u8, cache_bytes_max: u64) -> Ru
     Worker::start(config, kinds::registry()).unwrap()
 }
 
-fn cache(lab: &Lab, site: u8, host: u8) -> PathBuf {
+pub fn cache(lab: &Lab, site: u8, host: u8) -> PathBuf {
     lab.path(&format!("cache-{site}-{host}"))
 }
 
-fn admin(lab: &Lab) -> AdminClient<AuthorizedChannel> {
+pub fn admin(lab: &Lab) -> AdminClient<AuthorizedChannel> {
     let token = lab.broker.token().parse().unwrap();
     let channel = transport::channel(&lab.broker.address().to_string(), token).unwrap();
     AdminClient::new(channel)
 }
 
 /// The workers, as the broker sees them, by name.
-async fn workers(lab: &Lab) -> BTreeMap<String, v1::Worker> {
+pub async fn workers(lab: &Lab) -> BTreeMap<String, v1::Worker> {
     let listed = admin(lab)
         .list_workers(v1::ListWorkersRequest {})
         .await
@@ -97,7 +97,7 @@ async fn precache(lab: &Lab, blob: dewar_sdk::BlobRef) {
 }
 
 /// Waits until so many can be fetched from.
-async fn until_reached(lab: &Lab, count: usize) {
+pub async fn until_reached(lab: &Lab, count: usize) {
     until_workers("all are reached", lab, |workers| {
         let reached = workers.values().filter(|one| !one.data_address.is_empty());
         reached.count() == count

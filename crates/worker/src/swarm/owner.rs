@@ -4,6 +4,7 @@ use super::{
     sharing::{FromBroker, keep_sharing},
     transfer::{Peer, Sources, Trouble},
 };
+use crate::near::{FromSwarm, Near};
 use bytes::Bytes;
 use dewar_blobs::{BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
 use dewar_proto::{AuthorizedChannel, PROTOCOL, v1};
@@ -14,6 +15,7 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use v1::{share_request::Message as ToBroker, share_response::Message as Heard};
 
 /// Blobs in one message of holdings; the broker takes 4,096.
@@ -35,6 +37,8 @@ pub(crate) enum Wish {
     Precached { blob: BlobRef, chunks: ChunkSet },
     /// A blob the broker wanted here does not come.
     CannotPrecache { blob: BlobRef, message: String },
+    /// The broker is to hear something.
+    Say(ToBroker),
 }
 
 /// One chunk of one blob.
@@ -88,6 +92,8 @@ pub(crate) struct Owner {
     eviction_count: u64,
     transfers: JoinSet<(Key, From, Result<Bytes, Outcome>)>,
     precaches: mpsc::Sender<BlobRef>,
+    /// Hears all that is about results kept here.
+    near: Near,
 }
 
 /// How a transfer failed.
@@ -106,6 +112,7 @@ impl Owner {
         sources: Sources,
         token: watch::Sender<Option<Arc<str>>>,
         precaches: mpsc::Sender<BlobRef>,
+        near: Near,
     ) -> Self {
         Self {
             myself,
@@ -119,6 +126,7 @@ impl Owner {
             eviction_count: 0,
             transfers: JoinSet::new(),
             precaches,
+            near,
         }
     }
 
@@ -161,6 +169,7 @@ impl Owner {
             Wish::Fetch { chunk, reply } => self.want(chunk, reply),
             Wish::Precached { blob, chunks } => self.say_precached(blob, chunks),
             Wish::CannotPrecache { blob, message } => self.say_not_precached(blob, message),
+            Wish::Say(message) => self.say(message),
         }
     }
 
@@ -213,10 +222,13 @@ impl Owner {
             FromBroker::Heard(Heard::Welcome(welcome)) => self.settle(&welcome),
             FromBroker::Heard(Heard::Fetch(fetch)) => self.obey(fetch),
             FromBroker::Heard(Heard::Precache(precache)) => self.precache(&precache),
-            // Of results kept near, which this worker does not do.
-            FromBroker::Heard(_) => {}
-            FromBroker::Ended => self.outbox = None,
+            FromBroker::Heard(message) => self.near.hear(FromSwarm::Heard(message)),
+            FromBroker::Ended => {
+                self.outbox = None;
+                self.near.hear(FromSwarm::Ended);
+            }
             FromBroker::NoSwarm(status) => {
+                self.near.hear(FromSwarm::Welcomed(None));
                 tracing::info!(
                     reason = status.message(),
                     "the broker knows no swarm; all comes from it"
@@ -291,6 +303,8 @@ impl Owner {
     }
 
     fn settle(&mut self, welcome: &v1::ShareWelcome) {
+        let broker_id = Uuid::from_slice(&welcome.broker_id).ok();
+        self.near.hear(FromSwarm::Welcomed(broker_id));
         match welcome.peer_token.parse() {
             Ok(token) => {
                 self.sources.set_token(token);

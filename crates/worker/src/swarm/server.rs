@@ -1,6 +1,6 @@
-//! What the worker gives to peers: chunks of its cache, by their digests, and nothing else.
+//! What the worker gives to peers: chunks of its cache and of results it keeps, by their digests, and nothing else.
 
-use crate::StartError;
+use crate::{StartError, near::NearStore};
 use dewar_blobs::{ChunkCache, Digest, Pace, pieces_of};
 use dewar_proto::{
     limits::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
@@ -110,13 +110,14 @@ impl DataPort {
     /// Serves peers until `stop`.
     pub(crate) async fn serve(
         self,
-        cache: ChunkCache,
+        (cache, near): (ChunkCache, NearStore),
         token: PeerToken,
         pace: Pace,
         stop: CancellationToken,
     ) {
         let service = BlobsServer::new(PeerBlobs {
             cache,
+            near,
             pace,
             reads: Arc::new(Semaphore::new(READS_MAX)),
         });
@@ -155,6 +156,7 @@ fn address_towards(broker: &str) -> IpAddr {
 
 struct PeerBlobs {
     cache: ChunkCache,
+    near: NearStore,
     /// Of what goes out.
     pace: Pace,
     reads: Arc<Semaphore>,
@@ -180,8 +182,12 @@ impl Blobs for PeerBlobs {
         let digest = Digest::try_from(request.get_ref().chunk_digest.as_slice())
             .map_err(|_| Status::invalid_argument("chunk_digest: must have 32 bytes"))?;
         let _turn = self.reads.acquire().await;
-        let cache = self.cache.clone();
-        let found = spawn_blocking(move || cache.open_chunk(&digest)).await;
+        let (cache, near) = (self.cache.clone(), self.near.clone());
+        let found = spawn_blocking(move || match near.open_chunk(&digest) {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            _ => cache.open_chunk(&digest),
+        });
+        let found = found.await;
         let found = found.map_err(|_| Status::internal("a read was cut short"))?;
         // It may have the chunk all the same, and be asked again later.
         let found = found.map_err(|error| Status::unavailable(error.to_string()))?;

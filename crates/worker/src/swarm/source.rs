@@ -1,10 +1,14 @@
 //! What the cache asks: names of chunks, and their bytes.
 
 use super::owner::Wish;
+use crate::near::NearStore;
 use bytes::Bytes;
 use dewar_blobs::{BlobClient, BlobRef, Chunk, ListError, ReadError, Source};
 use std::ops::Range;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 use tonic::Status;
 
 /// The swarm, as a source of chunks. Cheap to clone.
@@ -14,11 +18,31 @@ pub(crate) struct SwarmSource {
     broker: BlobClient,
     /// Each is a chunk on its way into the cache, whose bound is theirs.
     wishes: mpsc::UnboundedSender<Wish>,
+    /// Results that are kept on this machine.
+    near: NearStore,
 }
 
 impl SwarmSource {
-    pub(crate) fn new(broker: BlobClient, wishes: mpsc::UnboundedSender<Wish>) -> Self {
-        Self { broker, wishes }
+    pub(crate) fn new(
+        broker: BlobClient,
+        wishes: mpsc::UnboundedSender<Wish>,
+        near: NearStore,
+    ) -> Self {
+        Self {
+            broker,
+            wishes,
+            near,
+        }
+    }
+
+    async fn kept(&self, chunk: &Chunk) -> Option<Bytes> {
+        if !self.near.has(&chunk.blob.digest) {
+            return None;
+        }
+        let (near, digest) = (self.near.clone(), chunk.digest);
+        let opened = spawn_blocking(move || near.open_chunk(&digest)).await;
+        // What cannot be read here others have.
+        opened.ok()?.ok()?
     }
 }
 
@@ -28,6 +52,9 @@ impl Source for SwarmSource {
     }
 
     async fn in_place(&self, chunk: &Chunk) -> Option<Bytes> {
+        if let Some(bytes) = self.kept(chunk).await {
+            return Some(bytes);
+        }
         Source::in_place(&self.broker, chunk).await
     }
 

@@ -112,6 +112,7 @@ fn config(broker: String, cache_dir: &Path) -> Config {
         site: String::new(),
         cache_dir: cache_dir.to_owned(),
         cache_bytes_max: 1 << 20,
+        results: crate::ResultsAt::Broker,
         data: None,
         nice: 0,
         load_limit: None,
