@@ -147,6 +147,8 @@ fn a_set_is_written_as_relions_and_read_again() {
             pose: p.pose.unwrap(),
             half_set: p.half_set.unwrap(),
             weight: 1.0,
+            angle_sd_deg: 0.0,
+            shift_sd_angstrom: 0.0,
         })
         .collect();
     let written = project.folder.path().join("out.star");
