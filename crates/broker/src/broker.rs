@@ -292,6 +292,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let near = swarm::Near {
         records,
         recorded,
+        patience: config.near,
         given_up,
     };
     let drop_blobs = drop_blobs(blobs.clone(), give_up);

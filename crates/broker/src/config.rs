@@ -16,6 +16,8 @@ pub struct Config {
     pub insecure: bool,
     /// How long it waits for workers.
     pub patience: Patience,
+    /// How long it waits for workers that keep results.
+    pub near: NearPatience,
     /// How much of the disk is for what.
     pub disk: DiskBounds,
     /// Bytes of blobs a second that it sends at most.
@@ -37,6 +39,15 @@ pub struct Patience {
     pub comeback: Duration,
 }
 
+/// How long the broker waits for workers that keep results near.
+#[derive(Debug, Clone, Copy)]
+pub struct NearPatience {
+    /// Of a folder that is away for longer, another worker gets what it keeps from whoever else has it.
+    pub away_max: Duration,
+    /// A blob all of whose folders are away for longer is lost: its task is run again.
+    pub lost_after: Duration,
+}
+
 impl Config {
     /// All defaults, for a data folder.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
@@ -46,6 +57,7 @@ impl Config {
             exports: Vec::new(),
             insecure: false,
             patience: Patience::default(),
+            near: NearPatience::default(),
             disk: DiskBounds::default(),
             upload_limit: None,
             download_limit: None,
@@ -76,6 +88,17 @@ impl Default for Patience {
             lease: Duration::from_secs(30),
             reconnect: Duration::from_secs(5),
             comeback: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for NearPatience {
+    fn default() -> Self {
+        Self {
+            // A worker that is started again is back by then.
+            away_max: Duration::from_secs(60),
+            // And a machine that is started again.
+            lost_after: Duration::from_secs(300),
         }
     }
 }

@@ -18,7 +18,7 @@ mod swarm;
 mod tokens;
 
 pub use broker::{Broker, Fault, Running, StartError};
-pub use config::{Config, Patience};
+pub use config::{Config, NearPatience, Patience};
 pub use data_dir::DataDirError;
 pub use disk_space::DiskBounds;
 pub use engine::{EngineError, EngineFault, EngineHandle};

@@ -6,6 +6,7 @@
 //! outputs, which is.
 
 mod handle;
+mod lost;
 mod member;
 mod near;
 mod owner;

@@ -8,7 +8,7 @@ mod blob;
 mod fleet;
 
 use super::Record;
-use crate::swarm::SiteName;
+use crate::{NearPatience, swarm::SiteName};
 use dewar_blobs::{BlobRef, ChunkList, Digest};
 use dewar_queue::WorkerId;
 use std::{
@@ -20,11 +20,8 @@ use std::{
 /// Folders that must have a blob before it is safe.
 const COPIES: usize = 2;
 
-/// A folder that is away for longer is not counted on: another gets a copy.
-const AWAY_MAX: Duration = Duration::from_secs(60);
-
-/// A blob all of whose folders are away for longer is not waited for.
-pub(super) const LOST_AFTER: Duration = Duration::from_secs(300);
+/// How long the task of a lost blob may take to give it again. Whoever needs the blob waits so long.
+const AGAIN_WITHIN: Duration = Duration::from_secs(3600);
 
 /// How long one copy may take before another worker is asked: a gigabyte over 100 Mbit/s.
 const COPY_MAX: Duration = Duration::from_secs(90);
@@ -93,13 +90,14 @@ pub(crate) struct Whereabouts {
     pub(crate) workers: Vec<WorkerId>,
     /// Who kept it, for people.
     pub(crate) keepers: Vec<Arc<str>>,
-    /// Nobody who has it was there for long.
-    pub(crate) is_lost: bool,
+    /// Nobody who has it was there for long, and it is not computed again.
+    pub(crate) lost: Option<Arc<str>>,
 }
 
 /// The state.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
+    patience: NearPatience,
     blobs: BTreeMap<Digest, Entry>,
     stores: BTreeMap<StoreId, Store>,
     workers: BTreeMap<WorkerId, Keeper>,
@@ -131,6 +129,17 @@ struct Entry {
     copy_after: Option<Instant>,
     /// The disk did not take it; tried again after this.
     write_after: Option<Instant>,
+    /// Nobody who has it was there for long.
+    loss: Option<Loss>,
+}
+
+/// What is done about a blob that is lost, until somebody has it again.
+#[derive(Debug, Clone)]
+enum Loss {
+    /// Its task gives it again, by then.
+    Again(Instant),
+    /// Nothing, and why.
+    Final(Arc<str>),
 }
 
 /// A copy on its way.
@@ -165,8 +174,11 @@ struct Keeper {
 
 impl Registry {
     /// What the broker's disk says; nobody has come yet.
-    pub(crate) fn of_records(records: Vec<Record>, now: Instant) -> Self {
-        let mut registry = Self::default();
+    pub(crate) fn of_records(records: Vec<Record>, patience: NearPatience, now: Instant) -> Self {
+        let mut registry = Self {
+            patience,
+            ..Self::default()
+        };
         for record in records {
             let digest = record.list.blob().digest;
             let stores: BTreeSet<_> = record.keepers.iter().map(|(store, _)| *store).collect();
@@ -210,16 +222,54 @@ impl Registry {
         let workers: Vec<_> = workers.copied().collect();
         let stores = entry.keepers.keys();
         let stores: Vec<_> = stores.filter_map(|store| self.stores.get(store)).collect();
-        let is_away_for_long = |store: &&Store| {
-            let since = store.away_since.unwrap_or(now);
-            now.saturating_duration_since(since) >= LOST_AFTER
-        };
+        let lost = entry.loss.as_ref().and_then(|loss| match loss {
+            Loss::Final(why) => Some(Arc::clone(why)),
+            Loss::Again(by) => {
+                (*by <= now).then(|| "its task has not given it again in time".into())
+            }
+        });
         Some(Whereabouts {
             list: Arc::clone(&entry.list),
-            is_lost: workers.is_empty() && stores.iter().all(is_away_for_long),
+            lost: lost.filter(|_| workers.is_empty()),
             workers,
             keepers: stores.iter().map(|store| store.name.clone()).collect(),
         })
+    }
+
+    /// Blobs nobody has had for long, about which nothing was done yet.
+    pub(crate) fn lost(&self, now: Instant) -> Vec<Digest> {
+        let lost = self.restless.iter().filter(|digest| {
+            let entry = self.blobs.get(digest);
+            entry.is_some_and(|entry| entry.loss.is_none() && self.is_lost(entry, now))
+        });
+        lost.copied().collect()
+    }
+
+    /// Its task is run again, or why it is not.
+    pub(crate) fn note_lost(
+        &mut self,
+        digest: &Digest,
+        outlook: Result<(), Arc<str>>,
+        now: Instant,
+    ) {
+        if let Some(entry) = self.blobs.get_mut(digest) {
+            entry.loss = Some(match outlook {
+                Ok(()) => Loss::Again(now + AGAIN_WITHIN),
+                Err(why) => Loss::Final(why),
+            });
+        }
+    }
+
+    fn is_lost(&self, entry: &Entry, now: Instant) -> bool {
+        let mut stores = entry.keepers.keys();
+        let is_gone = |store: &StoreId| {
+            let since = self.stores.get(store).map(|store| store.away_since);
+            since.is_none_or(|since| {
+                let away = since.map(|since| now.saturating_duration_since(since));
+                away.is_some_and(|away| away >= self.patience.lost_after)
+            })
+        };
+        !entry.written.is_empty() && entry.claimants.is_empty() && stores.all(is_gone)
     }
 
     /// Whether a worker's folder has a blob.
@@ -258,6 +308,7 @@ impl Entry {
             tried: BTreeSet::new(),
             copy_after: None,
             write_after: None,
+            loss: None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! The owner's part for blobs that workers keep: it has the registry, and does what that decides.
 
-use super::{Instant, Said, ToMember, owner::Owner};
-use crate::near::{Order, Record, Records, Registry, Scribe, Written};
+use super::{Instant, Said, ToMember, lost::rerun, owner::Owner};
+use crate::{
+    NearPatience,
+    near::{Order, Record, Records, Registry, Scribe, Written},
+};
 use dewar_blobs::{BlobRef, ChunkList, ChunkSet, Digest};
 use dewar_queue::WorkerId;
 use std::{sync::Arc, time::Duration};
@@ -15,6 +18,7 @@ pub(crate) struct Near {
     pub(crate) records: Records,
     /// What the broker's disk said at its start.
     pub(crate) recorded: Vec<Record>,
+    pub(crate) patience: NearPatience,
     /// Blobs that the queue gives up. They wait for the owner, which may wait for the engine, which waits for nobody here.
     pub(crate) given_up: mpsc::UnboundedReceiver<Vec<dewar_queue::Digest>>,
 }
@@ -27,8 +31,8 @@ pub(crate) struct NearBlob {
     pub(crate) holders: Vec<(Arc<str>, Arc<str>)>,
     /// Names of those that kept it.
     pub(crate) keepers: Vec<Arc<str>>,
-    /// Nobody who has it was there for long.
-    pub(crate) is_lost: bool,
+    /// Nobody who has it was there for long, and why it is not computed again.
+    pub(crate) lost: Option<Arc<str>>,
 }
 
 /// What comes to the owner without a worker's saying so.
@@ -50,7 +54,7 @@ impl Keeping {
     pub(super) fn new(near: Near) -> Self {
         let (scribe, written) = Scribe::start(near.records);
         Self {
-            registry: Registry::of_records(near.recorded, Instant::now()),
+            registry: Registry::of_records(near.recorded, near.patience, Instant::now()),
             scribe,
             written,
             given_up: near.given_up,
@@ -168,7 +172,7 @@ impl Owner {
             list: found.list,
             holders: holders.collect(),
             keepers: found.keepers,
-            is_lost: found.is_lost,
+            lost: found.lost,
         })
     }
 
@@ -193,6 +197,28 @@ impl Owner {
         // A broker that shuts down looks again at its next start.
         if let Ok(unheld) = unheld.await {
             self.keeping.registry.give_up(&unheld, now);
+        }
+    }
+
+    /// Has the tasks run again whose outputs are lost, as far as they can be.
+    pub(super) async fn rerun_lost(&mut self) {
+        let lost = self.keeping.registry.lost(Instant::now());
+        if lost.is_empty() {
+            return;
+        }
+        let outlooks = rerun(&self.engine, lost.clone()).await;
+        for digest in lost {
+            let outlook = outlooks.get(&digest).cloned();
+            let outlook =
+                outlook.unwrap_or_else(|| Err("no task of a job that goes on gave it".into()));
+            let said = match &outlook {
+                Ok(()) => "its task is run again",
+                Err(why) => why,
+            };
+            tracing::warn!(blob = %digest, "all workers that kept a result are away for long: {said}");
+            self.keeping
+                .registry
+                .note_lost(&digest, outlook, Instant::now());
         }
     }
 }

@@ -81,6 +81,7 @@ impl Owner {
                 news = self.keeping.news() => self.note_near(news),
                 _ = tick.tick() => {
                     self.tick();
+                    self.rerun_lost().await;
                     self.give_up_unreported().await;
                     self.tell_engine().await;
                 }

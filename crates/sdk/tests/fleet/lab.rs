@@ -1,7 +1,7 @@
 //! A lab: one broker's folder and port, workers, and a customer.
 
 use crate::kinds::{self, CountParameters};
-use dewar_broker::{Broker, Config, Patience};
+use dewar_broker::{Broker, Config, NearPatience, Patience};
 use dewar_sdk::{Client, Job, JobOptions, JobStatus, Outcome, Outcomes};
 use dewar_worker::Worker;
 use std::{
@@ -20,11 +20,20 @@ pub struct Lab {
 }
 
 pub async fn start_broker(folder: &Path, listen: SocketAddr) -> dewar_broker::Running {
+    start_broker_with(folder, listen, NearPatience::default()).await
+}
+
+pub async fn start_broker_with(
+    folder: &Path,
+    listen: SocketAddr,
+    near: NearPatience,
+) -> dewar_broker::Running {
     let started = Instant::now();
     loop {
         let config = Config {
             listen: Some(listen),
             exports: vec![folder.join("exported")],
+            near,
             patience: Patience {
                 heartbeat: Duration::from_millis(200),
                 lease: Duration::from_secs(5),
@@ -44,9 +53,14 @@ pub async fn start_broker(folder: &Path, listen: SocketAddr) -> dewar_broker::Ru
 
 impl Lab {
     pub async fn open() -> Self {
+        Self::open_with(NearPatience::default()).await
+    }
+
+    pub async fn open_with(near: NearPatience) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("exported")).unwrap();
-        let broker = start_broker(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let any_port = "127.0.0.1:0".parse().unwrap();
+        let broker = start_broker_with(folder.path(), any_port, near).await;
         Self { broker, folder }
     }
 

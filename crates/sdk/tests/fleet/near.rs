@@ -5,6 +5,7 @@ use crate::{
     lab::{Lab, next, start_broker, until, within, worker_config},
     swarm::{admin, cache, until_reached, workers},
 };
+use dewar_broker::NearPatience;
 use dewar_proto::v1;
 use dewar_sdk::{BlobRef, Input, Job, NewTask, TaskIndex};
 use dewar_worker::{Config, DataConfig, ResultsAt, Running, Worker};
@@ -12,6 +13,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 const MIB: u64 = 1 << 20;
@@ -45,18 +47,29 @@ fn keeper_with(lab: &Lab, host: u8, results: ResultsAt) -> Running {
     Worker::start(config, kinds::registry()).unwrap()
 }
 
+/// A process that does not outlive its test.
+struct Killable(Child);
+
+impl Drop for Killable {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The same as a process that can be killed.
-fn spawn_keeper(lab: &Lab, host: u8) -> Child {
+fn spawn_keeper(lab: &Lab, host: u8) -> Killable {
     let broker = lab.broker.address().to_string();
-    Command::new(env::current_exe().unwrap())
+    let spawned = Command::new(env::current_exe().unwrap())
         .args(["near::keeper_process", "--exact", "--nocapture"])
         .env(KEEPER_BROKER, broker)
         .env("DEWAR_TEST_KEEPER_TOKEN", lab.broker.token())
         .env("DEWAR_TEST_KEEPER_CACHE", cache(lab, 1, host))
         .env("DEWAR_TEST_KEEPER_HOST", host.to_string())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    Killable(spawned.unwrap())
 }
 
 /// Not a test of its own: what [`spawn_keeper`] runs.
@@ -73,11 +86,6 @@ fn keeper_process() {
         let mut worker = Worker::start(config, kinds::registry()).unwrap();
         worker.serve_until_signalled().await.unwrap();
     });
-}
-
-fn kill(mut keeper: Child) {
-    keeper.kill().unwrap();
-    keeper.wait().unwrap();
 }
 
 async fn status(lab: &Lab) -> v1::StatusResponse {
@@ -200,7 +208,7 @@ async fn one_keeper_that_is_killed_costs_nothing_and_neither_does_the_broker() {
     until_reached(&lab, 2).await;
     let job = lab.job().await;
     let blob = give(&job, 3 * MIB).await;
-    kill(first);
+    drop(first);
     read(&job, &blob).await;
 
     let address = lab.broker.address();
@@ -210,7 +218,7 @@ async fn one_keeper_that_is_killed_costs_nothing_and_neither_does_the_broker() {
     read(&job, &blob).await;
     // A worker of another site, and one that keeps nothing, read it as well.
     let _reader = keeper_with(&lab, 4, ResultsAt::Broker);
-    kill(second);
+    drop(second);
     let third = spawn_keeper(&lab, 3);
     let reading = giving(0, vec![3 * MIB - 10, 10]);
     let task = NewTask::new::<Echo>(&reading, vec![Input::whole(blob)]);
@@ -219,7 +227,7 @@ async fn one_keeper_that_is_killed_costs_nothing_and_neither_does_the_broker() {
     let output = outcome.output::<Echo>().unwrap();
     let end = pattern(3 * MIB as usize).slice(3 * MIB as usize - 10..);
     assert_eq!(output.message.parts[0], end);
-    kill(third);
+    drop(third);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +237,7 @@ async fn what_nobody_has_for_now_is_waited_for() {
     until_reached(&lab, 2).await;
     let job = lab.job().await;
     let blob = give(&job, 3 * MIB).await;
-    keepers.into_iter().for_each(kill);
+    drop(keepers);
     let waiting = tokio::spawn({
         let job = job.clone();
         async move { job.read_blob(&blob).await.unwrap() }
@@ -239,5 +247,80 @@ async fn what_nobody_has_for_now_is_waited_for() {
     let again = spawn_keeper(&lab, 3);
     let bytes = within("the blob", waiting).await.unwrap();
     assert!(bytes == pattern(3 * MIB as usize));
-    kill(again);
+    drop(again);
+}
+
+/// Gives up workers that keep results almost at once.
+const IMPATIENT: NearPatience = NearPatience {
+    away_max: Duration::from_millis(100),
+    lost_after: Duration::from_millis(200),
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_folder_kept_another_gets() {
+    let lab = Lab::open_with(IMPATIENT).await;
+    let keepers = [spawn_keeper(&lab, 2), spawn_keeper(&lab, 3)];
+    until_reached(&lab, 2).await;
+    let job = lab.job().await;
+    let blob = give(&job, 3 * MIB).await;
+    let [first, second] = keepers;
+    drop(first);
+    let third = spawn_keeper(&lab, 4);
+    until("a third has it", || kept(&cache(&lab, 1, 4)) == [3 * MIB]).await;
+    drop(second);
+    read(&job, &blob).await;
+    // The first comes back to a blob that has copies enough, once the last is there.
+    let second = spawn_keeper(&lab, 3);
+    until_reached(&lab, 2).await;
+    let first = spawn_keeper(&lab, 2);
+    until("two are enough", || {
+        let count = (2..5).map(|host| kept(&cache(&lab, 1, host)).len());
+        count.sum::<usize>() == 2
+    })
+    .await;
+    read(&job, &blob).await;
+    drop((first, second, third));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_have_lost_is_computed_again_for_those_who_need_it() {
+    let lab = Lab::open_with(IMPATIENT).await;
+    let keepers = [spawn_keeper(&lab, 2), spawn_keeper(&lab, 3)];
+    until_reached(&lab, 2).await;
+    let job = lab.job().await;
+    let blob = give(&job, 3 * MIB).await;
+    drop(keepers);
+    let reading = giving(0, vec![3 * MIB - 10, 10]);
+    let task = NewTask::new::<Echo>(&reading, vec![Input::whole(blob)]);
+    job.submit_all(vec![task]).await.unwrap();
+    let others = [spawn_keeper(&lab, 4), spawn_keeper(&lab, 5)];
+    let mut outcomes = job.outcomes_after(1);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let outcome = next(&mut outcomes).await;
+        seen.push((outcome.index.0, outcome.generation));
+        outcome.output::<Echo>().unwrap();
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(0, 1), (1, 0)]);
+    read(&job, &blob).await;
+
+    // Nobody computes for a job that is over.
+    job.close().await.unwrap();
+    drop(others);
+    let lost = within("an answer", async {
+        loop {
+            if let Err(error) = job.read_blob(&blob).await {
+                break error.to_string();
+            }
+        }
+    });
+    let lost = lost.await;
+    for part in [
+        "1.4 and 1.5",
+        "no task of a job that goes on",
+        "cache folder",
+    ] {
+        assert!(lost.contains(part), "{lost}");
+    }
 }

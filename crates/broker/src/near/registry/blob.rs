@@ -1,9 +1,8 @@
 //! One blob's way: claimed, copied, written down, safe, and let go.
 
 use super::{
-    AWAY_MAX, BLOBS_MAX, CLAIMED_WITHIN, COPIES, COPIES_AT_ONCE, COPY_MAX, COPY_PAUSE, Copying,
-    Entry, Order, REACHED_WITHIN, REPORTED_WITHIN, Record, Registry, StoreId, ToKeeper,
-    WRITE_PAUSE,
+    BLOBS_MAX, CLAIMED_WITHIN, COPIES, COPIES_AT_ONCE, COPY_MAX, COPY_PAUSE, Copying, Entry, Loss,
+    Order, REACHED_WITHIN, REPORTED_WITHIN, Record, Registry, StoreId, ToKeeper, WRITE_PAUSE,
 };
 use dewar_blobs::{BlobRef, ChunkList, Digest};
 use dewar_queue::WorkerId;
@@ -134,7 +133,8 @@ impl Registry {
         for digest in digests {
             let is_awaited = self.blobs.get(digest).is_some_and(|entry| {
                 let is_fresh = now < entry.claimed_at + REPORTED_WITHIN;
-                !entry.claimants.is_empty() || entry.is_claimed_again && is_fresh
+                let is_computed = matches!(entry.loss, Some(Loss::Again(by)) if now < by);
+                !entry.claimants.is_empty() || is_computed || entry.is_claimed_again && is_fresh
             });
             if !is_awaited && let Some(entry) = self.blobs.remove(digest) {
                 self.forget(entry);
@@ -159,6 +159,9 @@ impl Registry {
         if entry.copy.is_some_and(|copy| now >= copy.since + COPY_MAX) {
             let late = self.end_copy_of(&mut entry);
             entry.tried.extend(late);
+        }
+        if entry.loss.is_some() && !self.here(&entry).is_empty() {
+            entry.loss = None;
         }
         self.replace_long_gone(&mut entry, now);
         self.write(&mut entry, now);
@@ -205,7 +208,8 @@ impl Registry {
     fn is_away_for_long(&self, store: StoreId, now: Instant) -> bool {
         let since = self.stores.get(&store).map(|store| store.away_since);
         since.is_none_or(|since| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= AWAY_MAX)
+            since
+                .is_some_and(|since| now.saturating_duration_since(since) >= self.patience.away_max)
         })
     }
 

@@ -49,6 +49,7 @@ impl Registry {
                 self.unset_keeper(id, digest);
             }
         }
+        self.note_taker(worker);
         self.rouse(id, now);
     }
 
@@ -58,6 +59,7 @@ impl Registry {
             keeper.is_reached = is_reached;
             let store = keeper.store;
             self.look_whether_away(store, now);
+            self.note_taker(worker);
             self.rouse(store, now);
         }
     }
@@ -82,6 +84,20 @@ impl Registry {
         }
         self.look_whether_away(keeper.store, now);
         self.rouse(keeper.store, now);
+    }
+
+    /// Blobs that nobody took a copy of wait no longer, if this worker could.
+    fn note_taker(&mut self, worker: WorkerId) {
+        let keeper = self.workers.get(&worker);
+        let Some(keeper) = keeper.filter(|keeper| keeper.takes_more && keeper.is_reached) else {
+            return;
+        };
+        for digest in &self.restless {
+            let entry = self.blobs.get_mut(digest);
+            if let Some(entry) = entry.filter(|entry| entry.site == keeper.site) {
+                entry.copy_after = None;
+            }
+        }
     }
 
     /// A blob that a folder has: it counts if it is known there, or is short of copies. While others have the folder open,

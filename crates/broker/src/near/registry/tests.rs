@@ -4,6 +4,11 @@ use dewar_blobs::hash_bytes;
 
 const STAMP: u64 = 7;
 
+const PATIENCE: NearPatience = NearPatience {
+    away_max: Duration::from_secs(60),
+    lost_after: Duration::from_secs(300),
+};
+
 fn id(n: u8) -> WorkerId {
     WorkerId([n; 16])
 }
@@ -231,7 +236,7 @@ fn a_folder_that_is_away_for_long_is_replaced() {
     scene.registry.leave(id(1), scene.now);
     assert_eq!(scene.at(5), [2]);
     assert_eq!(scene.told(), []);
-    scene.later(AWAY_MAX);
+    scene.later(PATIENCE.away_max);
     assert_eq!(scene.told(), [(3, ToKeeper::Keep(blob(5)))]);
     scene.copied(3, 5);
     assert_eq!(scene.told(), []);
@@ -242,13 +247,25 @@ fn a_folder_that_is_away_for_long_is_replaced() {
 }
 
 #[test]
+fn who_comes_later_takes_what_nobody_took() {
+    let mut scene = Scene::new(&[1, 2]);
+    scene.safe(5, [1, 2]);
+    scene.registry.leave(id(1), scene.now);
+    scene.later(PATIENCE.away_max);
+    scene.later(Duration::from_secs(1));
+    assert_eq!(scene.told(), []);
+    scene.come(3, &[]);
+    assert_eq!(scene.told(), [(3, ToKeeper::Keep(blob(5)))]);
+}
+
+#[test]
 fn another_process_with_the_same_folder_takes_its_place() {
     let mut scene = Scene::new(&[1, 2]);
     scene.come_with(3, 1, &[]);
     scene.safe(5, [1, 2]);
     scene.registry.leave(id(1), scene.now);
     assert_eq!(scene.at(5), [3, 2]);
-    scene.later(AWAY_MAX);
+    scene.later(PATIENCE.away_max);
     assert_eq!(scene.told(), []);
 }
 
@@ -260,23 +277,23 @@ fn a_restarted_broker_knows_what_is_where() {
         keepers: vec![(store(1), "w1".into()), (store(2), "w2".into())],
     };
     let mut scene = Scene::new(&[]);
-    scene.registry = Registry::of_records(vec![record(5), record(6)], scene.now);
+    scene.registry = Registry::of_records(vec![record(5), record(6)], PATIENCE, scene.now);
     let at = |scene: &Scene| {
         scene
             .registry
             .whereabouts(&blob(5).digest, scene.now)
             .unwrap()
     };
-    assert!(at(&scene).workers.is_empty() && !at(&scene).is_lost);
+    assert!(at(&scene).workers.is_empty());
     assert_eq!(at(&scene).keepers, ["w1".into(), "w2".into()]);
-    scene.later(LOST_AFTER);
-    assert!(at(&scene).is_lost);
+    scene.later(PATIENCE.lost_after);
+    assert_eq!(scene.registry.lost(scene.now).len(), 2);
     // Somebody removed the other from the folder.
     scene.come(1, &[(blob(5), STAMP)]);
     scene.come(2, &[(blob(5), STAMP), (blob(6), STAMP)]);
     assert_eq!(scene.told(), [(1, ToKeeper::Keep(blob(6)))]);
     scene.copied(1, 6);
-    assert!(!at(&scene).is_lost);
+    assert_eq!(scene.registry.lost(scene.now), []);
     assert_eq!((scene.at(5), scene.at(6)), (vec![1, 2], vec![1, 2]));
     // What waits for its outcome is said again, and is safe at once.
     scene.claim(1, 5);
@@ -305,6 +322,47 @@ fn one_that_gives_wrong_bytes_or_lost_some_is_not_counted_on() {
     scene.told();
     scene.registry.set_reached(id(1), false, scene.now);
     assert_eq!(scene.at(5), [by]);
+}
+
+#[test]
+fn what_is_lost_is_computed_again_or_said_to_be_lost_until_it_comes_back() {
+    let mut scene = Scene::new(&[1, 2, 3, 4]);
+    scene.safe(5, [1, 2]);
+    scene.registry.leave(id(1), scene.now);
+    scene.registry.leave(id(2), scene.now);
+    let digest = blob(5).digest;
+    let said = |scene: &Scene| scene.registry.whereabouts(&digest, scene.now).unwrap().lost;
+    scene.later(PATIENCE.away_max);
+    assert_eq!(scene.told(), [], "there is nobody to copy it from");
+    assert_eq!(scene.registry.lost(scene.now), []);
+    scene.later(PATIENCE.lost_after);
+    assert_eq!(scene.registry.lost(scene.now), [digest]);
+    assert_eq!(said(&scene), None, "it is not known yet what comes of it");
+    scene.registry.note_lost(&digest, Ok(()), scene.now);
+    assert_eq!(
+        (scene.registry.lost(scene.now), said(&scene)),
+        (vec![], None)
+    );
+    // Its outcome is no more, and others wait for what it named.
+    scene.registry.give_up(&[digest], scene.now);
+    assert!(scene.is_known(5));
+    scene.claim(3, 5);
+    assert_eq!(scene.told(), [(4, ToKeeper::Keep(blob(5)))]);
+    scene.copied(4, 5);
+    assert_eq!(scene.told(), [(3, ToKeeper::Safe(blob(5)))]);
+    assert_eq!(scene.at(5), [3, 4]);
+
+    for worker in [3, 4] {
+        scene.registry.leave(id(worker), scene.now);
+    }
+    scene.later(PATIENCE.lost_after);
+    let why: Arc<str> = "its inputs are gone".into();
+    scene
+        .registry
+        .note_lost(&digest, Err(Arc::clone(&why)), scene.now);
+    assert_eq!(said(&scene), Some(why));
+    scene.come(3, &[(blob(5), STAMP)]);
+    assert_eq!(said(&scene), None);
 }
 
 mod histories {
@@ -413,7 +471,7 @@ mod histories {
                     self.told.clear();
                     self.claims.clear();
                     let records = self.disk.values().cloned().collect();
-                    self.scene.registry = Registry::of_records(records, now);
+                    self.scene.registry = Registry::of_records(records, PATIENCE, now);
                 }
                 Step::Claim(..) | Step::Come(_) => {}
             }

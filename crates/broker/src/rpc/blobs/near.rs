@@ -64,8 +64,8 @@ impl Neighbours {
         }
         let blob = self.swarm.find_near(digest).await.map_err(|_| gone())?;
         let blob = Arc::new(blob.ok_or(status)?);
-        if blob.is_lost {
-            return Err(Status::failed_precondition(lost(&blob)));
+        if let Some(why) = &blob.lost {
+            return Err(Status::failed_precondition(lost(&blob, why)));
         }
         let clients = blob.holders.iter();
         let clients = clients.filter_map(|(_, address)| self.client(address));
@@ -175,12 +175,11 @@ fn names(blob: &NearBlob) -> String {
     }
 }
 
-fn lost(blob: &NearBlob) -> String {
+fn lost(blob: &NearBlob, why: &str) -> String {
+    let (digest, keepers) = (blob.list.blob().digest, names(blob));
     format!(
-        "blob {} was kept at {}, which are away for long: start one of them again with its cache folder, or rerun the task \
-         that gave it",
-        blob.list.blob().digest,
-        names(blob)
+        "blob {digest} was kept at {keepers}, none of which is here for long, and {why}; start one of them again with its \
+         cache folder"
     )
 }
 
