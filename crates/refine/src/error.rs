@@ -17,6 +17,9 @@ pub enum RefineError {
     /// The inputs do not fit one another or the settings.
     #[error("{0}")]
     Input(String),
+    /// Several things are wrong with the inputs; never none.
+    #[error("{}", .0.join("; "))]
+    Inputs(Vec<String>),
     /// The output folder holds something else.
     #[error("{}: {problem}", folder.display())]
     OutputFolder {
@@ -75,12 +78,24 @@ pub enum RefineError {
 }
 
 impl RefineError {
+    /// What is wrong, one line each: inputs may have several faults, anything else has one.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Inputs(problems) => problems.clone(),
+            Self::Particles(particles::ReadError::Problems(problems)) => {
+                problems.iter().map(ToString::to_string).collect()
+            }
+            other => vec![whole(other)],
+        }
+    }
+
     /// Whether the user's input was wrong, rather than the work.
     pub fn is_input(&self) -> bool {
         match self {
             Self::Particles(_)
             | Self::Mrc(_)
             | Self::Input(_)
+            | Self::Inputs(_)
             | Self::OutputFolder { .. }
             | Self::Checkpoint { .. } => true,
             Self::Import(ImportError::File { .. }) => true,
@@ -91,4 +106,15 @@ impl RefineError {
             _ => false,
         }
     }
+}
+
+/// An error with its causes, on one line.
+fn whole(error: &RefineError) -> String {
+    let mut line = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
 }

@@ -143,6 +143,7 @@ mod tests {
                 seed,
                 ..Settings::default()
             },
+            accept_images: false,
             postprocess: Default::default(),
         }
     }

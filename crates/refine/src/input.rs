@@ -1,10 +1,16 @@
 //! What a refinement begins with, read and checked before anything is computed.
+//!
+//! Whoever prepares data set by set has more than one thing wrong: all problems that can be found are told at once.
+
+mod images;
+mod particles;
 
 use crate::{
     error::RefineError,
     options::{Options, Settings},
     plan,
     scale::Groups,
+    schedule,
 };
 use dewar_compute::{
     fft::{RealFft2, half_plane_len},
@@ -24,6 +30,9 @@ use dewar_formats::{
 use dewar_proto::em::v1;
 use num_complex::Complex32;
 use std::path::Path;
+
+/// Largest side of images: twice padded, as references are, it is the largest map that is transformed.
+const BOX_SIZE_PX_MAX: usize = 512;
 
 /// Images of each half that the first noise estimate is made from.
 const NOISE_SAMPLE: usize = 500;
@@ -74,7 +83,7 @@ pub struct PostInputs {
 /// Reads and checks all inputs.
 ///
 /// # Errors
-/// With one line that names the file, the place and what was expected.
+/// With a line for each problem, that names the file, the place and what was expected.
 pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
     let settings = &options.settings;
     let group: PointGroup = settings
@@ -82,57 +91,142 @@ pub fn prepare(options: &Options) -> Result<Prepared, RefineError> {
         .parse()
         .map_err(|error: UnknownPointGroup| RefineError::Input(error.to_string()))?;
     let set = ParticleSet::read(&options.particles, options.project_dir.as_deref())?;
+    check_box(&set)?;
+    let mut problems = Problems(particles::problems(&set));
     let mut warnings = set.warnings.clone();
-    let half_of = assign_halves(&set, settings.seed)?;
-    let halves = [0, 1].map(|half| {
-        (0..half_of.len())
-            .filter(|at| half_of[*at] == half)
-            .collect()
-    });
-    let reference = read_reference(&options.reference, &set, settings, &mut warnings)?;
+    let half_of = problems.take(assign_halves(&set, settings.seed))?;
+    let reference = read_reference(&options.reference, &set, settings, &mut warnings);
+    let reference = problems.take(reference)?;
+    let mask_diameter_angstrom = reference
+        .as_ref()
+        .map(|reference| mask_diameter(settings, &set, reference));
+    problems.take(check_lengths(settings, &set))?;
+    let postprocess = problems.take(PostInputs::read(options, &set))?;
+    if let (Some(reference), Some(diameter)) = (&reference, mask_diameter_angstrom) {
+        let shell_max = schedule::first_shell_max(
+            set.box_size_px,
+            set.pixel_size_angstrom,
+            settings.low_pass_angstrom,
+        );
+        let looked = images::look_at(&set, reference, diameter, shell_max);
+        if let Some(looked) = problems.take(looked)? {
+            problems.0.extend(looked.unusable);
+            warnings.extend(looked.odd);
+            match options.accept_images {
+                true => warnings.extend(looked.suspicious),
+                false => problems
+                    .0
+                    .extend(looked.suspicious.into_iter().map(|problem| {
+                        format!("{problem}; or go on as they are with --accept-images")
+                    })),
+            }
+        }
+    }
+    match (half_of, reference, mask_diameter_angstrom, postprocess) {
+        (Some(half_of), Some(reference), Some(mask_diameter_angstrom), Some(postprocess))
+            if problems.0.is_empty() =>
+        {
+            Ok(Prepared {
+                group,
+                groups: Groups::of(&set),
+                postprocess,
+                halves: [0, 1].map(|half| of_half_set(&half_of, half)),
+                half_of,
+                set,
+                reference,
+                mask_diameter_angstrom,
+                warnings,
+            })
+        }
+        _ => Err(RefineError::Inputs(problems.0)),
+    }
+}
+
+/// What was found wrong so far.
+struct Problems(Vec<String>);
+
+impl Problems {
+    /// Keeps what is wrong with an input, and goes on without it.
+    ///
+    /// # Errors
+    /// If it is no fault of the input's.
+    fn take<T>(&mut self, read: Result<T, RefineError>) -> Result<Option<T>, RefineError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_input() => {
+                self.0.extend(error.problems());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl PostInputs {
+    fn read(options: &Options, set: &ParticleSet) -> Result<Self, RefineError> {
+        let mask = options.postprocess.mask.as_deref();
+        Ok(Self {
+            mask: mask.map(|mask| read_mask(mask, set)).transpose()?,
+            mtf: options.postprocess.read_mtf(set.pixel_size_angstrom)?,
+        })
+    }
+}
+
+/// The particles of a half-set, ascending.
+fn of_half_set(half_of: &[usize], half: usize) -> Vec<usize> {
+    (0..half_of.len())
+        .filter(|at| half_of[*at] == half)
+        .collect()
+}
+
+fn check_box(set: &ParticleSet) -> Result<(), RefineError> {
+    let expected = schedule::BOX_SIZE_PX_MIN..=BOX_SIZE_PX_MAX;
+    if expected.contains(&set.box_size_px) {
+        return Ok(());
+    }
+    Err(RefineError::Input(format!(
+        "{}: the images are {} pixels wide; a refinement needs at least {} and takes at most {BOX_SIZE_PX_MAX}",
+        set.path.display(),
+        set.box_size_px,
+        schedule::BOX_SIZE_PX_MIN
+    )))
+}
+
+/// The one the user gave, else that of the starting map.
+fn mask_diameter(settings: &Settings, set: &ParticleSet, reference: &Volume) -> f64 {
     let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
-    let mask_diameter_angstrom = settings.mask_diameter_angstrom.unwrap_or_else(|| {
-        diameter_angstrom(&reference, set.pixel_size_angstrom).clamp(
+    settings.mask_diameter_angstrom.unwrap_or_else(|| {
+        diameter_angstrom(reference, set.pixel_size_angstrom).clamp(
             MASK_DIAMETER_MIN * box_angstrom,
             MASK_DIAMETER_MAX * box_angstrom,
         )
-    });
-    if !(mask_diameter_angstrom > 0.0 && mask_diameter_angstrom <= MASK_DIAMETER_MAX * box_angstrom)
+    })
+}
+
+/// Whether the lengths a user gave fit into the images.
+fn check_lengths(settings: &Settings, set: &ParticleSet) -> Result<(), RefineError> {
+    let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
+    let largest = MASK_DIAMETER_MAX * box_angstrom;
+    let mut problems = Vec::new();
+    if let Some(diameter) = settings.mask_diameter_angstrom
+        && !(diameter > 0.0 && diameter <= largest)
     {
-        return Err(RefineError::Input(format!(
-            "the mask diameter is {mask_diameter_angstrom} A; it must be above 0 and at most {:.1} A, {:.0} % of the box",
-            MASK_DIAMETER_MAX * box_angstrom,
+        problems.push(format!(
+            "the mask diameter is {diameter} A; it must be above 0 and at most {largest:.1} A, {:.0} % of the box",
             MASK_DIAMETER_MAX * 100.0,
-        )));
+        ));
     }
     let shift_max_angstrom = settings.shift_max_angstrom;
     if !(0.0..=box_angstrom / 2.0).contains(&shift_max_angstrom) {
-        return Err(RefineError::Input(format!(
+        problems.push(format!(
             "the largest shift is {shift_max_angstrom} A; it must be from 0 to {:.1} A, half the box",
             box_angstrom / 2.0
-        )));
+        ));
     }
-    let postprocess = PostInputs {
-        mask: options
-            .postprocess
-            .mask
-            .as_deref()
-            .map(|mask| read_mask(mask, &set))
-            .transpose()?,
-        mtf: options.postprocess.read_mtf(set.pixel_size_angstrom)?,
-    };
-    let groups = Groups::of(&set);
-    Ok(Prepared {
-        group,
-        groups,
-        postprocess,
-        set,
-        halves,
-        half_of,
-        reference,
-        mask_diameter_angstrom,
-        warnings,
-    })
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(RefineError::Inputs(problems))
 }
 
 /// The half of each particle: the file's own where it has them, else by a hash of the image's name.

@@ -17,6 +17,8 @@ pub struct Options {
     pub project_dir: Option<PathBuf>,
     /// What the result depends on.
     pub settings: Settings,
+    /// Whether to go on where images look inverted or unnormalised.
+    pub accept_images: bool,
     /// How the final half-maps are post-processed: their mask, their sharpening.
     pub postprocess: PostSettings,
 }

@@ -13,7 +13,6 @@ use crate::{
     plan::HalfPlan,
     progress::{Observer, Progress},
     record::InputDigests,
-    schedule,
 };
 use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobId, JobOptions};
 use std::{
@@ -24,9 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 use turn::Between;
-
-/// Largest side of images: twice padded, as references are, it is the largest map that is transformed.
-const BOX_SIZE_PX_MAX: usize = 512;
 
 /// How long a job is kept once it has ended: for so long an interrupted run finds again what its unfinished round had
 /// computed.
@@ -92,15 +88,6 @@ pub async fn refine(
 
 fn read_inputs(options: &Options) -> Result<(Prepared, InputDigests), RefineError> {
     let prepared = input::prepare(options)?;
-    let box_size_px = prepared.set.box_size_px;
-    if !(schedule::BOX_SIZE_PX_MIN..=BOX_SIZE_PX_MAX).contains(&box_size_px) {
-        return Err(RefineError::Input(format!(
-            "{}: the images are {box_size_px} pixels wide; a refinement needs at least {} and takes at most \
-             {BOX_SIZE_PX_MAX}",
-            options.particles.display(),
-            schedule::BOX_SIZE_PX_MIN
-        )));
-    }
     let digests = InputDigests::of(options, &prepared.set)?;
     Ok((prepared, digests))
 }

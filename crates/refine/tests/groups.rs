@@ -90,6 +90,7 @@ async fn the_strengths_of_groups_are_recovered_and_written() {
             iterations_max: 2,
             ..Settings::default()
         },
+        accept_images: false,
         postprocess: PostSettings::default(),
     };
     let observer: Arc<dyn Observer> = Arc::new(Silent);

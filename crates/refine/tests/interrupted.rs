@@ -65,6 +65,7 @@ async fn run(
             iterations_max: BROKEN,
             ..Settings::default()
         },
+        accept_images: false,
         postprocess: PostSettings::default(),
     };
     let listener = Arc::new(Listener {

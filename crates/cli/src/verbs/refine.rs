@@ -5,6 +5,7 @@ mod parallel;
 
 use self::{narrator::Narrator, parallel::Parallel};
 use crate::{broker, failure::Failure, interrupt::Interrupt, output};
+use anyhow::anyhow;
 use clap::Args;
 use dewar_compute::symmetry::PointGroup;
 use dewar_refine::{
@@ -75,6 +76,9 @@ pub struct Options {
     /// of a masked image for independent.
     #[arg(long)]
     relion_weights: bool,
+    /// Go on where images look inverted or unnormalised.
+    #[arg(long)]
+    accept_images: bool,
     #[command(flatten)]
     post: Post,
     /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
@@ -115,6 +119,9 @@ struct Post {
 
 /// The embedded broker's data, inside the output folder.
 const EMBEDDED_FOLDER: &str = ".dewar";
+
+/// Problems of the inputs that are told: enough to see of what kinds they are.
+const PROBLEMS_TOLD_MAX: usize = 20;
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -200,6 +207,7 @@ impl Options {
                 reference_pixel_size_angstrom: self.pixel_size,
                 relion_weights: self.relion_weights,
             },
+            accept_images: self.accept_images,
             postprocess: PostSettings {
                 mask: self.post.mask.clone(),
                 b_factor_angstrom2: self.post.b_factor,
@@ -241,7 +249,7 @@ impl Options {
             error @ RefineError::Task(_) if error.is_input() => {
                 Failure::input(error).concerning(self.particles.display())
             }
-            error if error.is_input() => Failure::input(error),
+            error if error.is_input() => input_failure(&error),
             RefineError::Cancelled => Failure::work(error),
             error => Failure::work(error).try_next(format!(
                 "the same command goes on from the last finished round in {}",
@@ -249,6 +257,21 @@ impl Options {
             )),
         }
     }
+}
+
+/// All that is wrong, a line each; the last is the failure itself.
+fn input_failure(error: &RefineError) -> Failure {
+    let mut problems = error.problems();
+    let last = problems.pop().unwrap_or_else(|| error.to_string());
+    if problems.len() > PROBLEMS_TOLD_MAX {
+        let left_out = problems.len() - PROBLEMS_TOLD_MAX;
+        problems.truncate(PROBLEMS_TOLD_MAX);
+        problems.push(format!("{left_out} more problems"));
+    }
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    Failure::input(anyhow!(last))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
