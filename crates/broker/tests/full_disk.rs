@@ -5,13 +5,18 @@
 mod common;
 
 use common::*;
+use dewar_blobs::{BlobClient, FileProgress, NamedFile, WriteError};
 use dewar_broker::{Broker, Config, DiskBounds, Running};
 use dewar_proto::v1::{self, blobs_client::BlobsClient, broker_message, write_request::Part};
+use dewar_testkit::SmallDisk;
 use std::{
     fs,
-    io::Write as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tonic::{Code, Status};
 
@@ -22,62 +27,38 @@ const BOUNDS: DiskBounds = DiskBounds {
     reserve_bytes: 6 * MIB,
 };
 
-/// A file system in memory, mounted while this lives.
-struct SmallDisk {
+/// Bytes of the disk, in MiB.
+const DISK_MIB: u32 = 48;
+
+/// The disk, and the broker's folder on it.
+struct Disk {
+    disk: SmallDisk,
     // Removed after the mount is gone.
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
-impl SmallDisk {
-    /// Mounts one, or says why that cannot be had here.
-    fn mount() -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root may mount".into());
-        }
+impl Disk {
+    /// None, and why, where it cannot be had.
+    fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
-            .arg(folder.path())
-            .output()
-            .map_err(|error| error.to_string())?;
-        match output.status.success() {
-            true => Ok(Self { folder }),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+        let disk = SmallDisk::mount(folder.path(), DISK_MIB)
+            .inspect_err(|reason| eprintln!("skipped: {reason}"));
+        Some(Self {
+            disk: disk.ok()?,
+            _folder: folder,
+        })
     }
 
     fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.disk.path().join("data")
     }
 
-    /// Leaves no byte free.
     fn fill(&self) {
-        let mut options = fs::File::options();
-        let file = options.append(true).create(true).open(self.filler());
-        let mut file = file.unwrap();
-        for size in [MIB as usize, 4096, 1] {
-            let bytes = vec![7; size];
-            while file.write_all(&bytes).is_ok() {}
-        }
+        self.disk.fill().unwrap();
     }
 
     fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.folder.path().join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a broker that a failed test leaves behind may still have files open.
-        let unmounted = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.folder.path())
-            .status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+        self.disk.make_room().unwrap();
     }
 }
 
@@ -131,9 +112,8 @@ async fn try_write(broker: &Running, job_id: &[u8], content: u8) -> Result<(), S
 #[tokio::test]
 async fn a_full_disk_refuses_what_is_new_and_keeps_what_runs() {
     const TASK_COUNT: usize = 40;
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(reason) => return eprintln!("skipped: {reason}"),
+    let Some(disk) = Disk::mount() else {
+        return;
     };
     let broker = start_with_bounds(&disk.data_dir()).await;
     let reserve = disk.data_dir().join("reserve");
@@ -184,10 +164,62 @@ async fn a_full_disk_refuses_what_is_new_and_keeps_what_runs() {
 }
 
 #[tokio::test]
+async fn an_upload_that_fills_the_disk_is_refused_and_goes_on_when_there_is_room() {
+    const SIZE: u64 = 20 * MIB;
+    let Some(disk) = Disk::mount() else {
+        return;
+    };
+    let broker = start_with_bounds(&disk.data_dir()).await;
+    jobs(&broker).create(create()).await.unwrap();
+    let client = BlobClient::new(connect(&broker));
+    let (uploads, disk) = (disk.data_dir().join("blobs/uploads"), Arc::new(disk));
+    let bytes: Vec<u8> = (0..SIZE).map(|at| (at % 251 + at / MIB) as u8).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack");
+    fs::write(&path, &bytes).unwrap();
+    let file = NamedFile::open(&path, |_| ()).await.unwrap();
+
+    // Others fill it half-way, when the broker has some of it.
+    let filler = Arc::clone(&disk);
+    let half_way = move |progress| {
+        if matches!(progress, FileProgress::Sent { done_bytes, .. } if done_bytes == SIZE / 2) {
+            while bytes_in(&uploads) < 4 * MIB {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            filler.fill();
+        }
+    };
+    let refused = client.send_chunks(&file, Some(JOB), half_way).await;
+    let WriteError::Refused(refused) = refused.unwrap_err() else {
+        panic!("the broker has no room");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    disk.make_room();
+    wait_until_refusing(&broker, false).await;
+    let first = Arc::new(AtomicU64::new(SIZE));
+    let seen = Arc::clone(&first);
+    let progress = move |progress| {
+        if let FileProgress::Sent { done_bytes, .. } = progress {
+            seen.fetch_min(done_bytes, Ordering::Relaxed);
+        }
+    };
+    let blob = client.send_chunks(&file, Some(JOB), progress).await;
+    assert!(first.load(Ordering::Relaxed) > 4 * MIB, "it goes on");
+    assert!(client.read_blob(&blob.unwrap()).await.unwrap() == bytes);
+    broker.shutdown().await.unwrap();
+}
+
+/// Bytes that the files of a folder take of the disk.
+fn bytes_in(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).unwrap();
+    let blocks = files.map(|file| file.unwrap().metadata().unwrap().blocks());
+    blocks.sum::<u64>() * 512
+}
+
+#[tokio::test]
 async fn a_disk_with_nothing_left_ends_the_broker_and_loses_nothing_acknowledged() {
-    let disk = match SmallDisk::mount() {
-        Ok(disk) => disk,
-        Err(reason) => return eprintln!("skipped: {reason}"),
+    let Some(disk) = Disk::mount() else {
+        return;
     };
     let mut daemon = Daemon::start(&disk.data_dir()).await;
     let mut jobs = daemon.client(&disk.data_dir());

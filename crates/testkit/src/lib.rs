@@ -6,10 +6,12 @@
 mod process;
 mod programs;
 pub mod refinement;
+mod small_disk;
 
 pub use process::{Guarded, output, run, wait_until};
 pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};
 pub use rustix::process::Signal;
+pub use small_disk::SmallDisk;
 
 use std::path::PathBuf;
 

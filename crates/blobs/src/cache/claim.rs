@@ -44,6 +44,13 @@ pub(super) enum Claimed {
 impl Shared {
     /// Takes the right to fetch a chunk, and room for it. Folders without locks give it to all.
     pub(super) fn claim(self: &Arc<Self>, chunk: &Chunk) -> io::Result<Claimed> {
+        match self.claim_room(chunk) {
+            Err(error) if is_disk_full(&error) => Ok(Claimed::NoRoom(self.disk_full())),
+            claimed => claimed,
+        }
+    }
+
+    fn claim_room(self: &Arc<Self>, chunk: &Chunk) -> io::Result<Claimed> {
         let Some(claim) = self.claim_file(&chunk.digest)? else {
             return Ok(Claimed::Others);
         };
@@ -58,17 +65,18 @@ impl Shared {
             if let Err(no_room) = self.make_room(books, more_bytes)? {
                 return Ok(Err(no_room));
             }
+            if !self.make_disk_room(books, need_bytes)? {
+                return Ok(Err(self.disk_full()));
+            }
             // Noted before it is taken.
             books.held_bytes += more_bytes;
             books.write()?;
             claim.file.set_len(need_bytes).map(Ok)
         });
-        match reserved {
-            Ok(Ok(())) => Ok(Claimed::Ours(claim)),
-            Ok(Err(no_room)) => Ok(Claimed::NoRoom(no_room)),
-            Err(error) if is_disk_full(&error) => Ok(Claimed::NoRoom(self.disk_full())),
-            Err(error) => Err(error),
-        }
+        Ok(match reserved? {
+            Ok(()) => Claimed::Ours(claim),
+            Err(no_room) => Claimed::NoRoom(no_room),
+        })
     }
 
     fn claim_file(self: &Arc<Self>, digest: &Digest) -> io::Result<Option<Claim>> {
@@ -98,9 +106,8 @@ impl Shared {
 
     /// What a full disk has to say: which bytes are free is only a hint, for people.
     pub(super) fn disk_full(&self) -> NoRoom {
-        let disk = rustix::fs::statvfs(&self.folder);
         NoRoom {
-            room_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+            room_bytes: self.disk_room().unwrap_or_default(),
             limit: Limit::Disk,
         }
     }
@@ -137,7 +144,11 @@ impl Claim {
         loop {
             match self.file.write_all_at(bytes, 0) {
                 Err(error) if is_disk_full(&error) => {
-                    if !self.shared.free_disk(bytes.len() as u64)? {
+                    let (shared, need_bytes) = (&self.shared, bytes.len() as u64);
+                    let freed = shared
+                        .ledger
+                        .change(|books| shared.free_disk(books, need_bytes));
+                    if !freed? {
                         return Err(error);
                     }
                 }

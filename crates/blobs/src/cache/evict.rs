@@ -77,15 +77,34 @@ impl Shared {
         }))
     }
 
+    /// Frees the disk until so many bytes fit, before they are fetched for nothing. False if there is too little to free. What
+    /// the disk does not say, such as a quota, shows when they are written.
+    pub(super) fn make_disk_room(
+        &self,
+        books: &mut Books<'_>,
+        need_bytes: u64,
+    ) -> io::Result<bool> {
+        while self.disk_room().is_some_and(|room| room < need_bytes) {
+            if !self.free_disk(books, need_bytes)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Frees a tenth of what is there, or as much as is needed, for the disk is full. False if there was nothing to free.
-    pub(super) fn free_disk(&self, need_bytes: u64) -> io::Result<bool> {
-        self.ledger.change(|books| {
-            let before_bytes = books.held_bytes;
-            let free_bytes = need_bytes.max(before_bytes / 10);
-            let chunks = self.candidates()?;
-            self.evict(books, chunks, before_bytes.saturating_sub(free_bytes))?;
-            Ok(books.held_bytes < before_bytes)
-        })
+    pub(super) fn free_disk(&self, books: &mut Books<'_>, need_bytes: u64) -> io::Result<bool> {
+        let before_bytes = books.held_bytes;
+        let free_bytes = need_bytes.max(before_bytes / 10);
+        let chunks = self.candidates()?;
+        self.evict(books, chunks, before_bytes.saturating_sub(free_bytes))?;
+        Ok(books.held_bytes < before_bytes)
+    }
+
+    /// Free bytes of the disk, if it says.
+    pub(super) fn disk_room(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.folder).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Removes what was unused longest, and is not in use now, until no more than `goal_bytes` are held.

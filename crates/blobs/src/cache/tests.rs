@@ -1,7 +1,8 @@
 //! The cache on its own, and against a holder that miscounts, corrupts and hangs up.
 //!
-//! What several processes do to one folder is in `processes.rs`.
+//! What several processes do to one folder is in `processes.rs`, what a disk that is full does in `full_disk.rs`.
 
+mod full_disk;
 mod processes;
 
 use super::{claim::Claimed, fetch::ROOM_PAUSE, *};

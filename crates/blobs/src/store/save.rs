@@ -159,7 +159,7 @@ impl Shared {
         Some(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    fn full(&self, blob: &BlobRef) -> SaveError {
+    pub(super) fn full(&self, blob: &BlobRef) -> SaveError {
         SaveError::Full {
             size_bytes: blob.size_bytes,
             free_bytes: self.free_bytes().unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hash_bytes;
+use dewar_testkit::SmallDisk;
 use std::path::Path;
 
 const MIB: usize = CHUNK_BYTES as usize;
@@ -143,4 +144,42 @@ fn abandoned_uploads_are_removed_after_a_day() {
     let store = open(folder.path());
     assert!(!old.exists());
     assert!(store.shared.upload_path(&lists[1].blob().digest).exists());
+}
+
+#[test]
+fn a_disk_that_fills_up_takes_no_more_and_loses_nothing_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = match SmallDisk::mount(folder.path(), 12) {
+        Ok(disk) => disk,
+        Err(reason) => return eprintln!("skipped: {reason}"),
+    };
+    let bytes = sample(5 * MIB, 0);
+    let list = hash_bytes(&bytes);
+    let store = open(disk.path());
+    let write = |index| store.write_chunk(&list.blob(), index as u64, piece(&bytes, index));
+    assert_eq!(store.offer(&list).unwrap(), [0..5]);
+    write(0).unwrap();
+    write(2).unwrap();
+    disk.fill().unwrap();
+    let full = ChunkError::Save(store.shared.full(&list.blob()));
+    for index in [1, 3] {
+        assert_eq!(write(index).unwrap_err().to_string(), full.to_string());
+    }
+    let refused = store.offer(&list).unwrap_err();
+    assert_eq!(refused.to_string(), full.to_string());
+    disk.make_room().unwrap();
+    assert_eq!(store.offer(&list).unwrap(), [1..2, 3..5]);
+    for index in [1, 3, 4] {
+        write(index).unwrap();
+    }
+    assert_eq!(read(&store, &list.blob()), bytes);
+    // In one piece, of which nothing is left behind.
+    let other = sample(2 * MIB, 1);
+    let mut writer = store.writer(hash_bytes(&other).blob()).unwrap();
+    disk.fill().unwrap();
+    let error = writer.write(&other).unwrap_err();
+    assert!(matches!(error, SaveError::Full { .. }), "{error}");
+    drop(writer);
+    let left = fs::read_dir(store.shared.temporary_folder()).unwrap();
+    assert_eq!(left.count(), 0);
 }
