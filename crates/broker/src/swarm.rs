@@ -5,6 +5,7 @@
 //! Nothing here is written down: workers say anew what they hold whenever they come. `near` is about what they keep of
 //! outputs, which is.
 
+mod avoided;
 mod handle;
 mod lost;
 mod member;

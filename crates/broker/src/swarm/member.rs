@@ -1,16 +1,9 @@
 //! One worker, as those see it who fetch from it and those who give to it.
 
-use super::{Instant, SiteName};
+use super::{Instant, SiteName, avoided::Avoided};
 use dewar_blobs::BlobRef;
 use dewar_queue::WorkerId;
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
-
-/// The first pause after a worker was slow or out of reach; each is twice the one before, up to 64 times as long.
-const AVOIDED_AT_FIRST: Duration = Duration::from_secs(10);
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A worker that finds others corrupt more often than this is more likely to be so itself: nobody's disk is blamed on one
 /// machine's memory.
@@ -42,8 +35,8 @@ pub(crate) struct Member {
     pub(super) grant_count: usize,
     /// Chunks on their way from it to others.
     pub(super) upload_count: usize,
-    /// Sites that had trouble to fetch from it: how often in a row, and until when they leave it alone.
-    avoided: HashMap<SiteName, (u32, Instant)>,
+    /// Sites that had trouble to fetch from it.
+    pub(super) avoided_by: Avoided,
     /// Whom it found corrupt.
     accused: BTreeSet<WorkerId>,
     pub(super) counters: Counters,
@@ -67,7 +60,7 @@ impl Member {
             wanted: BTreeSet::new(),
             grant_count: 0,
             upload_count: 0,
-            avoided: HashMap::new(),
+            avoided_by: Avoided::default(),
             accused: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -90,27 +83,12 @@ impl Member {
 
     /// Whether those of a site may be sent to it now.
     pub(super) fn serves(&self, site: &SiteName, now: Instant) -> bool {
-        let avoided = self.avoided.get(site);
-        self.address.is_some()
-            && !self.is_shunned()
-            && avoided.is_none_or(|(_, until)| *until <= now)
+        self.address.is_some() && !self.is_shunned() && !self.avoided_by.contains(site, now)
     }
 
     /// It gave a wrong chunk, or finds everybody else's wrong.
     pub(super) fn is_shunned(&self) -> bool {
         self.counters.corrupt_count > 0 || self.accused.len() > ACCUSED_MAX
-    }
-
-    /// Leaves it alone for a while.
-    pub(super) fn avoid(&mut self, site: &SiteName, now: Instant) {
-        let (count, until) = self.avoided.entry(site.clone()).or_insert((0, now));
-        *until = now + AVOIDED_AT_FIRST * 2_u32.pow((*count).min(6));
-        *count += 1;
-    }
-
-    /// It served somebody of a site well.
-    pub(super) fn trust(&mut self, site: &SiteName) {
-        self.avoided.remove(site);
     }
 
     /// It says that a chunk from another was wrong; whether that is to be believed.

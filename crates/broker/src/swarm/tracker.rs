@@ -2,12 +2,13 @@
 //!
 //! A chunk comes from a worker of the same site if one has it. If none has it one of them gets it from the broker, one chunk
 //! each in turn, and the rest wait for that one. So the broker's link carries every chunk once a site, and within the site
-//! each worker gives what it was first to get.
+//! each worker gives what it was first to get. When that link has all it can carry, another site's worker is asked.
 
 mod assign;
 
 use super::{
     Instant, SiteName,
+    avoided::Avoided,
     member::{Arrival, Counters, Member},
 };
 use assign::{SITE_GRANTS_MAX, STALLED_TRIED_MAX};
@@ -78,7 +79,12 @@ pub(crate) struct Tracker {
 #[derive(Debug, Default)]
 struct Site {
     member_count: usize,
+    /// Chunks on their way to it from the broker.
     grant_count: usize,
+    /// Chunks on their way to it from other sites.
+    crossing_count: usize,
+    /// Sites from which they did not come.
+    avoids: Avoided,
     /// Fetches that ended well, ever.
     done_count: u64,
 }
@@ -99,7 +105,7 @@ struct Wanted {
     is_stalled: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Fetching {
     worker: WorkerId,
     from: Holder,
@@ -107,6 +113,8 @@ struct Fetching {
     /// `done_count` of its site when it began.
     done_before: u64,
     is_overdue: bool,
+    /// It comes from another site.
+    is_crossing: bool,
 }
 
 impl Tracker {
@@ -256,13 +264,11 @@ impl Tracker {
             Holder::Broker => member.counters.from_broker_bytes += size_bytes,
             Holder::Worker(_) => member.counters.from_peers_bytes += size_bytes,
         }
-        if let Holder::Worker(source) = from
-            && let Some(source) = self.members.get_mut(&source)
-        {
-            source.trust(&site);
+        if let Some(done) = self.sites.get_mut(&site) {
+            done.done_count += 1;
         }
-        if let Some(site) = self.sites.get_mut(&site) {
-            site.done_count += 1;
+        if let Holder::Worker(source) = from {
+            self.trust(source, &site);
         }
         self.end_want(worker, blob, chunk);
         self.add_holding(worker, blob, &[chunk].into_iter().collect(), now);
@@ -314,13 +320,13 @@ impl Tracker {
                     let is_overtaken = taken > OVERDUE_MIN && done >= OVERTAKEN_BY;
                     if !fetching.is_overdue && (is_overtaken || taken > OVERDUE_MAX) {
                         fetching.is_overdue = true;
-                        late.push((*blob, *chunk, fetching.worker, fetching.from));
+                        late.push((*blob, *chunk, fetching.clone()));
                     }
                 }
             }
         }
-        for (blob, chunk, worker, from) in late {
-            self.free(worker, from);
+        for (blob, chunk, fetching) in late {
+            self.free(&fetching);
             self.assign(blob, chunk, now);
         }
         for _ in 0..self.stalled.len().div_ceil(STALLED_TRIED_MAX) {
@@ -382,7 +388,14 @@ impl Tracker {
             return false;
         };
         match miss {
-            Miss::Unreachable | Miss::Slow => blamed.avoid(&site, now),
+            Miss::Unreachable | Miss::Slow => {
+                blamed.avoided_by.note_trouble(&site, now);
+                let theirs = blamed.arrival.site.clone();
+                // More likely there is a wall between the two than that each has to be tried.
+                if let Some(site) = self.sites.get_mut(&site).filter(|_| theirs != site) {
+                    site.avoids.note_trouble(&theirs, now);
+                }
+            }
             Miss::Corrupt if is_believed => {
                 let was_shunned = blamed.is_shunned();
                 blamed.counters.corrupt_count += 1;
@@ -392,6 +405,17 @@ impl Tracker {
             Miss::Lacking => self.remove_holding(source, blob, &[chunk].into_iter().collect()),
         }
         false
+    }
+
+    /// A source served somebody of a site well.
+    fn trust(&mut self, source: WorkerId, site: &SiteName) {
+        let Some(source) = self.members.get_mut(&source) else {
+            return;
+        };
+        source.avoided_by.forget(site);
+        if let Some(site) = self.sites.get_mut(site) {
+            site.avoids.forget(&source.arrival.site);
+        }
     }
 
     /// A worker's want of a chunk is over, however it ended.
@@ -428,7 +452,7 @@ impl Tracker {
             return;
         };
         if !ended.is_overdue {
-            self.free(worker, ended.from);
+            self.free(&ended);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Choosing: who of those that wait for a chunk gets it now, and from whom.
 
-use super::{Fetching, Holder, Order, Tracker};
-use crate::swarm::Instant;
-use dewar_blobs::BlobRef;
+use super::{Blob, Fetching, Holder, Order, Site, Tracker, Wanted};
+use crate::swarm::{Instant, SiteName, member::Member};
+use dewar_blobs::{BlobRef, ChunkSet};
 use dewar_queue::WorkerId;
 
 /// Chunks on their way from the broker to one site. Enough to fill a link of 1 Gbit/s with a delay of 60 ms; few enough that
@@ -14,6 +14,13 @@ pub(super) const WORKER_GRANTS_MAX: usize = 4;
 
 /// Chunks on their way from one worker to others. More would each be slower, and could not be passed on until late.
 const UPLOADS_MAX: usize = 4;
+
+/// Chunks on their way to one site from others. They come beside what the broker's link carries; a wall between the sites, or
+/// a way slower than that link, holds up no more than these.
+pub(super) const CROSSINGS_MAX: usize = 2;
+
+/// Holders in other sites that are looked at for one chunk. One that is busy means a wait, and no more.
+const FAR_HOLDERS_MAX: usize = 64;
 
 /// Chunks that found nobody and are tried again with each event.
 pub(super) const STALLED_TRIED_MAX: usize = 64;
@@ -73,39 +80,75 @@ impl Tracker {
 
     /// From whom a worker is to fetch a chunk. None while somebody will have it, or have room, soon.
     fn choose(&self, worker: WorkerId, blob: BlobRef, chunk: u64, now: Instant) -> Option<Holder> {
-        let (member, entry) = (self.members.get(&worker)?, self.blobs.get(&blob)?);
-        let site = &member.arrival.site;
-        let wanted = entry.wanted.get(&chunk)?;
-        let has_missed = |from| wanted.missed.contains(&(worker, from));
-        let holders = entry.holders.get(site).into_iter().flatten();
-        let able = holders
-            .filter(|(holder, held)| **holder != worker && held.contains(chunk))
-            .filter(|(holder, _)| !has_missed(Holder::Worker(**holder)))
-            .filter_map(|(holder, _)| Some((*holder, self.members.get(holder)?)))
-            .filter(|(_, holder)| holder.serves(site, now));
-        let best = able.min_by_key(|(_, holder)| {
+        let entry = self.blobs.get(&blob)?;
+        let asked = Asked {
+            worker,
+            member: self.members.get(&worker)?,
+            chunk,
+            wanted: entry.wanted.get(&chunk)?,
+            now,
+        };
+        if let Some((id, holder)) = self.near_holder(entry, &asked) {
+            return holder.has_room().then_some(Holder::Worker(id));
+        }
+        if self.will_be_had(&asked) {
+            return None;
+        }
+        let site = self.sites.get(asked.site())?;
+        if site.grant_count < SITE_GRANTS_MAX && asked.member.grant_count < WORKER_GRANTS_MAX {
+            return Some(Holder::Broker);
+        }
+        let may_cross = site.crossing_count < CROSSINGS_MAX;
+        let far = may_cross.then(|| self.far_holder(entry, site, &asked))?;
+        far.map(Holder::Worker)
+    }
+
+    /// Who of its own site is to give a chunk, busy or not: whoever is nearest, and of them the least busy.
+    fn near_holder(&self, entry: &Blob, asked: &Asked) -> Option<(WorkerId, &Member)> {
+        let holders = entry.holders.get(asked.site()).into_iter().flatten();
+        let able = holders.filter_map(|(id, held)| self.able(*id, held, asked));
+        able.min_by_key(|(_, holder)| {
             (
-                holder.upload_count >= UPLOADS_MAX,
-                holder.arrival.node != member.arrival.node,
+                !holder.has_room(),
+                holder.arrival.node != asked.member.arrival.node,
                 holder.upload_count,
             )
+        })
+    }
+
+    /// Who of another site can give a chunk now.
+    fn far_holder(&self, entry: &Blob, site: &Site, asked: &Asked) -> Option<WorkerId> {
+        let sites = entry.holders.iter().filter(|(theirs, _)| {
+            *theirs != asked.site() && !site.avoids.contains(theirs, asked.now)
         });
-        if let Some((id, holder)) = best {
-            let has_room = holder.upload_count < UPLOADS_MAX;
-            return has_room.then_some(Holder::Worker(id));
-        }
-        let will_have_it = wanted.fetching.iter().any(|fetching| {
-            !fetching.is_overdue
-                && fetching.worker != worker
-                && !has_missed(Holder::Worker(fetching.worker))
-                && self
-                    .members
-                    .get(&fetching.worker)
-                    .is_some_and(|other| other.arrival.site == *site && other.serves(site, now))
-        });
-        let granted = self.sites.get(site).map_or(0, |site| site.grant_count);
-        let has_room = granted < SITE_GRANTS_MAX && member.grant_count < WORKER_GRANTS_MAX;
-        (has_room && !will_have_it).then_some(Holder::Broker)
+        let holders = sites.flat_map(|(_, holders)| holders).take(FAR_HOLDERS_MAX);
+        let able = holders.filter_map(|(id, held)| self.able(*id, held, asked));
+        let free = able.filter(|(_, holder)| holder.has_room());
+        let best = free.min_by_key(|(id, holder)| (holder.upload_count, *id));
+        best.map(|(id, _)| id)
+    }
+
+    /// A holder, if it has the chunk, and can be asked for it.
+    fn able(&self, id: WorkerId, held: &ChunkSet, asked: &Asked) -> Option<(WorkerId, &Member)> {
+        let is_to_be_asked =
+            id != asked.worker && held.contains(asked.chunk) && !asked.has_missed(id);
+        let holder = is_to_be_asked.then(|| self.members.get(&id))??;
+        let serves = holder.serves(asked.site(), asked.now);
+        serves.then_some((id, holder))
+    }
+
+    /// Whether another of its site is about to have the chunk, and can pass it on.
+    fn will_be_had(&self, asked: &Asked) -> bool {
+        asked.wanted.fetching.iter().any(|fetching| {
+            let other = fetching.worker;
+            let is_to_be_asked = !fetching.is_overdue && other != asked.worker;
+            let member = self.members.get(&other);
+            is_to_be_asked
+                && !asked.has_missed(other)
+                && member.is_some_and(|member| {
+                    member.arrival.site == *asked.site() && member.serves(asked.site(), asked.now)
+                })
+        })
     }
 
     /// Notes that a fetch begins, and tells the worker.
@@ -117,17 +160,17 @@ impl Tracker {
         if from == Holder::Broker {
             member.grant_count += 1;
         }
-        let mut address = None;
+        let (mut address, mut is_crossing) = (None, false);
         if let Holder::Worker(source) = from
             && let Some(source) = self.members.get_mut(&source)
         {
             source.upload_count += 1;
             address = source.address.clone();
+            is_crossing = source.arrival.site != site;
         }
         let site = self.sites.entry(site).or_default();
-        if from == Holder::Broker {
-            site.grant_count += 1;
-        }
+        site.grant_count += usize::from(from == Holder::Broker);
+        site.crossing_count += usize::from(is_crossing);
         let done_before = site.done_count;
         let Some(wanted) = self.wanted_mut(blob, chunk) else {
             return;
@@ -138,6 +181,7 @@ impl Tracker {
             since: now,
             done_before,
             is_overdue: false,
+            is_crossing,
         });
         self.orders.push(Order {
             to: worker,
@@ -162,16 +206,53 @@ impl Tracker {
     }
 
     /// A fetch takes up nobody's room any more.
-    pub(super) fn free(&mut self, worker: WorkerId, from: Holder) {
-        if let Holder::Worker(source) = from {
-            if let Some(source) = self.members.get_mut(&source) {
-                source.upload_count = source.upload_count.saturating_sub(1);
-            }
-        } else if let Some(member) = self.members.get_mut(&worker) {
-            member.grant_count = member.grant_count.saturating_sub(1);
-            if let Some(site) = self.sites.get_mut(&member.arrival.site) {
-                site.grant_count = site.grant_count.saturating_sub(1);
+    pub(super) fn free(&mut self, fetching: &Fetching) {
+        let member = self.members.get_mut(&fetching.worker);
+        let is_grant = fetching.from == Holder::Broker;
+        if let Some(member) = member {
+            let site = self.sites.get_mut(&member.arrival.site);
+            lessen(&mut member.grant_count, is_grant);
+            if let Some(site) = site {
+                lessen(&mut site.grant_count, is_grant);
+                lessen(&mut site.crossing_count, fetching.is_crossing);
             }
         }
+        if let Holder::Worker(source) = fetching.from
+            && let Some(source) = self.members.get_mut(&source)
+        {
+            lessen(&mut source.upload_count, true);
+        }
     }
+}
+
+/// A chunk that a worker wants, when it is chosen for it.
+struct Asked<'a> {
+    worker: WorkerId,
+    member: &'a Member,
+    chunk: u64,
+    wanted: &'a Wanted,
+    now: Instant,
+}
+
+impl Asked<'_> {
+    fn site(&self) -> &SiteName {
+        &self.member.arrival.site
+    }
+
+    fn has_missed(&self, holder: WorkerId) -> bool {
+        let missed = (self.worker, Holder::Worker(holder));
+        self.wanted.missed.contains(&missed)
+    }
+}
+
+impl Member {
+    /// Whether it may give one chunk more.
+    fn has_room(&self) -> bool {
+        self.upload_count < UPLOADS_MAX
+    }
+}
+
+/// One less, if it was one of these.
+fn lessen(count: &mut usize, is_one: bool) {
+    *count = count.saturating_sub(usize::from(is_one));
 }

@@ -1,4 +1,7 @@
-use super::{assign::WORKER_GRANTS_MAX, *};
+use super::{
+    assign::{CROSSINGS_MAX, WORKER_GRANTS_MAX},
+    *,
+};
 use dewar_blobs::Digest;
 use std::collections::{BTreeSet, HashSet};
 
@@ -31,6 +34,12 @@ struct World {
     walled: HashSet<WorkerId>,
     /// Take orders and do nothing.
     stuck: HashSet<WorkerId>,
+    /// Sites do not reach one another.
+    is_apart: bool,
+    /// How often they tried.
+    wall_count: usize,
+    /// Chunks that went from one site to another.
+    crossing_count: usize,
 }
 
 impl World {
@@ -45,6 +54,9 @@ impl World {
             corrupt: HashSet::new(),
             walled: HashSet::new(),
             stuck: HashSet::new(),
+            is_apart: false,
+            wall_count: 0,
+            crossing_count: 0,
         };
         let mut n = 0;
         for (site, count) in sites {
@@ -123,6 +135,10 @@ impl World {
                 None
             }
             Holder::Worker(source) if self.walled.contains(&source) => Some(Miss::Unreachable),
+            Holder::Worker(source) if self.is_apart && !self.are_one_site(source, to) => {
+                self.wall_count += 1;
+                Some(Miss::Unreachable)
+            }
             Holder::Worker(source) if self.corrupt.contains(&source) => Some(Miss::Corrupt),
             Holder::Worker(source) => {
                 let has_it = self
@@ -138,6 +154,9 @@ impl World {
                     .missed(to, self.blob, chunk, (from, miss), self.now);
             }
             None => {
+                if let Holder::Worker(source) = from {
+                    self.crossing_count += usize::from(!self.are_one_site(source, to));
+                }
                 self.have.get_mut(&to).unwrap().insert(chunk);
                 self.tracker.got(to, self.blob, chunk, from, MIB, self.now);
             }
@@ -156,6 +175,11 @@ impl World {
             self.step();
         }
         panic!("not done after {step_count_max} steps: {:?}", self.have);
+    }
+
+    fn are_one_site(&self, one: WorkerId, other: WorkerId) -> bool {
+        let site = |worker| &self.tracker.member(worker).unwrap().arrival.site;
+        site(one) == site(other)
     }
 
     fn sent_by_broker(&self) -> usize {
@@ -187,6 +211,41 @@ fn two_sites_take_it_twice() {
 }
 
 #[test]
+fn what_the_broker_cannot_send_at_once_comes_from_another_site_once() {
+    let mut world = World::new(&[("a", 4)], 96);
+    world.run(110);
+    for n in 5..9 {
+        world.join(id(n), "b", true);
+    }
+    world.run(110);
+    assert!(world.crossing_count > 0, "the broker's link was full");
+    let came = world.sent_by_broker() - 96 + world.crossing_count;
+    assert_eq!(came, 96, "each chunk came once");
+}
+
+#[test]
+fn no_more_than_a_few_chunks_are_on_their_way_between_sites() {
+    let mut world = World::new(&[("a", 2)], 40);
+    world.run(60);
+    for n in 5..8 {
+        world.join(id(n), "b", true);
+    }
+    world.want();
+    let orders = world.tracker.take_orders();
+    let from_far = |order: &&Order| order.from != Holder::Broker;
+    assert_eq!(orders.iter().filter(from_far).count(), CROSSINGS_MAX);
+    let granted = orders.len() - CROSSINGS_MAX;
+    assert_eq!(granted, SITE_GRANTS_MAX, "the broker comes first");
+    // Whoever leaves gives the way free.
+    for n in 5..8 {
+        world.tracker.leave(id(n), world.now);
+    }
+    assert!(!world.tracker.sites.contains_key("b"));
+    let busy = |(_, member): (WorkerId, &Member)| member.upload_count > 0;
+    assert!(!world.tracker.members().any(busy));
+}
+
+#[test]
 fn who_comes_later_asks_its_neighbours() {
     let mut world = World::new(&[("a", 2)], 20);
     world.run(40);
@@ -194,10 +253,13 @@ fn who_comes_later_asks_its_neighbours() {
     world.join(id(9), "a", true);
     world.run(20);
     assert_eq!(world.sent_by_broker(), before);
-    // Another site has nobody to ask but the broker.
+    // Behind a wall there is nobody to ask but the broker.
+    world.is_apart = true;
     world.join(id(10), "b", true);
-    world.run(40);
+    world.run(80);
     assert_eq!(world.sent_by_broker(), before + 20);
+    // Nor is the other site asked again at once.
+    assert!((1..=CROSSINGS_MAX).contains(&world.wall_count));
 }
 
 #[test]
