@@ -15,7 +15,7 @@ mod lists;
 pub use evict::Limit;
 pub use fetch::FetchError;
 
-use crate::{BlobRef, Chunk, ChunkSet, Digest};
+use crate::{BlobRef, Chunk, ChunkSet, Digest, buffer::Buffer};
 use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use in_use::InUse;
@@ -242,13 +242,10 @@ impl Shared {
 
 /// Reads all of a file, and not through a mapping: a bad block is an error then, and not the end of the process.
 fn is_sound(file: &File, size_bytes: u64, is_right: impl FnOnce(&[u8]) -> bool) -> bool {
-    let Some(size) = usize::try_from(size_bytes)
-        .ok()
-        .filter(|_| size_bytes <= CHUNK_BYTES)
-    else {
+    if size_bytes > CHUNK_BYTES {
         return false;
-    };
-    let mut bytes = vec![0; size];
+    }
+    let mut bytes = Buffer::new(size_bytes as usize);
     file.read_exact_at(&mut bytes, 0).is_ok() && is_right(&bytes)
 }
 

@@ -13,7 +13,8 @@ pub use named::NamedChunks;
 pub use upload::{FileProgress, NamedFile};
 
 use crate::{
-    BlobRef, Chunk, ChunkList, Digest, LocalFile, Pace, chunk_count, hash_bytes, pieces_of,
+    BlobRef, Chunk, ChunkList, Digest, LocalFile, Pace, buffer::Buffer, chunk_count, hash_bytes,
+    pieces_of,
 };
 use bytes::{Bytes, BytesMut};
 use dewar_proto::{
@@ -137,11 +138,8 @@ impl BlobClient {
     /// # Errors
     /// If it does not come, or is not the one.
     pub async fn read_chunk(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
-        let bytes = self
-            .read_unchecked(&chunk.blob.digest, chunk.range())
-            .await?;
-        chunk.verify(&bytes)?;
-        Ok(bytes)
+        let stream = self.read_range(&chunk.blob.digest, chunk.range()).await?;
+        collect_chunk(stream, chunk).await
     }
 
     /// One chunk, checked, from a worker, which knows it by its own digest.
@@ -153,9 +151,7 @@ impl BlobClient {
         let request = ReadChunkRequest { chunk_digest };
         let stream = self.client.clone().read_chunk(request).await;
         let stream = stream.map_err(ReadError::Refused)?.into_inner();
-        let bytes = collect(stream, &chunk.blob.digest, chunk.size_bytes()).await?;
-        chunk.verify(&bytes)?;
-        Ok(bytes)
+        collect_chunk(stream, chunk).await
     }
 
     /// A whole blob in memory, checked.
@@ -163,9 +159,8 @@ impl BlobClient {
     /// # Errors
     /// If it does not come, or is not the one.
     pub async fn read_blob(&self, blob: &BlobRef) -> Result<Bytes, ReadError> {
-        let bytes = self
-            .read_unchecked(&blob.digest, 0..blob.size_bytes)
-            .await?;
+        let stream = self.read_range(&blob.digest, 0..blob.size_bytes).await?;
+        let bytes = collect(stream, blob).await?;
         // Large ones keep a processor busy for a while, and nothing else may wait for that.
         let (actual, bytes) = if bytes.len() as u64 <= CHUNK_BYTES {
             (blake3::hash(&bytes), bytes)
@@ -185,19 +180,21 @@ impl BlobClient {
         }
     }
 
-    /// The bytes of a range as the holder gives them: their number is checked, and nothing else.
-    async fn read_unchecked(&self, blob: &Digest, range: Range<u64>) -> Result<Bytes, ReadError> {
-        let expected = range.end.saturating_sub(range.start);
+    /// The bytes of a range as the holder gives them: nothing is checked.
+    async fn read_range(
+        &self,
+        blob: &Digest,
+        range: Range<u64>,
+    ) -> Result<Streaming<ReadResponse>, ReadError> {
         let request = ReadRequest {
             digest: blob.0.to_vec(),
             range: Some(ByteRange {
                 offset_bytes: range.start,
-                length_bytes: expected,
+                length_bytes: range.end.saturating_sub(range.start),
             }),
         };
         let stream = self.client.clone().read(request).await;
-        let stream = stream.map_err(ReadError::Refused)?.into_inner();
-        collect(stream, blob, expected).await
+        Ok(stream.map_err(ReadError::Refused)?.into_inner())
     }
 
     /// Makes a blob of bytes in memory. `job` holds it from then on; a worker's output has none yet.
@@ -292,12 +289,29 @@ impl BlobClient {
     }
 }
 
-/// All bytes of a stream, of which there must be as many as expected.
-async fn collect(
+/// A chunk out of a stream, checked.
+async fn collect_chunk(
     mut stream: Streaming<ReadResponse>,
-    blob: &Digest,
-    expected: u64,
+    chunk: &Chunk,
 ) -> Result<Bytes, ReadError> {
+    let mut buffer = Buffer::new(chunk.size_bytes() as usize);
+    let mut received = 0;
+    while let Some(message) = stream.message().await.map_err(ReadError::Refused)? {
+        let begin = received;
+        received += message.data.len();
+        match buffer.get_mut(begin..received) {
+            Some(place) => place.copy_from_slice(&message.data),
+            None => break,
+        }
+    }
+    check_length(&chunk.blob.digest, buffer.len() as u64, received as u64)?;
+    chunk.verify(&buffer)?;
+    Ok(buffer.freeze())
+}
+
+/// A whole blob out of a stream. Its length is checked, and nothing else.
+async fn collect(mut stream: Streaming<ReadResponse>, blob: &BlobRef) -> Result<Bytes, ReadError> {
+    let expected = blob.size_bytes;
     let mut bytes = BytesMut::with_capacity(expected.min(READ_AHEAD_BYTES_MAX) as usize);
     while let Some(message) = stream.message().await.map_err(ReadError::Refused)? {
         bytes.extend_from_slice(&message.data);
@@ -305,14 +319,15 @@ async fn collect(
             break;
         }
     }
-    let received = bytes.len() as u64;
-    if received == expected {
-        Ok(bytes.freeze())
-    } else {
-        Err(ReadError::Length {
-            blob: *blob,
-            expected,
-            received,
-        })
-    }
+    check_length(&blob.digest, expected, bytes.len() as u64)?;
+    Ok(bytes.freeze())
+}
+
+fn check_length(blob: &Digest, expected: u64, received: u64) -> Result<(), ReadError> {
+    let wrong = ReadError::Length {
+        blob: *blob,
+        expected,
+        received,
+    };
+    (received == expected).then_some(()).ok_or(wrong)
 }

@@ -1,6 +1,6 @@
 //! Hashing: one pass over bytes gives a blob's name and the digests of its chunks.
 
-use crate::{ChunkList, Digest, chunk_count, chunk_range};
+use crate::{ChunkList, Digest, buffer::Buffer, chunk_count, chunk_range};
 use blake3::hazmat::HasherExt as _;
 use bytes::BytesMut;
 use dewar_proto::limits::CHUNK_BYTES;
@@ -120,7 +120,7 @@ pub(crate) fn hash_chunk(file: &File, size_bytes: u64, index: u64) -> io::Result
     let Range { start, end } = chunk_range(size_bytes, index);
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(start);
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = Buffer::new(READ_BYTES);
     let mut at = start;
     while at < end {
         let piece = &mut buffer[..((end - at) as usize).min(READ_BYTES)];

@@ -4,6 +4,7 @@
 //! [`ChunkCache`] keeps what a worker fetched, [`BlobStore`] what a broker owns. A chunk's digest is a
 //! subtree value of the blob's own hash, so a list of chunk digests proves itself, and `b3sum` prints what we store.
 
+mod buffer;
 mod cache;
 mod chunk;
 mod chunk_list;

@@ -3,7 +3,7 @@
 //! Path and stamp name the blob of a file used by reference: whoever sees the same file computes the same name, without
 //! reading a byte. A reader on the holder's machine is told of them and reads in place; what it reads is checked.
 
-use crate::{BlobRef, Chunk, Digest, stamp::Stamp};
+use crate::{BlobRef, Chunk, Digest, buffer::Buffer, stamp::Stamp};
 use bytes::Bytes;
 use dewar_proto::v1;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -78,10 +78,10 @@ impl LocalFile {
     /// They are copied: a mapping would end the process when someone shortens the file.
     pub fn read_chunk(&self, chunk: &Chunk) -> Option<Bytes> {
         let file = self.opened()?;
-        let mut bytes = vec![0; usize::try_from(chunk.size_bytes()).ok()?];
+        let mut bytes = Buffer::new(chunk.size_bytes() as usize);
         file.read_exact_at(&mut bytes, chunk.range().start).ok()?;
         chunk.verify(&bytes).ok()?;
-        Some(bytes.into())
+        Some(bytes.freeze())
     }
 
     fn opened(&self) -> Option<Arc<File>> {

@@ -1,7 +1,7 @@
 //! Sending a file: whole, or only the chunks that the broker lacks, and after a break only those that had not come.
 
 use super::{BlobClient, WriteError};
-use crate::{BlobRef, ChunkList, chunk_count, hash_file, pieces_of};
+use crate::{BlobRef, ChunkList, buffer::Buffer, chunk_count, hash_file, pieces_of};
 use bytes::Bytes;
 use dewar_proto::{
     limits::MESSAGE_BYTES_MAX,
@@ -120,10 +120,10 @@ impl NamedFile {
     fn read_chunk(&self, index: u64) -> io::Result<Bytes> {
         let changed = || io::Error::other("the file changed while it was sent");
         let chunk = self.list.chunk(index).ok_or_else(changed)?;
-        let mut bytes = vec![0; chunk.size_bytes() as usize];
+        let mut bytes = Buffer::new(chunk.size_bytes() as usize);
         self.file.read_exact_at(&mut bytes, chunk.range().start)?;
         chunk.verify(&bytes).map_err(|_| changed())?;
-        Ok(bytes.into())
+        Ok(bytes.freeze())
     }
 }
 

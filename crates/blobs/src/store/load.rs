@@ -2,8 +2,8 @@
 
 use super::{BlobStore, Entry, Shared, reference::Reference};
 use crate::{
-    BlobRef, ChunkList, CorruptChunk, Digest, LocalFile, chunk_count, chunk_digest, chunk_range,
-    hash_file, hasher::hash_chunk, local_file::open_without_links, stamp::Stamp,
+    BlobRef, ChunkList, CorruptChunk, Digest, LocalFile, buffer::Buffer, chunk_count, chunk_digest,
+    chunk_range, hash_file, hasher::hash_chunk, local_file::open_without_links, stamp::Stamp,
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -240,7 +240,7 @@ impl LoadedBlob {
             return Err(self.corrupt(chunk_index));
         }
         let range = chunk_range(size_bytes, chunk_index);
-        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let mut bytes = Buffer::new((range.end - range.start) as usize);
         self.file
             .read_exact_at(&mut bytes, range.start)
             .map_err(|source| self.explained(self.io(source)))?;
@@ -255,7 +255,7 @@ impl LoadedBlob {
         };
         self.save_if_due();
         if expected == Some(read) {
-            Ok(bytes.into())
+            Ok(bytes.freeze())
         } else {
             Err(self.explained(self.corrupt(chunk_index)))
         }

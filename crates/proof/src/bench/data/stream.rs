@@ -6,11 +6,18 @@ use super::{
     swarm::{Plan, Swarm},
 };
 use crate::{bench::report::Target, lab};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use dewar_blobs::{BlobClient, BlobRef, CACHE_BYTES_DEFAULT, ChunkCache};
 use dewar_proto::transport::channel_from;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::{net::Ipv4Addr, path::Path, time::Instant};
+use std::{
+    fs::{self, File},
+    io,
+    net::Ipv4Addr,
+    path::Path,
+    time::Instant,
+};
+use tempfile::TempDir;
 
 /// Bytes of the file.
 const FILE_BYTES: u64 = 512 << 20;
@@ -38,13 +45,14 @@ impl Bench {
         let channel = channel_from(Some(FROM.into()), address, lab::token(token_file)?)?;
         // The first to ask has the broker hash the file.
         let client = BlobClient::new(channel.clone());
-        fetch(&client, swarm.blob, &self.dir).await?;
+        let mut cold = ColdFolders::new(&self.dir);
+        fetch(&client, swarm.blob, cold.next()?).await?;
         let (mut unchecked, mut checked) = (Vec::new(), Vec::new());
         for _ in 0..TRIES {
             let started = Instant::now();
             read_unchecked(channel.clone(), swarm.blob).await?;
             unchecked.push(started.elapsed().as_secs_f64());
-            checked.push(fetch(&client, swarm.blob, &self.dir).await?);
+            checked.push(fetch(&client, swarm.blob, cold.next()?).await?);
         }
         let rate = |seconds| bytes as f64 / 1e6 / median(seconds);
         let (unchecked, checked) = (rate(unchecked), rate(checked));
@@ -62,9 +70,8 @@ impl Bench {
 }
 
 /// Fetches a blob into a new cache. How many seconds it took.
-async fn fetch(client: &BlobClient, blob: BlobRef, dir: &Path) -> Result<f64> {
-    let folder = tempfile::Builder::new().prefix("dewar-").tempdir_in(dir)?;
-    let cache = ChunkCache::open(folder.path(), CACHE_BYTES_DEFAULT)?;
+async fn fetch(client: &BlobClient, blob: BlobRef, folder: &Path) -> Result<f64> {
+    let cache = ChunkCache::open(folder, CACHE_BYTES_DEFAULT)?;
     let cache = &cache;
     let started = Instant::now();
     stream::iter((0..blob.size_bytes).step_by(usize::try_from(LOT_BYTES)?))
@@ -84,6 +91,47 @@ async fn fetch(client: &BlobClient, blob: BlobRef, dir: &Path) -> Result<f64> {
         blob.size_bytes
     );
     Ok(seconds)
+}
+
+/// Folders for one cache after another, none of which pays for the one before.
+///
+/// They are removed at the end: ext4 passes over each file that was removed in the last minutes when it makes a new one. What
+/// is in one is given up just before the next is filled: memory that was free for seconds may be the hypervisor's again,
+/// and is six times as slow to get.
+struct ColdFolders<'a> {
+    dir: &'a Path,
+    used: Vec<TempDir>,
+}
+
+impl<'a> ColdFolders<'a> {
+    fn new(dir: &'a Path) -> Self {
+        let used = Vec::new();
+        Self { dir, used }
+    }
+
+    fn next(&mut self) -> Result<&Path> {
+        if let Some(last) = self.used.last() {
+            empty(last.path())?;
+        }
+        let next = tempfile::Builder::new()
+            .prefix("dewar-")
+            .tempdir_in(self.dir)?;
+        self.used.push(next);
+        let next = self.used.last().context("it was pushed just now")?;
+        Ok(next.path())
+    }
+}
+
+/// Gives up the bytes of all files of a folder.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => empty(&path)?,
+            false => File::options().write(true).open(&path)?.set_len(0)?,
+        }
+    }
+    Ok(())
 }
 
 fn median(mut seconds: Vec<f64>) -> f64 {
