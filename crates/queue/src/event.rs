@@ -98,6 +98,8 @@ pub enum Event {
         task: TaskId,
         /// The try.
         attempt: AttemptId,
+        /// On whom; None in what earlier releases wrote.
+        worker: Option<WorkerId>,
         /// Why.
         failure: Failure,
         /// When it may be tried again. Meaningless after a restart, when it counts as past.

@@ -88,7 +88,8 @@ pub(crate) enum Phase {
 pub(crate) struct History {
     /// Tries that failed by themselves, and so count against `attempts_max`. None of them comes to life again.
     pub(crate) failed: Vec<AttemptId>,
-    /// Where they failed, as far as is known: it is tried elsewhere while it can be. Changes only while the task runs.
+    /// Where they failed, as far as is known: it is tried elsewhere while it can be. Changes only while the task is
+    /// not listed.
     pub(crate) failed_on: Vec<WorkerId>,
     /// Tries whose worker was lost while it ran other tasks too.
     pub(crate) lost_in_company: Vec<AttemptId>,
@@ -251,7 +252,12 @@ impl Task {
             .is_some_and(|history| history.failed.contains(&attempt))
     }
 
-    pub(crate) fn remember(&mut self, attempt: AttemptId, failure: &Failure) {
+    pub(crate) fn remember(
+        &mut self,
+        attempt: AttemptId,
+        worker: Option<WorkerId>,
+        failure: &Failure,
+    ) {
         let history = self.history.get_or_insert_default();
         let list = match failure.class {
             FailureClass::WorkerLost => &mut history.lost_in_company,
@@ -265,12 +271,9 @@ impl Task {
             list.push(attempt);
         }
         history.last = Some(failure.clone());
-        if let Phase::Running { live } = &self.phase {
-            let on = live.iter().find(|(other, _)| *other == attempt);
-            if let Some((_, worker)) = on {
-                history.failed_on.retain(|other| other != worker);
-                history.failed_on.push(*worker);
-            }
+        if let Some(worker) = worker {
+            history.failed_on.retain(|other| *other != worker);
+            history.failed_on.push(worker);
         }
     }
 

@@ -75,9 +75,10 @@ impl Queue {
             Event::AttemptFailed {
                 task,
                 attempt,
+                worker,
                 failure,
                 retry_at,
-            } => self.fail_attempt(*task, *attempt, failure, *retry_at),
+            } => self.fail_attempt(*task, *attempt, *worker, failure, *retry_at),
             Event::AttemptAcquitted { task, attempt } => self.acquit(*task, *attempt),
             Event::TaskEnded {
                 outcome,

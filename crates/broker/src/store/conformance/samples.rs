@@ -3,7 +3,7 @@
 use dewar_queue::{
     AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, InputSource, JobId, JobNumber,
     JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
-    TaskSpec, Timestamp,
+    TaskSpec, Timestamp, WorkerId,
 };
 use std::sync::Arc;
 
@@ -60,6 +60,7 @@ pub(in crate::store) fn every_durable_event(job: u64) -> Vec<Event> {
         events.push(Event::AttemptFailed {
             task,
             attempt,
+            worker: None,
             failure: Failure {
                 class,
                 message: "box of 64 px expected, 63 found".into(),
@@ -67,6 +68,16 @@ pub(in crate::store) fn every_durable_event(job: u64) -> Vec<Event> {
             retry_at: Timestamp(99),
         });
     }
+    events.push(Event::AttemptFailed {
+        task,
+        attempt,
+        worker: Some(WorkerId([9; 16])),
+        failure: Failure {
+            class: FailureClass::KernelError,
+            message: "out of memory".into(),
+        },
+        retry_at: Timestamp(99),
+    });
     let results = [
         OutcomeResult::Succeeded(Output {
             message: Payload::Inline(Arc::from(&b"output"[..])),

@@ -4,7 +4,7 @@ use dewar_proto::store::v1::{self as stored, event::What, payload::Place, task_e
 use dewar_queue::{
     AttemptId, BlobRef, Digest, Event, Failure, FailureClass, Input, InputSource, JobId, JobNumber,
     JobTerms, Kind, Made, Outcome, OutcomeResult, Output, OutputPart, Payload, Resources, TaskId,
-    TaskSpec, Timestamp,
+    TaskSpec, Timestamp, WorkerId,
 };
 use std::sync::Arc;
 
@@ -76,6 +76,10 @@ pub(super) fn event(job: JobNumber, event: stored::Event) -> Option<Event> {
             attempt: AttemptId {
                 broker_start: failed.broker_start,
                 n: failed.attempt_n,
+            },
+            worker: match failed.worker_id.as_slice() {
+                [] => None,
+                id => Some(WorkerId(id.try_into().ok()?)),
             },
             failure: failure(failed.failure?)?,
             retry_at: Timestamp::default(),

@@ -81,6 +81,7 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
         Event::AttemptFailed {
             task,
             attempt,
+            worker,
             failure,
             retry_at: _,
         } => {
@@ -89,6 +90,7 @@ pub(super) fn event(event: &Event) -> Option<(JobNumber, stored::Event)> {
                 broker_start: attempt.broker_start,
                 attempt_n: attempt.n,
                 failure: Some(to_failure(failure)),
+                worker_id: worker.map_or_else(Vec::new, |worker| worker.0.to_vec()),
             };
             (task.job, What::AttemptFailed(failed))
         }

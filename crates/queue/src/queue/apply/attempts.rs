@@ -166,17 +166,23 @@ impl Queue {
         &mut self,
         id: TaskId,
         attempt: AttemptId,
+        worker: Option<WorkerId>,
         failure: &Failure,
         retry_at: Timestamp,
     ) {
         let broker_start = self.config.broker_start;
+        if matches!(self.task(id), Some(task) if task.phase.is_listed()) {
+            // After a restart. Where it failed says among which tasks it waits.
+            let until = Timestamp::default();
+            self.set_phase(id, Phase::Paused { until });
+        }
         let Some(task) = self.task_mut(id) else {
             return;
         };
         if task.outcome().is_some() {
             return;
         }
-        task.remember(attempt, failure);
+        task.remember(attempt, worker, failure);
         match &mut task.phase {
             Phase::Running { live } => {
                 live.retain(|(other, _)| *other != attempt);

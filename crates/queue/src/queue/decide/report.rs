@@ -130,6 +130,7 @@ impl Queue {
         vec![Event::AttemptFailed {
             task: id,
             attempt,
+            worker: worker_of(task, attempt),
             failure,
             retry_at: now.at.after_ms(self.pause_ms(failed_count)),
         }]
@@ -176,6 +177,7 @@ impl Queue {
         vec![Event::AttemptFailed {
             task: id,
             attempt,
+            worker: worker_of(task, attempt),
             failure,
             // It was not its fault as far as anyone knows: no pause.
             retry_at: Timestamp::default(),
@@ -241,4 +243,11 @@ impl Queue {
             .saturating_mul(factor)
             .min(self.config.retry_ms_max)
     }
+}
+
+/// Who has a live try.
+fn worker_of(task: &Task, attempt: AttemptId) -> Option<WorkerId> {
+    let mut live = task.live().iter();
+    live.find(|(other, _)| *other == attempt)
+        .map(|(_, worker)| *worker)
 }

@@ -129,7 +129,7 @@ struct History {
     cancelled: HashSet<JobNumber>,
     /// Who has, or had, each try: whom it was given to, or who came with it.
     on: HashMap<AttemptId, WorkerId>,
-    /// Where each task failed, since the last restart.
+    /// Where each task failed.
     failed_on: HashMap<TaskId, HashSet<WorkerId>>,
     /// Who may still compute what since the last restart.
     awaited: HashSet<TaskId>,
@@ -355,7 +355,6 @@ impl History {
                     .collect();
                 self.comeback = expected.iter().map(|worker| worker.id).collect();
                 self.scene.restart_expecting(expected);
-                self.failed_on.clear();
                 assert_eq!(before, self.ends(), "a restart remembers every end");
             }
         }

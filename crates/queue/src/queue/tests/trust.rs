@@ -237,6 +237,32 @@ fn a_task_does_not_go_back_to_where_it_failed_while_another_worker_is_there() {
 }
 
 #[test]
+fn a_restarted_broker_remembers_where_a_task_failed() {
+    let mut scene = a_good_and_busy_worker(vec![spec(); 3]);
+    scene.join(hello(2, 1));
+    let tried = scene.dispatch()[0];
+    assert_eq!(tried.2, worker(2));
+    scene.report(tried, failure(FailureClass::KernelError));
+    scene.restart();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    let mut busy = hello(1, 1);
+    busy.held = vec![HeldAttempt {
+        task: task(1),
+        attempt: AttemptId {
+            broker_start: 1,
+            n: 2,
+        },
+    }];
+    scene.join(busy);
+    scene.join(hello(2, 1));
+    assert_eq!(scene.state(1), TaskState::Running);
+    assert_eq!(scene.dispatch(), [], "it waits for the other");
+    scene.tell(Command::Drain { worker: worker(1) });
+    assert_eq!(scene.dispatch()[0].2, worker(2), "nobody else is left");
+}
+
+#[test]
 fn one_bad_node_does_not_eat_the_queue_of_a_busy_one() {
     let once = TaskSpec {
         attempts_max: 1,
