@@ -176,11 +176,16 @@ impl Queue {
         present.chain(self.missing.values().cloned()).collect()
     }
 
-    /// Workers that may still compute a task of before the restart.
-    fn awaited_of(&self, tasks: RangeInclusive<TaskId>) -> impl Iterator<Item = WorkerId> {
+    /// Tasks of before the restart, and workers that may still compute them.
+    fn awaited(&self, tasks: RangeInclusive<TaskId>) -> impl Iterator<Item = (TaskId, WorkerId)> {
         let (first, last) = (*tasks.start(), *tasks.end());
         let awaited = (first, WorkerId([0; 16]))..=(last, WorkerId([u8::MAX; 16]));
-        self.awaited.range(awaited).map(|(_, worker)| *worker)
+        self.awaited.range(awaited).copied()
+    }
+
+    /// Workers that may still compute a task of before the restart.
+    fn awaited_of(&self, task: TaskId) -> impl Iterator<Item = WorkerId> {
+        self.awaited(task..=task).map(|(_, worker)| worker)
     }
 
     /// When workers of before the restart are waited for no longer. The clock begins with the restart.

@@ -168,7 +168,7 @@ impl Queue {
 
     /// Lets a task wait for a worker, unless one of before the restart may have it.
     fn set_waiting(&mut self, id: TaskId) {
-        if self.awaited_of(id..=id).next().is_none() {
+        if self.awaited_of(id).next().is_none() {
             self.set_ready(id);
         } else {
             let until = self.comeback_ends_at();

@@ -48,7 +48,13 @@ impl Queue {
             job: job.number,
             index,
         };
-        let missing: BTreeSet<WorkerId> = self.awaited_of(task(0)..=task(u64::MAX)).collect();
+        // What workers had been given may have ended since.
+        let awaited = self.awaited(task(0)..=task(u64::MAX));
+        let awaited = awaited.filter(|(task, _)| {
+            let task = job.task(task.index);
+            task.is_some_and(|task| task.outcome().is_none())
+        });
+        let missing: BTreeSet<WorkerId> = awaited.map(|(_, worker)| worker).collect();
         let names = missing.iter().filter_map(|id| self.missing.get(id));
         let names = names.take(NAME_COUNT_MAX).map(|worker| &*worker.name);
         let names: Vec<&str> = names.collect();

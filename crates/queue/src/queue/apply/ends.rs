@@ -229,7 +229,7 @@ impl Queue {
             };
             if is_since_restart {
                 // Nobody has this generation.
-                let awaited: Vec<WorkerId> = self.awaited_of(id..=id).collect();
+                let awaited: Vec<WorkerId> = self.awaited_of(id).collect();
                 for worker in awaited {
                     self.awaited.remove(&(id, worker));
                 }

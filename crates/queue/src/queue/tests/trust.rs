@@ -166,6 +166,20 @@ fn what_a_worker_comes_back_without_goes_to_others_at_once() {
 }
 
 #[test]
+fn nobody_is_waited_for_with_what_has_ended() {
+    let mut scene = Scene::with(vec![spec()]);
+    scene.join(hello(1, 1));
+    let tried = scene.dispatch()[0];
+    scene.report(tried, success(1));
+    scene.submit(JOB, vec![spec()]);
+    restart_expecting(&mut scene, &[(1, &[0])]);
+    scene.join(hello(2, 1));
+    let reason = scene.queue.blocked_reason(scene.queue.job(NUMBER).unwrap());
+    assert_eq!(reason, None);
+    assert_eq!(scene.dispatch().len(), 1);
+}
+
+#[test]
 fn what_is_rerun_since_the_restart_waits_for_nobody() {
     let mut scene = Scene::with(vec![spec()]);
     restart_expecting(&mut scene, &[(1, &[0])]);
