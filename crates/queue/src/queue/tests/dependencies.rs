@@ -161,9 +161,13 @@ fn a_rerun_does_not_read_a_deleted_output() {
         [digest(3)],
         "the shell deletes it"
     );
-    let _ = scene.ask(Command::Rerun {
+    let refused = scene.ask(Command::Rerun {
         tasks: crate::TaskSelection::Job(NUMBER),
         succeeded: false,
     });
-    assert_eq!(scene.dispatch(), [], "sent out to read a deleted blob");
+    let gone = digest(3);
+    assert!(
+        matches!(&refused, Err(Refusal::InputsGone { digest, .. }) if *digest == gone),
+        "sent out to read a deleted blob: {refused:?}"
+    );
 }

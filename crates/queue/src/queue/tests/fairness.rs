@@ -1,7 +1,8 @@
 //! Whose turn it is, and who has room.
 
-use super::*;
+use super::{histories::config, *};
 use crate::Resources;
+use proptest::prelude::*;
 use std::collections::HashMap;
 
 const ANN: JobId = JobId([1; 16]);
@@ -279,4 +280,88 @@ fn a_task_cannot_have_run_for_longer_than_it_was_out() {
         [100, 150],
         "the other one is as old as its job at the most"
     );
+}
+
+/// Owners who always have work, and how long a task of each takes at least.
+#[derive(Debug, Clone)]
+struct Crowd {
+    owners: Vec<(u64, i32)>,
+    worker_slots: Vec<u32>,
+    /// For each step a number that says how much longer a task takes, and now and then that a worker gives back what it runs.
+    chances: Vec<u64>,
+}
+
+/// No task takes longer than this.
+const TASK_MS_MAX: u64 = 1_000;
+
+fn crowd() -> impl Strategy<Value = Crowd> {
+    let owner = (100..800_u64, -100..=100);
+    let owners = prop::collection::vec(owner, 2..=3);
+    let worker_slots = prop::collection::vec(1..=2_u32, 1..=2);
+    let chances = prop::collection::vec(any::<u64>(), 150);
+    (owners, worker_slots, chances).prop_map(|(owners, worker_slots, chances)| Crowd {
+        owners,
+        worker_slots,
+        chances,
+    })
+}
+
+/// Slot-time that each owner got.
+fn used_by(crowd: &Crowd) -> Vec<u64> {
+    let mut scene = Scene::new();
+    scene.queue.config.ahead_per_slot = 0;
+    scene.queue.config.ahead_ms = 0;
+    for (n, (_, priority)) in (1..).zip(&crowd.owners) {
+        scene.create(JobId([n; 16]), &format!("owner{n}"), *priority);
+        scene.submit(JobId([n; 16]), vec![spec(); crowd.chances.len() + 10]);
+    }
+    for (n, slot_count) in (1..).zip(&crowd.worker_slots) {
+        scene.join(hello(n, *slot_count));
+    }
+    let mut used = vec![0; crowd.owners.len()];
+    let mut running: Vec<(u64, u64, (TaskId, AttemptId, WorkerId))> = Vec::new();
+    for chance in &crowd.chances {
+        let now = scene.now.at.0;
+        for tried in scene.dispatch() {
+            let base = crowd.owners[tried.0.job.0 as usize - 1].0;
+            let ends_at =
+                now + (base + (chance ^ tried.1.n.wrapping_mul(77)) % 200).min(TASK_MS_MAX);
+            running.push((ends_at, now, tried));
+        }
+        running.sort();
+        let (ends_at, began_at, tried) = running.remove(0);
+        scene.pass(ends_at.saturating_sub(now));
+        for (n, _) in (1..).zip(&crowd.worker_slots) {
+            scene.tell(Command::Heartbeat { worker: worker(n) });
+        }
+        used[tried.0.job.0 as usize - 1] += scene.now.at.0 - began_at;
+        match chance % 8 {
+            0 => scene.tell(Command::HandBack {
+                worker: tried.2,
+                attempts: vec![HeldAttempt {
+                    task: tried.0,
+                    attempt: tried.1,
+                }],
+            }),
+            _ => scene.report(tried, success(1)),
+        };
+    }
+    for (_, began_at, (task, ..)) in running {
+        used[task.job.0 as usize - 1] += scene.now.at.0 - began_at;
+    }
+    used
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..config() })]
+
+    #[test]
+    fn owners_who_always_have_work_get_the_same_within_a_bound(crowd in crowd()) {
+        let used = used_by(&crowd);
+        // A share is off by what is charged before it is known: a task for each slot on either side, and the one that follows.
+        let slots: u32 = crowd.worker_slots.iter().sum();
+        let bound_ms = (2 * u64::from(slots) + 1) * TASK_MS_MAX;
+        let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
+        prop_assert!(most - least <= bound_ms, "{used:?} ms, {bound_ms} ms apart at the most");
+    }
 }

@@ -503,7 +503,7 @@ impl History {
 /// Replays a history that failed.
 const SEED: &str = "DEWAR_TEST_SEED";
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     let any_seed = || RandomState::new().build_hasher().finish();
     let given = std::env::var(SEED).ok();
     let seed = given.map_or_else(any_seed, |seed| seed.parse().unwrap());
