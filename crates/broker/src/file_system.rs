@@ -1,9 +1,14 @@
 //! Which file systems keep what they promise: locks that hold, and syncs that reach a disk.
 //!
 //! statfs(2) tells the type by a number. All that run in user space (FUSE) share one, and tell theirs by name in the list
-//! of mounts: there only those are taken that are known to lie on this machine.
+//! of mounts: there only those are taken that are known to lie on this machine. One that encrypts another folder is what that
+//! folder is on. An overlay may be written to only if it lies on a local disk, by the kernel's own rules.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 /// Network and cluster file systems by their numbers.
 const NETWORK_FILE_SYSTEMS: [(u64, &str); 14] = [
@@ -26,8 +31,9 @@ const NETWORK_FILE_SYSTEMS: [(u64, &str); 14] = [
 /// The number of all file systems in user space.
 const FUSE: u64 = 0x6573_5546;
 
-/// Those of them that lie on a disk of this machine.
-const LOCAL_FUSE: [&str; 9] = [
+/// Those of them that lie on a disk of this machine. Not mergerfs: where the folders are that it joins cannot be told from
+/// here.
+const LOCAL_FUSE: [&str; 7] = [
     "fuseblk",
     "fuse.ntfs",
     "fuse.ntfs-3g",
@@ -35,9 +41,10 @@ const LOCAL_FUSE: [&str; 9] = [
     "fuse.ext2",
     "fuse.fuse2fs",
     "fuse.fuse-overlayfs",
-    "fuse.gocryptfs",
-    "fuse.mergerfs",
 ];
+
+/// Encrypts another folder, which the list of mounts names as its source.
+const ENCRYPTED_FOLDER: &str = "fuse.gocryptfs";
 
 /// Where Linux lists what is mounted, as this process sees it.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -57,25 +64,68 @@ pub(crate) fn network_kind(path: &Path) -> io::Result<Option<String>> {
 }
 
 fn fuse_kind(path: &Path) -> io::Result<Option<String>> {
-    let device = fs::metadata(path)?.dev();
+    let device_number = fs::metadata(path)?.dev();
     let device = format!(
         "{}:{}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
+        rustix::fs::major(device_number),
+        rustix::fs::minor(device_number)
     );
-    let mounts = fs::read_to_string(MOUNTS)?;
-    // One that is not listed cannot be told from a network's.
-    let kind = kind_of(&mounts, &device).unwrap_or("FUSE");
-    Ok((!LOCAL_FUSE.contains(&kind)).then(|| kind.to_owned()))
+    match listed(&fs::read_to_string(MOUNTS)?, &device) {
+        Listed::Local => Ok(None),
+        Listed::Network(kind) => Ok(Some(kind)),
+        // One that cannot be seen from here, or is its own source, is not believed.
+        Listed::In(folder) => match fs::metadata(&folder) {
+            Ok(metadata) if metadata.dev() != device_number => network_kind(&folder),
+            _ => Ok(Some(ENCRYPTED_FOLDER.to_owned())),
+        },
+    }
 }
 
-/// The type of the file system with a device number, by proc_pid_mountinfo(5): the third field is the number, and the
-/// type comes after a dash that ends the optional fields.
-fn kind_of<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
+/// What the list of mounts says of a file system in user space.
+#[derive(Debug, PartialEq, Eq)]
+enum Listed {
+    Local,
+    Network(String),
+    /// It is where this folder is.
+    In(PathBuf),
+}
+
+fn listed(mounts: &str, device: &str) -> Listed {
+    match kind_of(mounts, device) {
+        // It cannot be told from a network's.
+        None => Listed::Network("FUSE".to_owned()),
+        Some((ENCRYPTED_FOLDER, source)) => Listed::In(unescaped(source)),
+        Some((kind, _)) if LOCAL_FUSE.contains(&kind) => Listed::Local,
+        Some((kind, _)) => Listed::Network(kind.to_owned()),
+    }
+}
+
+/// Type and source of the file system with a device number, by proc_pid_mountinfo(5): the third field is the number, and the
+/// two come after a dash that ends the optional fields.
+fn kind_of<'a>(mounts: &'a str, device: &str) -> Option<(&'a str, &'a str)> {
     mounts
         .lines()
         .filter(|line| line.split(' ').nth(2) == Some(device))
-        .find_map(|line| line.split_once(" - ")?.1.split(' ').next())
+        .find_map(|line| {
+            let mut fields = line.split_once(" - ")?.1.split(' ');
+            Some((fields.next()?, fields.next().unwrap_or_default()))
+        })
+}
+
+/// A path as it is: the list writes blanks and backslashes as octal numbers.
+fn unescaped(path: &str) -> PathBuf {
+    let escapes = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    let path = escapes
+        .iter()
+        .fold(path.to_owned(), |path, (escape, plain)| {
+            path.replace(escape, plain)
+        });
+    PathBuf::from(path)
 }
 
 #[cfg(test)]
@@ -87,18 +137,32 @@ mod tests {
 30 27 0:52 / /data/a\\040b rw,nosuid shared:7 master:1 - fuse.sshfs ann@far:/data rw,user_id=0
 31 27 8:17 / /mnt/usb rw - fuseblk /dev/sdb1 rw
 32 27 0:53 / /gluster rw,relatime shared:8 - fuse.glusterfs host:/v rw
+34 27 0:55 / /pool rw,relatime - fuse.mergerfs a:b rw
+35 27 0:56 / /plain rw,relatime - fuse.gocryptfs /nfs/a\\040b\\134c rw
 broken
 33 27 0:54 / /odd rw";
 
     #[test]
     fn the_type_is_found_by_the_device() {
-        assert_eq!(kind_of(LISTED, "0:21"), Some("proc"));
-        assert_eq!(kind_of(LISTED, "0:52"), Some("fuse.sshfs"));
-        assert_eq!(kind_of(LISTED, "8:17"), Some("fuseblk"));
-        assert_eq!(kind_of(LISTED, "0:53"), Some("fuse.glusterfs"));
+        assert_eq!(kind_of(LISTED, "0:21"), Some(("proc", "proc")));
+        let sshfs = ("fuse.sshfs", "ann@far:/data");
+        assert_eq!(kind_of(LISTED, "0:52"), Some(sshfs));
+        assert_eq!(kind_of(LISTED, "8:17"), Some(("fuseblk", "/dev/sdb1")));
+        assert_eq!(kind_of(LISTED, "0:53"), Some(("fuse.glusterfs", "host:/v")));
         assert_eq!(kind_of(LISTED, "0:54"), None);
         assert_eq!(kind_of(LISTED, "0:5"), None);
         assert_eq!(kind_of("", "0:5"), None);
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_local_is_taken_for_a_networks() {
+        let network = |kind: &str| Listed::Network(kind.to_owned());
+        assert_eq!(listed(LISTED, "8:17"), Listed::Local);
+        assert_eq!(listed(LISTED, "0:52"), network("fuse.sshfs"));
+        assert_eq!(listed(LISTED, "0:55"), network("fuse.mergerfs"));
+        assert_eq!(listed(LISTED, "0:99"), network("FUSE"));
+        // What is encrypted may be anywhere.
+        assert_eq!(listed(LISTED, "0:56"), Listed::In("/nfs/a b\\c".into()));
     }
 
     #[test]
@@ -111,7 +175,7 @@ broken
             rustix::fs::minor(device)
         );
         let mounts = fs::read_to_string(MOUNTS).unwrap();
-        assert_eq!(kind_of(&mounts, &device), Some("proc"));
+        assert_eq!(kind_of(&mounts, &device), Some(("proc", "proc")));
         assert_eq!(network_kind(folder).unwrap(), None);
     }
 }
