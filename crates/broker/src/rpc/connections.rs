@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -59,7 +59,7 @@ pub(super) struct Counted {
     stream: TcpStream,
     standing: Standing,
     ends: Option<Ends>,
-    read_bytes: u64,
+    read_bytes: Arc<AtomicU64>,
     /// When it is closed, until it has shown a token.
     closes: Option<Closes>,
     has_shown_token: Arc<AtomicBool>,
@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) submits: Arc<Semaphore>,
     /// Set by the first call with a token of this broker.
     pub(crate) has_shown_token: Arc<AtomicBool>,
+    /// What has come on it so far: a message that is on its way on a slow link is no silence.
+    pub(crate) read_bytes: Arc<AtomicU64>,
 }
 
 /// The addresses of a connection's two ends.
@@ -182,7 +184,7 @@ impl Counted {
                 true => Standing::Welcome,
                 false => Standing::OneTooMany { count_max },
             },
-            read_bytes: 0,
+            read_bytes: Arc::default(),
             closes: Some(Closes {
                 time: Box::pin(sleep(PATIENCE)),
                 stop: Box::pin(stop.clone().cancelled_owned()),
@@ -234,6 +236,7 @@ impl Connected for Counted {
             ends: self.ends,
             submits: Arc::new(Semaphore::new(OPEN_ON_CONNECTION_MAX)),
             has_shown_token: self.has_shown_token.clone(),
+            read_bytes: self.read_bytes.clone(),
         }
     }
 }
@@ -249,9 +252,10 @@ impl AsyncRead for Counted {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let had_begun = self.read_bytes >= PREFACE_BYTES;
-        self.read_bytes += (buffer.filled().len() - before) as u64;
-        let has_begun = self.read_bytes >= PREFACE_BYTES;
+        let came = (buffer.filled().len() - before) as u64;
+        let read_before = self.read_bytes.fetch_add(came, Ordering::Relaxed);
+        let had_begun = read_before >= PREFACE_BYTES;
+        let has_begun = read_before + came >= PREFACE_BYTES;
         if has_begun
             && !had_begun
             && matches!(self.standing, Standing::Welcome)

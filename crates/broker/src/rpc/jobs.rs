@@ -134,8 +134,10 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let caller = auth::caller(&request)?;
         let connection = request.extensions().get::<Connection>();
+        let read_bytes = connection.map(|connection| connection.read_bytes.clone());
         let _open = self.turns.open(&caller, connection).await?;
-        self.take_submit(request.into_inner()).await
+        let read_bytes = read_bytes.unwrap_or_default();
+        self.take_submit(request.into_inner(), &read_bytes).await
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Outcome, Status>> + Send>>;

@@ -10,14 +10,16 @@ use dewar_queue::{Command, JobId};
 use std::{
     collections::VecDeque,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
 /// Messages of one submit that wait for the disk. Together they make a full batch of the engine, and its next one comes in
@@ -30,18 +32,29 @@ const SUBMIT_BYTES_AHEAD_MAX: usize = MESSAGE_BYTES_MAX;
 /// Keys in one submit, whose tasks' indices are all in its answer: that of a million is 8 MB.
 const KEY_COUNT_MAX: usize = 1_000_000;
 
-/// How long a customer may take to send the next message. It has one of the open submits meanwhile.
+/// How long a customer may say nothing. It has one of the open submits meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// A connection that brings less than this in that time is silent: what keeps it alive is a fraction of it, and the slowest
+/// modem brings ten times as much.
+const SILENCE_BYTES_MAX: u64 = 4 << 10;
 
 impl JobsService {
     pub(super) async fn take_submit(
         &self,
         mut requests: Streaming<v1::SubmitRequest>,
+        read_bytes: &AtomicU64,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let mut job = None;
         let mut keys = Vec::new();
         let mut ahead = Ahead::new();
-        while let Some(request) = ahead.finish_until(next(&self.stop, &mut requests)).await? {
+        while let Some(request) = ahead
+            .finish_until(unless_silent(
+                read_bytes,
+                convert::next_unless(&self.stop, &mut requests),
+            ))
+            .await?
+        {
             self.disk.admit().map_err(convert::no_room)?;
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
@@ -100,17 +113,24 @@ impl JobsService {
     }
 }
 
-async fn next(
-    stop: &CancellationToken,
-    requests: &mut Streaming<v1::SubmitRequest>,
-) -> Result<Option<v1::SubmitRequest>, Status> {
-    let waited = timeout(SILENCE_MAX, convert::next_unless(stop, requests)).await;
-    waited.unwrap_or_else(|_| {
-        let silence_s = SILENCE_MAX.as_secs();
-        Err(Status::deadline_exceeded(format!(
-            "the submit said nothing for {silence_s} s; what was acknowledged is kept, send the rest again"
-        )))
-    })
+/// Waits for the next message, however long it takes on a slow link, and not for one that does not come.
+async fn unless_silent<T>(
+    read_bytes: &AtomicU64,
+    message: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let mut message = pin!(message);
+    loop {
+        let before = read_bytes.load(Ordering::Relaxed);
+        if let Ok(came) = timeout(SILENCE_MAX, &mut message).await {
+            return came;
+        }
+        if read_bytes.load(Ordering::Relaxed) - before <= SILENCE_BYTES_MAX {
+            let silence_s = SILENCE_MAX.as_secs();
+            return Err(Status::deadline_exceeded(format!(
+                "the submit said nothing for {silence_s} s; what was acknowledged is kept, send the rest again"
+            )));
+        }
+    }
 }
 
 /// Messages of one submit that wait for the disk, the oldest first.
@@ -211,5 +231,40 @@ fn parameter_bytes(spec: &v1::TaskSpec) -> usize {
     match place {
         Some(v1::payload::Place::Inline(bytes)) => bytes.len(),
         Some(v1::payload::Place::Blob(_)) | None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::time::{Instant, sleep};
+
+    /// How long one waits for a message that never comes whole, while so much of it comes each second for five minutes.
+    async fn waited(bytes_per_s: u64) -> Duration {
+        let began = Instant::now();
+        let read_bytes = AtomicU64::new(0);
+        let link = async {
+            for _ in 0..300 {
+                sleep(Duration::from_secs(1)).await;
+                read_bytes.fetch_add(bytes_per_s, Ordering::Relaxed);
+            }
+            pending::<Result<(), Status>>().await
+        };
+        let refused = unless_silent(&read_bytes, link).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_on_a_slow_link_is_waited_for_and_silence_is_not() {
+        assert_eq!(waited(0).await, SILENCE_MAX);
+        assert_eq!(waited(10).await, SILENCE_MAX, "what keeps a link alive");
+        let slow = waited(1000).await;
+        assert!(slow >= Duration::from_secs(300), "{slow:?}");
+        assert!(
+            slow <= Duration::from_secs(300) + 2 * SILENCE_MAX,
+            "{slow:?}"
+        );
     }
 }

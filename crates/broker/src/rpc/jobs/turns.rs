@@ -109,6 +109,7 @@ mod tests {
             ends: None,
             submits: Arc::new(Semaphore::new(OPEN_ON_CONNECTION_MAX)),
             has_shown_token: Arc::default(),
+            read_bytes: Arc::default(),
         }
     }
 
