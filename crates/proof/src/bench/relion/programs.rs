@@ -1,13 +1,20 @@
 //! The two programs, told the same.
 
+use crate::interrupt::noticed;
 use anyhow::{Context, Result, bail, ensure};
 use dewar_testkit::Programs;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
+use tokio::{runtime::Runtime, task::spawn_blocking, time::timeout};
+
+/// How long a program may take to end when the bench is interrupted.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// What both programs are told.
 pub(super) struct Setting<'a> {
@@ -142,12 +149,32 @@ pub(super) fn dewar(programs: &Programs, setting: &Setting<'_>) -> Result<Refine
     })
 }
 
-/// Runs a program and takes its time; what it says is shown only if it fails.
+/// Runs a program and takes its time; what it says is shown only if it fails. It does not outlive an interrupted bench, nor do
+/// those that it started.
 fn timed(command: &mut Command) -> Result<f64> {
     let started = Instant::now();
-    let output = command
-        .output()
-        .with_context(|| format!("could not start {command:?}"))?;
+    let runtime = Runtime::new()?;
+    let interrupted = noticed(&runtime)?;
+    // A group of its own: what mpirun starts is ended with it.
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn();
+    let child = child.with_context(|| format!("could not start {command:?}"))?;
+    let group = Pid::from_child(&child);
+    let output = runtime.block_on(async {
+        let mut running = spawn_blocking(move || child.wait_with_output());
+        tokio::select! {
+            output = &mut running => anyhow::Ok(output??),
+            () = interrupted.cancelled() => {
+                // It may have ended just now.
+                let _ = kill_process_group(group, Signal::TERM);
+                if timeout(GOODBYE, running).await.is_err() {
+                    let _ = kill_process_group(group, Signal::KILL);
+                }
+                bail!("interrupted")
+            }
+        }
+    })?;
     if !output.status.success() {
         bail!(
             "{command:?} failed: {}\n{}",
@@ -172,5 +199,31 @@ impl Refined {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dewar_testkit::wait_until;
+    use rustix::process::{getpid, kill_process, test_kill_process};
+
+    /// Signals end the whole process if nobody catches them, and nextest gives each test a process of its own.
+    #[test]
+    fn an_interrupted_program_ends_with_those_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("started");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let running = std::thread::spawn(move || timed(Command::new("sh").args(["-c", &script])));
+        let started = || Pid::from_raw(fs::read_to_string(&file).ok()?.trim().parse().ok()?);
+        let patience = Duration::from_secs(30);
+        wait_until("a grandchild", patience, || Ok(started().is_some())).unwrap();
+        let grandchild = started().unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert!(running.join().unwrap().is_err());
+        wait_until("its end", patience, || {
+            Ok(test_kill_process(grandchild).is_err())
+        })
+        .unwrap();
     }
 }
