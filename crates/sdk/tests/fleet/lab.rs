@@ -6,7 +6,9 @@ use dewar_sdk::{Client, Job, JobOptions, JobStatus, Outcome, Outcomes};
 use dewar_worker::Worker;
 use std::{
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
+    process::Child,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -17,6 +19,31 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Lab {
     pub broker: dewar_broker::Running,
     pub folder: TempDir,
+}
+
+/// A process that does not outlive its test, however that ends.
+pub struct Process(pub Child);
+
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 pub async fn start_broker(folder: &Path, listen: SocketAddr) -> dewar_broker::Running {

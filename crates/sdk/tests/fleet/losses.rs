@@ -2,7 +2,7 @@
 
 use crate::{
     kinds::{self, Await, AwaitLarge, Echo, EchoParameters, LARGE_BYTES, Trouble},
-    lab::{Lab, start_broker, until, within, worker_config},
+    lab::{Lab, Process, start_broker, until, within, worker_config},
 };
 use dewar_sdk::{Client, ConnectError, ConnectOptions, JobOptions, Link, NewTask};
 use dewar_worker::{RunningError, StuckKernel, Worker};
@@ -10,7 +10,7 @@ use std::{
     env,
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -77,7 +77,7 @@ async fn a_killed_worker_costs_its_running_tasks_and_no_more() {
 }
 
 /// The work is done while the broker is away; then the worker dies too, by a kill or in good order.
-async fn results_outlive_both(kill: impl AsyncFnOnce(Child)) {
+async fn results_outlive_both(kill: impl AsyncFnOnce(Process)) {
     let mut lab = Lab::open().await;
     let job = lab.job().await;
     let message = lab.folder.path().to_str().unwrap().to_owned();
@@ -324,12 +324,12 @@ fn names_in_results(lab: &Lab) -> Vec<String> {
     names.collect()
 }
 
-pub fn terminate(worker: &Child) {
+pub fn terminate(worker: &Process) {
     let pid = rustix::process::Pid::from_child(worker);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
-pub async fn ended(worker: &mut Child) -> ExitStatus {
+pub async fn ended(worker: &mut Process) -> ExitStatus {
     let mut status = None;
     until("the worker ends", || {
         status = worker.try_wait().unwrap();
@@ -375,9 +375,9 @@ async fn a_broker_that_never_answers_is_not_waited_for() {
     assert!(reason.contains("refused"), "{reason}");
 }
 
-pub fn spawn_worker(lab: &Lab, slot_count: u16) -> Child {
+pub fn spawn_worker(lab: &Lab, slot_count: u16) -> Process {
     let broker = lab.broker.address().to_string();
-    Command::new(env::current_exe().unwrap())
+    let process = Command::new(env::current_exe().unwrap())
         .args(["losses::worker_process", "--exact", "--nocapture"])
         .env(WORKER_BROKER, broker)
         .env("DEWAR_TEST_WORKER_TOKEN", lab.broker.token())
@@ -385,7 +385,8 @@ pub fn spawn_worker(lab: &Lab, slot_count: u16) -> Child {
         .env("DEWAR_TEST_WORKER_SLOTS", slot_count.to_string())
         .stdout(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Process(process)
 }
 
 /// Not a test of its own: what [`spawn_worker`] runs, in a process that can be killed.

@@ -2,13 +2,13 @@
 
 use crate::{
     kinds::{Await, Deaf, Trouble},
-    lab::{Lab, next, start_broker, until, within},
+    lab::{Lab, Process, next, start_broker, until, within},
     losses::{ended, spawn_worker, terminate},
 };
 use dewar_sdk::{FailureClass, NewTask, TaskResult};
 use std::{
     env,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -71,14 +71,15 @@ fn kept_count(lab: &Lab) -> usize {
 }
 
 /// The lab's broker in a process that can be killed.
-fn spawn_broker(lab: &Lab) -> Child {
-    Command::new(env::current_exe().unwrap())
+fn spawn_broker(lab: &Lab) -> Process {
+    let process = Command::new(env::current_exe().unwrap())
         .args(["time_limits::broker_process", "--exact", "--nocapture"])
         .env(BROKER_FOLDER, lab.folder.path())
         .env("DEWAR_TEST_BROKER_LISTEN", lab.broker.address().to_string())
         .stdout(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Process(process)
 }
 
 /// Not a test of its own: what [`spawn_broker`] runs.
