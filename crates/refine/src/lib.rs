@@ -8,6 +8,7 @@ mod checkpoint;
 mod error;
 mod figures;
 mod folder;
+mod held_up;
 mod input;
 mod maps;
 mod model;

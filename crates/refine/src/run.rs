@@ -7,6 +7,7 @@ use crate::{
     checkpoint,
     error::RefineError,
     folder,
+    held_up,
     input::{self, Prepared},
     options::Options,
     outputs::Summary,
@@ -69,6 +70,7 @@ pub async fn refine(
     };
     let result = tokio::select! {
         result = run.rounds(&job) => result,
+        never = held_up::tell(&job, observer) => match never {},
         () = stop => Err(RefineError::Cancelled),
     };
     match &result {

@@ -244,6 +244,8 @@ fn ctrl_c_cancels_the_job_at_the_broker() {
     lab.wait_until("the tasks are there", |lab| {
         refine_job(lab).is_some_and(|job| job["waiting_count"] != 0)
     });
+    let told = refinement.says("waiting: ");
+    assert!(told.contains("em."), "which kind is missing: {told}");
     refinement.interrupt();
     refinement.says("error: the job was cancelled");
     assert_eq!(refinement.exit_code(), Some(1));
