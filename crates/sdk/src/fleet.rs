@@ -38,6 +38,8 @@ pub struct BrokerStatus {
     pub refusing_reason: Option<String>,
     /// Bytes of blobs it sent since it started; 0 from a broker of minor 1.
     pub sent_blob_bytes: u64,
+    /// Bytes of blobs that came to it since it started; 0 from a broker of a minor before 4.
+    pub received_blob_bytes: u64,
 }
 
 /// How a worker stands.
@@ -85,6 +87,8 @@ pub struct WorkerStatus {
     pub fetched_from_peers_bytes: u64,
     /// Chunks others got from it that were not what they should be. After the first nobody fetches from it any more.
     pub corrupt_count: u64,
+    /// Bytes of results that its folder keeps; none if it keeps none, as far as the broker says.
+    pub kept_bytes: Option<u64>,
 }
 
 impl Client {
@@ -174,6 +178,7 @@ impl BrokerStatus {
             free_bytes: Some(status.free_bytes).filter(|bytes| *bytes > 0),
             refusing_reason: said(status.refusing_reason),
             sent_blob_bytes: status.sent_blob_bytes,
+            received_blob_bytes: status.received_blob_bytes,
         })
     }
 }
@@ -212,6 +217,7 @@ impl From<v1::Worker> for WorkerStatus {
             fetched_from_broker_bytes: worker.fetched_from_broker_bytes,
             fetched_from_peers_bytes: worker.fetched_from_peers_bytes,
             corrupt_count: worker.corrupt_count,
+            kept_bytes: worker.keeps_results.then_some(worker.kept_bytes),
         }
     }
 }

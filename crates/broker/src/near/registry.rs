@@ -278,6 +278,17 @@ impl Registry {
         keeper.is_some_and(|(keeper, entry)| entry.keepers.contains_key(&keeper.store))
     }
 
+    /// Bytes that a worker's folder keeps; none if it takes no more.
+    pub(crate) fn kept_bytes_of(&self, worker: WorkerId) -> Option<u64> {
+        let keeper = self
+            .workers
+            .get(&worker)
+            .filter(|keeper| keeper.takes_more)?;
+        let kept = self.stores.get(&keeper.store)?.kept.iter();
+        let entries = kept.filter_map(|digest| self.blobs.get(digest));
+        Some(entries.map(|entry| entry.blob().size_bytes).sum())
+    }
+
     /// Folders that have a blob and are there.
     fn here(&self, entry: &Entry) -> BTreeSet<StoreId> {
         let stamped = entry.keepers.iter().filter(|(_, stamp)| stamp.is_some());

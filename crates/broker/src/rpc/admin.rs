@@ -106,6 +106,7 @@ impl v1::admin_server::Admin for AdminService {
         let blob_bytes = (self.blob_bytes)();
         let free_bytes = self.disk.free_bytes();
         let sent_blob_bytes = self.traffic.sent_bytes();
+        let received_blob_bytes = self.traffic.received_bytes();
         let refusing = self.disk.admit().err();
         let refusing_reason = refusing.map_or_else(String::new, |full| full.to_string());
         let status = self.look(move |View { queue, .. }| v1::StatusResponse {
@@ -127,6 +128,7 @@ impl v1::admin_server::Admin for AdminService {
             free_bytes,
             refusing_reason,
             sent_blob_bytes,
+            received_blob_bytes,
         });
         status.await.map(Response::new)
     }
@@ -142,12 +144,13 @@ impl v1::admin_server::Admin for AdminService {
             workers
         });
         let mut workers = workers.await?;
-        let shares = self.swarm.look(|tracker| {
+        let shares = self.swarm.look(|tracker, near| {
             let shares = tracker.members().map(|(id, member)| {
                 let share = MemberShare {
                     data_address: member.address().map(|address| address.to_string()),
                     held_bytes: tracker.held_bytes(id),
                     counters: member.counters(),
+                    kept_bytes: near.kept_bytes_of(id),
                 };
                 (id.0, share)
             });
@@ -245,6 +248,8 @@ struct MemberShare {
     data_address: Option<String>,
     held_bytes: u64,
     counters: Counters,
+    /// None if it keeps no more results.
+    kept_bytes: Option<u64>,
 }
 
 impl MemberShare {
@@ -254,6 +259,8 @@ impl MemberShare {
         worker.fetched_from_broker_bytes = self.counters.from_broker_bytes;
         worker.fetched_from_peers_bytes = self.counters.from_peers_bytes;
         worker.corrupt_count = self.counters.corrupt_count;
+        worker.keeps_results = self.kept_bytes.is_some();
+        worker.kept_bytes = self.kept_bytes.unwrap_or_default();
     }
 }
 

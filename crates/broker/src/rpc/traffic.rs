@@ -12,6 +12,7 @@ pub(crate) struct Traffic {
     upload: Pace,
     download: Pace,
     sent_bytes: Arc<AtomicU64>,
+    received_bytes: Arc<AtomicU64>,
 }
 
 impl Traffic {
@@ -21,6 +22,7 @@ impl Traffic {
             upload: Pace::new(upload_limit),
             download: Pace::new(download_limit),
             sent_bytes: Arc::default(),
+            received_bytes: Arc::default(),
         }
     }
 
@@ -30,13 +32,20 @@ impl Traffic {
         self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until bytes that came may be taken: until then the network holds the next ones back.
+    /// Waits until bytes that came may be taken, and counts them: until then the network holds the next ones back.
     pub(super) async fn receive(&self, bytes: usize) {
         self.download.take(bytes).await;
+        self.received_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Bytes that went out since the broker started.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that came in since the broker started.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 }

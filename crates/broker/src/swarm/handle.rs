@@ -1,7 +1,7 @@
 //! How everyone else reaches the owner of the swarm, and what is said to it.
 
 use super::{Arrival, Holder, Miss, NearBlob, Order, PrecacheProgress, SiteName, Tracker};
-use crate::near::{Announcement, ToKeeper};
+use crate::near::{Announcement, Registry, ToKeeper};
 use dewar_blobs::{BlobRef, ChunkList, ChunkSet, Digest};
 use dewar_queue::WorkerId;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ pub(super) enum Message {
         worker: WorkerId,
         session: u64,
     },
-    Look(Box<dyn FnOnce(&Tracker) + Send>),
+    Look(Box<dyn FnOnce(&Tracker, &Registry) + Send>),
     FindNear {
         digest: Digest,
         reply: oneshot::Sender<Option<NearBlob>>,
@@ -164,15 +164,15 @@ impl SwarmHandle {
         self.send(Message::Leave { worker, session }).await
     }
 
-    /// Looks at the tracker. Everything waits meanwhile, so the look must be short.
+    /// Looks at the tracker and the registry. Everything waits meanwhile, so the look must be short.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Tracker) -> T + Send + 'static,
+        look: impl FnOnce(&Tracker, &Registry) -> T + Send + 'static,
     ) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Look(Box::new(|tracker| {
+        self.send(Message::Look(Box::new(|tracker, near| {
             // The asker may have gone.
-            let _ = reply.send(look(tracker));
+            let _ = reply.send(look(tracker, near));
         })))
         .await?;
         answer.await.map_err(|_| Gone)

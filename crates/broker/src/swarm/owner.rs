@@ -132,7 +132,7 @@ impl Owner {
                 self.keeping.registry.leave(worker, now);
             }
             Message::Reached { .. } | Message::Said { .. } | Message::Leave { .. } => {}
-            Message::Look(look) => look(&self.tracker),
+            Message::Look(look) => look(&self.tracker, &self.keeping.registry),
             Message::FindNear { digest, reply } => {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.find_near(&digest, now));

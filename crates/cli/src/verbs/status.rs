@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 #[command(
     after_help = "Examples:\n  dewar status\n  dewar status --broker titan:9990 --json | jq .running_count\n\n\
     JSON keys: broker, host_name, program_version, protocol, started_unix_ms, broker_start, data_dir, job_count, \
-    waiting_count, running_count, worker_count, slot_count, blob_bytes, sent_blob_bytes, free_bytes (null if not said), \
+    waiting_count, running_count, worker_count, slot_count, blob_bytes, sent_blob_bytes, received_blob_bytes, free_bytes (null if not said), \
     refusing_reason (null unless submits and uploads are refused now)"
 )]
 pub struct Options {
@@ -50,10 +50,11 @@ fn to_text(address: &str, status: &BrokerStatus) -> String {
     row(
         "data",
         format!(
-            "{}, {} of blobs, {} sent{}",
+            "{}, {} of blobs, {} sent, {} received{}",
             status.data_dir,
             size::rounded(status.blob_bytes),
             size::rounded(status.sent_blob_bytes),
+            size::rounded(status.received_blob_bytes),
             free.map_or_else(String::new, |free| format!(", {free} free"))
         ),
     );
@@ -91,6 +92,7 @@ fn to_json(address: &str, status: &BrokerStatus) -> Value {
         "slot_count": status.slot_count,
         "blob_bytes": status.blob_bytes,
         "sent_blob_bytes": status.sent_blob_bytes,
+        "received_blob_bytes": status.received_blob_bytes,
         "free_bytes": status.free_bytes,
         "refusing_reason": status.refusing_reason,
     })

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
     program_version, succeeded_count, failed_count, joined_unix_ms, waiting_count (sent ahead of time), memory_bytes (null \
     if not said), held_back_reason (null if it is not), data_address (where peers fetch from it; null if they cannot), \
     held_bytes (of inputs, that others can fetch), fetched_from_broker_bytes and fetched_from_peers_bytes (since it joined), \
-    corrupt_count (chunks it gave that were not what they should be)\n\
+    corrupt_count (chunks it gave that were not what they should be), kept_bytes (of results, that it keeps instead of the broker; null if \
+    it keeps none)\n\
     States: up, held back (given nothing or little: its machine is busy, or it failed everything it touched), draining \
     (finishes and leaves), away (not heard of; given up soon)"
 )]
@@ -51,6 +52,7 @@ impl Listed for WorkerStatus {
         Column::Number("DONE"),
         Column::Number("FAILED"),
         Column::Number("HELD"),
+        Column::Number("KEPT"),
         Column::Number("HERE FOR"),
         Column::Text("VERSION"),
         Column::Text("WHY"),
@@ -66,6 +68,8 @@ impl Listed for WorkerStatus {
             self.succeeded_count.to_string(),
             self.failed_count.to_string(),
             size::rounded(self.held_bytes),
+            self.kept_bytes
+                .map_or_else(|| "-".to_owned(), size::rounded),
             clock::duration(clock::since_unix_ms(self.joined_unix_ms)),
             self.program_version.clone(),
             why(self),
@@ -94,6 +98,7 @@ impl Listed for WorkerStatus {
             "fetched_from_broker_bytes": self.fetched_from_broker_bytes,
             "fetched_from_peers_bytes": self.fetched_from_peers_bytes,
             "corrupt_count": self.corrupt_count,
+            "kept_bytes": self.kept_bytes,
         })
     }
 }
@@ -159,6 +164,7 @@ mod tests {
             fetched_from_broker_bytes: 0,
             fetched_from_peers_bytes: 0,
             corrupt_count: 0,
+            kept_bytes: None,
         };
         assert_eq!(why(&worker), "");
         worker.corrupt_count = 3;

@@ -25,6 +25,7 @@ fn a_running_job_is_shown_from_every_side() {
         "slot_count",
         "blob_bytes",
         "sent_blob_bytes",
+        "received_blob_bytes",
         "free_bytes",
         "refusing_reason",
     ];
@@ -133,6 +134,7 @@ fn a_running_job_is_shown_from_every_side() {
         "fetched_from_broker_bytes",
         "fetched_from_peers_bytes",
         "corrupt_count",
+        "kept_bytes",
     ];
     assert_eq!(keys(worker), promised);
     assert_eq!(
