@@ -21,15 +21,23 @@ const LOCK: &str = ".dewar-lock";
 const JOB: &str = ".dewar-job";
 
 /// What a folder was claimed for.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Claim {
+    /// What makes it this refinement and no other.
+    identity: Identity,
+    /// How it was stated last, for who goes on with it.
+    options: Options,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
     settings: Settings,
     particles_blake3: String,
     reference_blake3: String,
     stacks: Vec<FileStamp>,
 }
 
-impl Claim {
+impl Identity {
     fn of(options: &Options, digests: &InputDigests) -> Self {
         Self {
             // More rounds may be asked of the same refinement.
@@ -39,9 +47,26 @@ impl Claim {
             },
             particles_blake3: digests.particles.blake3.clone(),
             reference_blake3: digests.reference.blake3.clone(),
-            stacks: digests.stacks.clone(),
+            stacks: digests.stacks.iter().map(FileStamp::anywhere).collect(),
         }
     }
+}
+
+/// How the refinement in a folder was stated last.
+///
+/// # Errors
+/// If there is none.
+pub fn stated(out: &Path) -> Result<Options, RefineError> {
+    let path = out.join(CLAIM);
+    if !path.exists() {
+        return Err(RefineError::OutputFolder {
+            folder: out.to_owned(),
+            problem: "it holds no refinement to go on with; expected the --out of an earlier one"
+                .to_owned(),
+        });
+    }
+    let claim: Claim = checkpoint::read_json(&path)?;
+    Ok(claim.options)
 }
 
 /// Whether the output folder is free, or holds this very refinement. Changes nothing.
@@ -55,7 +80,7 @@ pub fn check(options: &Options, digests: &InputDigests) -> Result<(), RefineErro
         return Ok(());
     }
     let earlier: Claim = checkpoint::read_json(&path)?;
-    if earlier == Claim::of(options, digests) {
+    if earlier.identity == Identity::of(options, digests) {
         return Ok(());
     }
     Err(RefineError::OutputFolder {
@@ -91,7 +116,11 @@ pub fn lock(out: &Path) -> Result<fs::File, RefineError> {
 /// If it holds another, of which a round is finished.
 pub fn claim(options: &Options, digests: &InputDigests) -> Result<(), RefineError> {
     check(options, digests)?;
-    checkpoint::write_json(&options.out.join(CLAIM), &Claim::of(options, digests))
+    let claim = Claim {
+        identity: Identity::of(options, digests),
+        options: options.absolute(),
+    };
+    checkpoint::write_json(&options.out.join(CLAIM), &claim)
 }
 
 /// Takes the mark away where no round was finished, and the folder with it if nothing else is in it.

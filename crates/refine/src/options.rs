@@ -1,11 +1,11 @@
 //! What a user decides about a refinement.
 
-use crate::postprocess::PostSettings;
+use crate::{error::RefineError, folder, postprocess::PostSettings};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A refinement as its user states it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The particle file (STAR).
     pub particles: PathBuf,
@@ -43,6 +43,38 @@ pub struct Settings {
     /// Weigh poses by RELION's convention, as if the mask left all Fourier pixels independent.
     #[serde(default)]
     pub relion_weights: bool,
+}
+
+impl Options {
+    /// The refinement that a folder holds, finished or not, as it was stated last.
+    ///
+    /// # Errors
+    /// If the folder holds none.
+    pub fn of_folder(out: &Path) -> Result<Self, RefineError> {
+        Ok(Self {
+            // It may have been moved.
+            out: out.to_owned(),
+            ..folder::stated(out)?
+        })
+    }
+
+    /// The same with paths that mean the same from any folder.
+    pub(crate) fn absolute(&self) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+        let postprocess = &self.postprocess;
+        Self {
+            particles: absolute(&self.particles),
+            reference: absolute(&self.reference),
+            out: absolute(&self.out),
+            project_dir: self.project_dir.as_ref().map(absolute),
+            postprocess: PostSettings {
+                mask: postprocess.mask.as_ref().map(absolute),
+                mtf: postprocess.mtf.as_ref().map(absolute),
+                ..postprocess.clone()
+            },
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {

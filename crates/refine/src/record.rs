@@ -9,7 +9,10 @@ use crate::{
 };
 use dewar_formats::particles::ParticleSet;
 use serde::{Deserialize, Serialize};
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The record's file name.
 pub const FILE: &str = "refine.json";
@@ -19,8 +22,16 @@ pub const FILE: &str = "refine.json";
 pub struct Record {
     /// The release that wrote it.
     pub program_version: String,
-    /// What the user decided.
+    /// The class of instructions of the machine that made the maps: on workers of the same class they are the same bytes.
+    pub instruction_class: String,
+    /// The command that was given.
+    pub command: Vec<String>,
+    /// What the user decided that the result depends on.
     pub settings: Settings,
+    /// Folder from which image names counted, if one was given.
+    pub project_dir: Option<PathBuf>,
+    /// Whether images that looked inverted or unnormalised were accepted.
+    pub accept_images: bool,
     /// How its half-maps were post-processed.
     pub postprocess: PostSettings,
     /// The mask diameter that was used.
@@ -53,7 +64,9 @@ pub struct Record {
     pub rounds: Vec<RoundFigures>,
     /// How long the tasks of the final maps ran.
     pub final_stages: StageSeconds,
-    /// How long the last run took, from reading its inputs.
+    /// What was odd about the inputs.
+    pub warnings: Vec<String>,
+    /// How long the last run took, from reading its inputs. An interrupted run's rounds count in `rounds` only.
     pub seconds: f64,
 }
 
@@ -86,6 +99,17 @@ pub struct FileStamp {
     pub size_bytes: u64,
     /// When it was last changed.
     pub modified_unix_ms: u64,
+}
+
+impl FileStamp {
+    /// The same however it is reached: a path may be relative or absolute.
+    pub fn anywhere(&self) -> Self {
+        let path = fs::canonicalize(&self.path);
+        Self {
+            path: path.map_or(self.path.clone(), |path| path.display().to_string()),
+            ..self.clone()
+        }
+    }
 }
 
 impl InputDigests {

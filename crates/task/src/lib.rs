@@ -5,10 +5,12 @@
 
 mod context;
 mod input;
+mod instructions;
 mod kernel;
 mod kind;
 
 pub use context::Context;
 pub use input::{InputBytes, MissingInput};
+pub use instructions::instruction_class;
 pub use kernel::{Kernel, KernelInfo, Product, Registry, RunError, RunOutput};
 pub use kind::{Kind, TaskKind};

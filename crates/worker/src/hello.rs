@@ -24,7 +24,7 @@ pub(crate) fn hello(
             .collect(),
         site: config.site.clone(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
-        instruction_class: instruction_class().to_owned(),
+        instruction_class: dewar_task::instruction_class().to_owned(),
         held,
         memory_bytes: config.memory_bytes,
         kernels,
@@ -39,24 +39,5 @@ fn kernel(info: &KernelInfo) -> v1::Kernel {
         }),
         revision: info.revision,
         deterministic: info.is_deterministic,
-    }
-}
-
-/// The class within which results are the same bytes.
-fn instruction_class() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let is_v3 = std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("bmi1")
-            && std::arch::is_x86_feature_detected!("bmi2")
-            && std::arch::is_x86_feature_detected!("f16c")
-            && std::arch::is_x86_feature_detected!("lzcnt")
-            && std::arch::is_x86_feature_detected!("movbe");
-        if is_v3 { "x86-64-v3" } else { "x86-64" }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        std::env::consts::ARCH
     }
 }

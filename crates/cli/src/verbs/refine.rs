@@ -30,7 +30,8 @@ use tokio::runtime;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  dewar refine particles.star --reference initial.mrc --out refined --symmetry D7\n  \
-    dewar refine particles.star --reference initial.mrc --out refined --parallel dc:titan:9990\n\n\
+    dewar refine particles.star --reference initial.mrc --out refined --parallel dc:titan:9990\n  \
+    dewar refine --continue refined --iterations 20 --parallel dc:titan:9990\n\n\
     Writes map.mrc, half1.mrc, half2.mrc, particles.star, model.star and refine.json; of post-processing \
     map_sharpened.mrc, mask.mrc, fsc.star, postprocess.json and, if asked, local_resolution.mrc; and a folder for each \
     round.\nCtrl-C cancels the job and keeps finished rounds.\n\
@@ -40,14 +41,20 @@ use tokio::runtime;
 )]
 pub struct Options {
     /// The particles (STAR, of RELION 3.0 to 5).
-    #[arg(value_name = "PARTICLES")]
-    particles: PathBuf,
+    #[arg(value_name = "PARTICLES", required_unless_present = "going_on")]
+    particles: Option<PathBuf>,
     /// The starting map (MRC).
-    #[arg(long, value_name = "MAP")]
-    reference: PathBuf,
+    #[arg(long, value_name = "MAP", required_unless_present = "going_on")]
+    reference: Option<PathBuf>,
     /// Folder for everything that comes of it.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "going_on")]
+    out: Option<PathBuf>,
+    /// Go on with the refinement in this folder as it was stated, with more rounds or on other workers; of other flags only
+    /// --iterations, those of post-processing and those that say where to compute may be given.
+    #[arg(id = "going_on", long = "continue", value_name = "DIR", conflicts_with_all = [
+        "particles", "reference", "out", "symmetry", "diameter", "low_pass", "max_shift", "seed", "project", "pixel_size",
+    ])]
+    going_on: Option<PathBuf>,
     /// Point group of the structure; the map's axes as RELION has them.
     #[arg(long, value_name = "GROUP", default_value = "C1")]
     symmetry: PointGroup,
@@ -57,9 +64,9 @@ pub struct Options {
     /// Resolution to which the starting map is filtered first.
     #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().low_pass_angstrom, value_parser = super::positive)]
     low_pass: f64,
-    /// Rounds at most.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().iterations_max, value_parser = at_least_one)]
-    iterations: usize,
+    /// Rounds at most [default: 12, or as many as were allowed before].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    iterations: Option<usize>,
     /// How far particles may lie off the centre of their images.
     #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().shift_max_angstrom, value_parser = super::positive)]
     max_shift: f64,
@@ -120,6 +127,22 @@ struct Post {
 /// The embedded broker's data, inside the output folder.
 const EMBEDDED_FOLDER: &str = ".dewar";
 
+impl Post {
+    /// What was given takes the place of what was stated before.
+    fn change(&self, settings: &mut PostSettings) {
+        fn given<T: Clone>(place: &mut Option<T>, value: &Option<T>) {
+            if value.is_some() {
+                place.clone_from(value);
+            }
+        }
+        given(&mut settings.mask, &self.mask);
+        given(&mut settings.b_factor_angstrom2, &self.b_factor);
+        given(&mut settings.mtf, &self.mtf);
+        given(&mut settings.mtf_pixel_size_angstrom, &self.mtf_pixel_size);
+        settings.local_resolution |= self.local_resolution;
+    }
+}
+
 /// Problems of the inputs that are told: enough to see of what kinds they are.
 const PROBLEMS_TOLD_MAX: usize = 20;
 
@@ -142,6 +165,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
+    let stated = options.stated()?;
     let narrator = Arc::new(Narrator::new());
     let interrupt = Interrupt::catch({
         let narrator = Arc::clone(&narrator);
@@ -159,14 +183,14 @@ async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
             };
             broker::reach(&connect).await?
         }
-        Parallel::Threads(slot_count) => options.embed(*slot_count).await?,
+        Parallel::Threads(slot_count) => embed(&stated, *slot_count).await?,
     };
     broker::tell_absences(client.link(), {
         let narrator = Arc::clone(&narrator);
         move |line| narrator.say(line)
     });
     let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
-    let refined = refine(&client, &options.stated(), &observer, interrupt.came()).await;
+    let refined = refine(&client, &stated, &observer, interrupt.came()).await;
     narrator.finish();
     client.shutdown().await;
     let is_over = refined
@@ -174,11 +198,11 @@ async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
         .map_or_else(RefineError::is_input, |_| true);
     if matches!(place, Parallel::Threads(_)) && is_over {
         // Nothing in it is needed any more; where it stays, it only takes room.
-        let _ = fs::remove_dir_all(options.out.join(EMBEDDED_FOLDER));
+        let _ = fs::remove_dir_all(stated.out.join(EMBEDDED_FOLDER));
         // Only an empty folder goes: wrong inputs, found before the first round was finished.
-        let _ = fs::remove_dir(&options.out);
+        let _ = fs::remove_dir(&stated.out);
     }
-    refined.map_err(|error| options.failed(error))
+    refined.map_err(|error| failed(&stated, error))
 }
 
 impl Options {
@@ -191,71 +215,84 @@ impl Options {
         }
     }
 
-    fn stated(&self) -> dewar_refine::Options {
+    /// What is to be refined: what the flags say, or the folder to go on with.
+    fn stated(&self) -> Result<dewar_refine::Options, Failure> {
+        let mut stated = match &self.going_on {
+            Some(folder) => {
+                dewar_refine::Options::of_folder(folder).map_err(|error| input_failure(&error))?
+            }
+            None => self.stated_anew(),
+        };
+        if let Some(iterations_max) = self.iterations {
+            stated.settings.iterations_max = iterations_max;
+        }
+        stated.accept_images |= self.accept_images;
+        self.post.change(&mut stated.postprocess);
+        Ok(stated)
+    }
+
+    fn stated_anew(&self) -> dewar_refine::Options {
+        const GIVEN: &str = "the command line is refused without it";
         dewar_refine::Options {
-            particles: self.particles.clone(),
-            reference: self.reference.clone(),
-            out: self.out.clone(),
+            particles: self.particles.clone().expect(GIVEN),
+            reference: self.reference.clone().expect(GIVEN),
+            out: self.out.clone().expect(GIVEN),
             project_dir: self.project.clone(),
             settings: Settings {
                 symmetry: self.symmetry.to_string(),
                 mask_diameter_angstrom: self.diameter,
                 low_pass_angstrom: self.low_pass,
                 shift_max_angstrom: self.max_shift,
-                iterations_max: self.iterations,
                 seed: self.seed,
                 reference_pixel_size_angstrom: self.pixel_size,
                 relion_weights: self.relion_weights,
+                ..Settings::default()
             },
-            accept_images: self.accept_images,
+            accept_images: false,
             postprocess: PostSettings {
-                mask: self.post.mask.clone(),
-                b_factor_angstrom2: self.post.b_factor,
-                mtf: self.post.mtf.clone(),
-                mtf_pixel_size_angstrom: self.post.mtf_pixel_size,
-                local_resolution: self.post.local_resolution,
                 seed: self.seed,
+                ..PostSettings::default()
             },
         }
     }
+}
 
-    /// A broker and a worker in this process, which read the stacks where they are.
-    async fn embed(&self, slot_count: u16) -> Result<Client, Failure> {
-        // Before the broker has a folder: wrong inputs leave nothing behind.
-        let stacks = check(&self.stated()).map_err(|error| self.failed(error))?;
-        let folders: BTreeSet<PathBuf> = stacks
-            .iter()
-            .filter_map(|stack| fs::canonicalize(stack).ok()?.parent().map(Path::to_owned))
-            .collect();
-        let data_dir = self.out.join(EMBEDDED_FOLDER);
-        let embedded = Client::embedded(EmbeddedOptions {
-            data_dir: data_dir.clone(),
-            slot_count,
-            exports: folders.into_iter().collect(),
-            kernels: dewar_kernels::registry(),
-        });
-        embedded.await.map_err(|error| match error {
-            error @ EmbeddedError::Start(_) => Failure::work(
-                anyhow::Error::new(error)
-                    .context(format!("cannot compute with {}", data_dir.display())),
-            ),
-            error => Failure::work(error),
-        })
-    }
+/// A broker and a worker in this process, which read the stacks where they are.
+async fn embed(stated: &dewar_refine::Options, slot_count: u16) -> Result<Client, Failure> {
+    // Before the broker has a folder: wrong inputs leave nothing behind.
+    let stacks = check(stated).map_err(|error| failed(stated, error))?;
+    let folders: BTreeSet<PathBuf> = stacks
+        .iter()
+        .filter_map(|stack| fs::canonicalize(stack).ok()?.parent().map(Path::to_owned))
+        .collect();
+    let data_dir = stated.out.join(EMBEDDED_FOLDER);
+    let embedded = Client::embedded(EmbeddedOptions {
+        data_dir: data_dir.clone(),
+        slot_count,
+        exports: folders.into_iter().collect(),
+        kernels: dewar_kernels::registry(),
+    });
+    embedded.await.map_err(|error| match error {
+        error @ EmbeddedError::Start(_) => Failure::work(
+            anyhow::Error::new(error)
+                .context(format!("cannot compute with {}", data_dir.display())),
+        ),
+        error => Failure::work(error),
+    })
+}
 
-    fn failed(&self, error: RefineError) -> Failure {
-        match error {
-            // Workers know particles by their numbers only.
-            error @ RefineError::Task(_) if error.is_input() => {
-                Failure::input(error).concerning(self.particles.display())
-            }
-            error if error.is_input() => input_failure(&error),
-            RefineError::Cancelled => Failure::work(error),
-            error => Failure::work(error).try_next(format!(
-                "the same command goes on from the last finished round in {}",
-                self.out.display()
-            )),
+fn failed(stated: &dewar_refine::Options, error: RefineError) -> Failure {
+    match error {
+        // Workers know particles by their numbers only.
+        error @ RefineError::Task(_) if error.is_input() => {
+            Failure::input(error).concerning(stated.particles.display())
         }
+        error if error.is_input() => input_failure(&error),
+        RefineError::Cancelled => Failure::work(error),
+        error => Failure::work(error).try_next(format!(
+            "the same command goes on from the last finished round in {}",
+            stated.out.display()
+        )),
     }
 }
 

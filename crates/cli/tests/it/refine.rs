@@ -153,6 +153,87 @@ fn a_refinement_ends_with_its_outputs_told() {
     .ok();
 }
 
+#[test]
+fn a_refinement_goes_on_with_more_rounds_to_the_bytes_it_would_have_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    let [parts, whole] = ["parts", "whole"].map(|name| folder.path().join(name));
+    let rounds = |out, count| {
+        let more = ["--iterations", count, "--parallel", "thread:2"].map(str::to_owned);
+        dewar(words(&set, out).into_iter().chain(more)).ok();
+    };
+    rounds(&parts, "1");
+    rounds(&whole, "2");
+    // On another number of workers too.
+    let words = ["refine", "--continue", word(&parts), "--iterations", "2"];
+    let ran = dewar(words.iter().chain(&["--parallel", "thread:1", "--json"])).ok();
+    assert_eq!(ran.json()["iterations"], 2);
+    for name in [
+        "map.mrc",
+        "half1.mrc",
+        "map_sharpened.mrc",
+        "particles.star",
+    ] {
+        let bytes = [&parts, &whole].map(|out| fs::read(out.join(name)).unwrap());
+        assert!(bytes[0] == bytes[1], "{name} differs");
+    }
+    // As it was stated last, all is done; other sharpening is made of the same half-maps.
+    let going_on = [
+        "refine",
+        "--continue",
+        word(&parts),
+        "--parallel",
+        "thread:1",
+    ];
+    let ran = dewar(going_on).ok();
+    assert!(ran.stderr.contains("done already"), "{ran:?}");
+    let ran = dewar(going_on.iter().chain(&["--b-factor", "-50", "--json"])).ok();
+    assert_eq!(ran.json()["b_factor_angstrom2"], -50.0);
+    assert!(!ran.stderr.contains("round 3"), "{ran:?}");
+}
+
+#[test]
+fn only_a_refinement_can_be_gone_on_with_and_only_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["refine", "--continue", word(folder.path())];
+    dewar(words).fails(2, &["holds no refinement"]);
+    let ran = dewar(words.iter().chain(&["--symmetry", "C2"]));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("--symmetry"), "{ran:?}");
+    assert_eq!(dewar(["refine"]).code, Some(2));
+}
+
+/// Each key of a record, and of the records in it.
+fn all_keys(value: &serde_json::Value, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => members.iter().for_each(|(key, value)| {
+            found.push(key.clone());
+            all_keys(value, found);
+        }),
+        serde_json::Value::Array(values) => values.iter().for_each(|value| all_keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_of_the_record_is_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    let out = folder.path().join("refined");
+    let more = ["--iterations", "2", "--parallel", "thread:2"].map(str::to_owned);
+    dewar(words(&set, &out).into_iter().chain(more)).ok();
+    let text = fs::read_to_string(out.join("refine.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut found = Vec::new();
+    all_keys(&record, &mut found);
+    assert!(found.len() > 50, "{found:?}");
+    let page = include_str!("../../../../docs/refine-json.md");
+    for key in found {
+        assert!(page.contains(&format!("`{key}`")), "{key}");
+    }
+    assert_eq!(record["rounds"].as_array().unwrap().len(), 2);
+}
+
 /// A refinement under way, and the lines it says.
 struct Running {
     process: Guarded,

@@ -36,7 +36,8 @@ impl Run<'_> {
         let record: Record = checkpoint::read_json(&path)?;
         let has_all_rounds =
             record.converged || record.iterations >= self.options.settings.iterations_max;
-        let is_complete = has_all_rounds && record.postprocess == self.options.postprocess;
+        let is_complete =
+            has_all_rounds && record.postprocess == self.options.absolute().postprocess;
         Ok(is_complete.then(|| {
             self.observer.on(Progress::Note(
                 "this refinement is done already; nothing was computed",
@@ -138,8 +139,12 @@ impl Run<'_> {
         let rounds = results(state);
         Record {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instruction_class: dewar_task::instruction_class().to_owned(),
+            command: std::env::args().collect(),
             settings: self.options.settings.clone(),
-            postprocess: self.options.postprocess.clone(),
+            project_dir: self.options.project_dir.clone(),
+            accept_images: self.options.accept_images,
+            postprocess: self.options.absolute().postprocess,
             mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
             inputs: self.digests.clone(),
             particle_count: state.poses.len(),
@@ -155,6 +160,7 @@ impl Run<'_> {
             coverage: ViewCoverage::of(&state.poses, &self.prepared.group),
             rounds: state.rounds.clone(),
             final_stages: StageSeconds::default(),
+            warnings: self.prepared.warnings.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
         }
     }
