@@ -217,6 +217,28 @@ async fn a_bad_disk_is_found_out_and_shunned() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_next_task_reads_comes_while_a_slot_computes() {
+    let lab = Lab::open().await;
+    let _machine = machine(&lab, 1, 2);
+    let job = lab.job().await;
+    let blob = job.upload(pattern(3 * MIB as usize)).await.unwrap();
+    let folder = lab.folder.path().to_str().unwrap().to_owned();
+    let busy = NewTask::new::<Await>(&Trouble { message: folder }, vec![]);
+    let reading = NewTask::new::<Echo>(&EchoParameters::default(), vec![Input::whole(blob)]);
+    job.submit_all(vec![busy, reading]).await.unwrap();
+    until("the only slot is busy", || lab.path("begun").exists()).await;
+    until("the next task's input is there", || {
+        chunk_files(&cache(&lab, 1, 2)).len() == 3
+    })
+    .await;
+    assert_eq!(job.status().await.unwrap().outcome_count(), 0);
+    fs::write(lab.path("go"), "").unwrap();
+    let mut outcomes = job.outcomes_after(0);
+    next(&mut outcomes).await.output::<Await>().unwrap();
+    next(&mut outcomes).await.output::<Echo>().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_is_full_says_what_it_dropped_and_one_too_small_says_so() {
     let lab = Lab::open().await;
     let _small = machine_with_cache(&lab, 1, 2, 8 * MIB);
