@@ -34,6 +34,7 @@ mod link;
 mod new_task;
 mod outcome;
 mod precache;
+mod resumed;
 mod selection;
 mod submit;
 mod task;

@@ -1,6 +1,6 @@
 //! What tasks came to, in sequence, over whatever happens to the connection.
 
-use crate::{CallError, Job, TaskIndex, call::Waits};
+use crate::{CallError, Job, TaskIndex, resumed::Resumed};
 use bytes::Bytes;
 use dewar_blobs::{BlobRef, Digest};
 use dewar_proto::{limits, v1};
@@ -8,7 +8,6 @@ use dewar_task::TaskKind;
 use futures::Stream;
 use prost::Message as _;
 use std::fmt;
-use tonic::Streaming;
 use v1::jobs_client::JobsClient;
 
 const CALL: &str = "watching outcomes";
@@ -256,20 +255,17 @@ pub struct Outcomes {
     job: Job,
     /// The last sequence number given.
     after_sequence: u64,
-    stream: Option<Streaming<v1::Outcome>>,
-    waits: Waits,
+    stream: Resumed<v1::Outcome>,
     /// Received, with its message still to be fetched: a call dropped meanwhile must not lose it.
     unfinished: Option<Outcome>,
 }
 
 impl Outcomes {
     pub(crate) fn new(job: Job, after_sequence: u64) -> Self {
-        let waits = job.client.shared.caller.retry.waits();
         Self {
+            stream: Resumed::new(&job.client.shared.caller),
             job,
             after_sequence,
-            stream: None,
-            waits,
             unfinished: None,
         }
     }
@@ -294,7 +290,7 @@ impl Outcomes {
                 }
                 Some(_known) => {}
                 None if self.is_complete().await? => return Ok(None),
-                None => self.waits.next().await,
+                None => self.stream.pause().await,
             }
         }
     }
@@ -315,46 +311,23 @@ impl Outcomes {
 
     /// What comes next over the connection, or `None` where the broker ended it.
     async fn receive(&mut self) -> Result<Option<Outcome>, CallError> {
-        let caller = &self.job.client.shared.caller;
-        loop {
-            let received = match &mut self.stream {
-                Some(stream) => stream.message().await,
-                None => {
-                    let request = v1::WatchRequest {
-                        job_id: self.job.id().to_wire(),
-                        after_sequence: self.after_sequence,
-                    };
-                    let mut jobs = JobsClient::new(caller.channel.clone())
-                        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-                    match jobs.watch(request).await {
-                        Ok(answer) => {
-                            caller.link.up();
-                            self.stream = Some(answer.into_inner());
-                            continue;
-                        }
-                        Err(status) => Err(status),
-                    }
-                }
+        let (job, after_sequence) = (&self.job, self.after_sequence);
+        let open = |channel| async move {
+            let jobs = JobsClient::new(channel);
+            let mut jobs = jobs.max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+            let request = v1::WatchRequest {
+                job_id: job.id().to_wire(),
+                after_sequence,
             };
-            match received {
-                Ok(Some(outcome)) => {
-                    self.waits = caller.retry.waits();
-                    let outcome = Outcome::from_wire(outcome);
-                    return outcome.map(Some).map_err(|problem| CallError::Answer {
-                        call: CALL,
-                        problem,
-                    });
-                }
-                Ok(None) => {
-                    self.stream = None;
-                    return Ok(None);
-                }
-                Err(status) => {
-                    self.stream = None;
-                    caller.after_failure(CALL, &status, &mut self.waits).await?;
-                }
-            }
-        }
+            jobs.watch(request).await
+        };
+        let caller = &job.client.shared.caller;
+        let received = self.stream.next(caller, CALL, open).await?;
+        let outcome = received.map(Outcome::from_wire).transpose();
+        outcome.map_err(|problem| CallError::Answer {
+            call: CALL,
+            problem,
+        })
     }
 
     /// A stream also ends when a broker goes down in good order, so its end alone proves nothing.

@@ -2,14 +2,10 @@
 //!
 //! The broker tells it over a stream. When that breaks, the whole is asked for again: workers skip what they have.
 
-use crate::{
-    Client,
-    call::{CallError, Waits},
-};
+use crate::{Client, call::CallError, resumed::Resumed};
 use dewar_blobs::BlobRef;
 use dewar_proto::{limits, v1};
 use std::collections::BTreeSet;
-use tonic::Streaming;
 use v1::admin_client::AdminClient;
 
 const CALL: &str = "precaching";
@@ -32,8 +28,7 @@ pub struct PrecacheProgress {
 pub struct Precaching {
     client: Client,
     request: v1::PrecacheRequest,
-    stream: Option<Streaming<v1::PrecacheResponse>>,
-    waits: Waits,
+    stream: Resumed<v1::PrecacheResponse>,
     /// Over a new connection they are told again.
     told_failures: BTreeSet<String>,
     is_complete: bool,
@@ -53,8 +48,7 @@ impl Client {
                 blobs: blobs.iter().map(|blob| (*blob).into()).collect(),
                 site: site.unwrap_or_default().to_owned(),
             },
-            stream: None,
-            waits: self.shared.caller.retry.waits(),
+            stream: Resumed::new(&self.shared.caller),
             told_failures: BTreeSet::new(),
             is_complete: false,
         })
@@ -73,45 +67,21 @@ impl Precaching {
                 return Ok(Some(self.note(progress)));
             }
             // A broker that goes down in good order ends its streams too.
-            self.waits.next().await;
+            self.stream.pause().await;
         }
         Ok(None)
     }
 
     /// What comes next over the connection, or `None` where the broker ended it.
     async fn receive(&mut self) -> Result<Option<v1::PrecacheResponse>, CallError> {
+        let request = &self.request;
+        let open = |channel| async move {
+            let admin = AdminClient::new(channel);
+            let mut admin = admin.max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+            admin.precache(request.clone()).await
+        };
         let caller = &self.client.shared.caller;
-        loop {
-            let received = match &mut self.stream {
-                Some(stream) => stream.message().await,
-                None => {
-                    let mut admin = AdminClient::new(caller.channel.clone())
-                        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
-                    match admin.precache(self.request.clone()).await {
-                        Ok(answer) => {
-                            caller.link.up();
-                            self.stream = Some(answer.into_inner());
-                            continue;
-                        }
-                        Err(status) => Err(status),
-                    }
-                }
-            };
-            match received {
-                Ok(Some(progress)) => {
-                    self.waits = caller.retry.waits();
-                    return Ok(Some(progress));
-                }
-                Ok(None) => {
-                    self.stream = None;
-                    return Ok(None);
-                }
-                Err(status) => {
-                    self.stream = None;
-                    caller.after_failure(CALL, &status, &mut self.waits).await?;
-                }
-            }
-        }
+        self.stream.next(caller, CALL, open).await
     }
 
     fn note(&mut self, progress: v1::PrecacheResponse) -> PrecacheProgress {
