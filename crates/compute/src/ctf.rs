@@ -31,6 +31,20 @@ pub struct CtfParams {
     pub b_factor_angstrom2: f64,
     /// A factor on the whole.
     pub scale: f64,
+    /// What someone has done to the image about it.
+    pub applied: Applied,
+}
+
+/// What has been done to an image about its CTF.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Applied {
+    /// It is as the microscope gave it: C P and noise.
+    #[default]
+    Nothing,
+    /// Its phases were flipped where C is negative: |C| P and noise.
+    Phases,
+    /// It was multiplied by C, noise and all: C² P and C times the noise.
+    Whole,
 }
 
 impl Default for CtfParams {
@@ -46,6 +60,7 @@ impl Default for CtfParams {
             phase_shift_deg: 0.0,
             b_factor_angstrom2: 0.0,
             scale: 1.0,
+            applied: Applied::Nothing,
         }
     }
 }
@@ -83,6 +98,7 @@ pub struct Ctf {
     offset: f64,
     b_factor_quarter: f64,
     scale: f64,
+    applied: Applied,
 }
 
 impl Ctf {
@@ -102,10 +118,32 @@ impl Ctf {
             offset: -params.phase_shift_deg.to_radians() - libm::asin(params.amplitude_contrast),
             b_factor_quarter: params.b_factor_angstrom2 / 4.0,
             scale: params.scale,
+            applied: params.applied,
         })
     }
 
-    /// The CTF at spatial frequency (`sx`, `sy`) in 1/Å.
+    /// What the data's part of a score or of a sum is multiplied by where the CTF is `value`: that, once.
+    pub fn data_factor(&self, value: f32) -> f32 {
+        match self.applied {
+            Applied::Nothing | Applied::Phases => value,
+            Applied::Whole => 1.0,
+        }
+    }
+
+    /// What a projection is multiplied by to look like the image, where the CTF is `value`.
+    pub fn model_factor(&self, value: f32) -> f32 {
+        match self.applied {
+            Applied::Nothing | Applied::Phases => value,
+            Applied::Whole => value * value,
+        }
+    }
+
+    /// What was done to the image.
+    pub fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    /// The CTF at spatial frequency (`sx`, `sy`) in 1/Å; its magnitude where phases were flipped.
     pub fn value(&self, sx: f64, sy: f64) -> f64 {
         let (x2, y2) = (sx * sx, sy * sy);
         let s2 = x2 + y2;
@@ -118,7 +156,11 @@ impl Ctf {
         } else {
             libm::exp(-self.b_factor_quarter * s2)
         };
-        -libm::sin(gamma) * envelope * self.scale
+        let value = -libm::sin(gamma) * envelope * self.scale;
+        match self.applied {
+            Applied::Nothing | Applied::Whole => value,
+            Applied::Phases => value.abs(),
+        }
     }
 
     /// The CTF on the half-plane (see [`crate::fft`]) of images of `n` pixels of `pixel_size_angstrom`.
@@ -250,6 +292,27 @@ mod tests {
             ..CtfParams::default()
         };
         assert!((Ctf::new(&params).unwrap().value(0.1, 0.0) + 0.098_1).abs() < 2e-4);
+    }
+
+    #[test]
+    fn flipped_phases_leave_magnitudes() {
+        let raw = CtfParams {
+            defocus_u_angstrom: 15_300.0,
+            defocus_v_angstrom: 14_200.0,
+            ..CtfParams::default()
+        };
+        let of = |applied| Ctf::new(&CtfParams { applied, ..raw }).unwrap();
+        let mut negative_count = 0;
+        for s in (0..100).map(|i| f64::from(i) * 2e-3) {
+            let value = of(Applied::Nothing).value(s, s / 2.0);
+            negative_count += usize::from(value < 0.0);
+            assert_eq!(of(Applied::Phases).value(s, s / 2.0), value.abs());
+            assert_eq!(of(Applied::Whole).value(s, s / 2.0), value);
+        }
+        assert!(negative_count > 20);
+        assert_eq!(of(Applied::Phases).data_factor(0.25), 0.25);
+        assert_eq!(of(Applied::Whole).data_factor(0.25), 1.0);
+        assert_eq!(of(Applied::Whole).model_factor(0.25), 0.0625);
     }
 
     #[test]

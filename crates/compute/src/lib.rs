@@ -13,6 +13,7 @@ mod gridding;
 pub mod local_resolution;
 pub mod mask;
 pub mod noise;
+pub mod optics;
 pub mod orientation;
 pub mod phantom;
 pub mod pose_error;

@@ -88,6 +88,22 @@ impl NoiseEstimate {
         self.count += 1;
     }
 
+    /// Adds an image that was multiplied by its CTF, noise and all: as if it were not, shell by shell.
+    ///
+    /// # Panics
+    /// If either is not a half-plane of the box.
+    pub fn add_multiplied(&mut self, half: &[Complex32], ctf: &[f32]) {
+        let ctf: Vec<Complex32> = ctf.iter().map(|c| Complex32::new(*c, 0.0)).collect();
+        let power = shell_power(self.n, &ctf);
+        let mut restored = half.to_vec();
+        for_each_frequency(self.n, |index, shell| {
+            if power[shell] > 0.0 {
+                restored[index] /= power[shell].sqrt() as f32;
+            }
+        });
+        self.add(&restored);
+    }
+
     /// sigma2 of each shell from 0 to n/2, floored at a thousandth of its mean; all ones before any image was added.
     pub fn sigma2(&self) -> Vec<f64> {
         if self.count == 0 {

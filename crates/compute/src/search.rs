@@ -164,6 +164,9 @@ pub struct Alignment {
     /// For each shell 0..=(n-1)/2, Σ |X − s C P|² over the half-plane without Hermitian duplicates, X being the masked
     /// image and s 1, or `scale` (at least 0) where scores are scale-free. Beyond the reference's limit P is 0.
     pub residual_power: Vec<f64>,
+    /// How many values of noise, as strong as the microscope gave it, each of these sums is worth: fewer than it has where
+    /// the image came multiplied by its CTF, and the model is C² P.
+    pub residual_count: Vec<f64>,
 }
 
 /// Why a search gave no result.

@@ -98,6 +98,7 @@ fn insert_all(rows: &[Row], images: &[f32], shape: GridShape) -> [Sums; 2] {
         halves[row.half_set - 1].insert(&Insertion {
             image: &half,
             ctf: &ctf,
+            is_multiplied: false,
             inverse_sigma2: &inverse_sigma2,
             rotation: &row.rotation,
             shift_px: row.shift_px,

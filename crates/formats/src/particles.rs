@@ -14,7 +14,7 @@ mod write;
 
 pub use cryosparc::CryosparcError;
 pub(crate) use cryosparc::is_cryosparc;
-pub use model::{Ctf, HalfSet, OpticsGroup, Particle, ParticleSet, Pose, StackFile};
+pub use model::{Applied, Ctf, HalfSet, OpticsGroup, Particle, ParticleSet, Pose, StackFile};
 pub use problem::{PROBLEMS_MAX, Problem, ProblemKind, ReadError};
 pub(crate) use read::{Findings, examine};
 pub use write::{NewParticles, ParticlesWriteError, Refined, write_particles};

@@ -156,8 +156,23 @@ fn particle_files() {
             "p.star: pixel sizes differ: optics group 2 has 1.8 A; expected 1.5 A, as group 1",
         ),
         (
-            optics("_rlnImageSize", "_rlnCtfDataAreCtfPremultiplied"),
-            "p.star:9: _rlnCtfDataAreCtfPremultiplied is set: images already corrected for the CTF are not supported; expected raw particle images",
+            optics("_rlnImageSize", "_rlnOddZernike"),
+            "p.star:9: _rlnOddZernike is not 0: aberrations beyond beam tilt and magnification are not applied; expected particles without them (set it to [0] to refine as if there were none)",
+        ),
+        (
+            optics(
+                "_rlnImageSize\n1 300 2.7 0.1 1.5 8",
+                "_rlnCtfDataAreCtfPremultiplied\n_rlnCtfDataArePhaseFlipped\n1 300 2.7 0.1 1.5 1 1",
+            ),
+            "p.star:10: _rlnCtfDataAreCtfPremultiplied and _rlnCtfDataArePhaseFlipped are both set; expected one of them at most",
+        ),
+        (
+            row(ROW, "").replace("_rlnRandomSubset", "_rlnBeamTiltX") + ROW,
+            "p.star:19: _rlnBeamTiltX stands in the table of particles; expected it in data_optics",
+        ),
+        (
+            optics("_rlnImageSize", "_rlnMagMat01").replace("1.5 8", "1.5 inf"),
+            "p.star:9: _rlnMagMat01 is \"inf\"; expected a number",
         ),
         (
             format!("{OPTICS}{}{ROW}", COLUMNS.replace("rlnDefocus", "other")),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use dewar_formats::mrc::{Encoding, Mode, MrcFile, OutputMode, StackWriter, write_map};
 use dewar_formats::particles::{
-    Ctf, HalfSet, NewParticles, OpticsGroup, Particle, ParticleSet, Pose, write_particles,
+    Applied, Ctf, HalfSet, NewParticles, OpticsGroup, Particle, ParticleSet, Pose, Refined,
+    write_particles,
 };
 use dewar_formats::star::{Block, Document, Entry, Table};
 use proptest::collection::vec;
@@ -202,6 +203,9 @@ fn write_set(folder: &Path) -> Vec<Particle> {
         amplitude_contrast: 0.1,
         pixel_size_angstrom: 2.0,
         box_size_px: 4,
+        beam_tilt_mrad: [0.25, -0.5],
+        magnification: Some([[1.01, 0.002], [-0.003, 0.99]]),
+        applied: Applied::Phases,
     }];
     let new = NewParticles {
         optics: &optics,
@@ -219,6 +223,10 @@ fn particle_sets() {
     let written = write_set(folder.path());
     let set = ParticleSet::read(&folder.path().join("p.star"), None).unwrap();
     assert_eq!(set.micrographs, ["mic 1.mrc"]);
+    let optics = &set.optics[0];
+    assert_eq!(optics.beam_tilt_mrad, [0.25, -0.5]);
+    assert_eq!(optics.magnification, Some([[1.01, 0.002], [-0.003, 0.99]]));
+    assert_eq!(optics.applied, Applied::Phases);
     for (found, expected) in set.particles.iter().zip(&written) {
         assert_eq!(
             (found.ctf, found.pose, found.half_set),
@@ -310,4 +318,42 @@ fn stacks_are_found_from_the_project_folder_first() {
     std::fs::remove_file(folder.path().join("a.mrcs")).unwrap();
     assert!(ParticleSet::read(&star, None).is_err());
     ParticleSet::read(&star, Some(project.path())).unwrap();
+}
+
+#[test]
+fn the_30_layout_keeps_its_beam_tilt_in_the_optics_table() {
+    let folder = tempfile::tempdir().unwrap();
+    write_set(folder.path());
+    let star = "data_\nloop_\n_rlnImageName\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n_rlnVoltage\n\
+        _rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnDetectorPixelSize\n_rlnMagnification\n_rlnBeamTiltX\n\
+        _rlnBeamTiltY\n_rlnCtfDataArePhaseFlipped\n";
+    let row = |number: usize, tilt: f64| {
+        format!("{number}@a.mrcs 9000 8000 0 300 2.7 0.1 5 25000 {tilt} 0.5 1\n")
+    };
+    let path = folder.path().join("old.star");
+    std::fs::write(&path, [star, &row(1, 0.1), &row(2, 0.2)].concat()).unwrap();
+    let set = ParticleSet::read(&path, None).unwrap();
+    let tilts: Vec<_> = set
+        .optics
+        .iter()
+        .map(|group| group.beam_tilt_mrad)
+        .collect();
+    assert_eq!(tilts, [[0.1, 0.5], [0.2, 0.5]]);
+    let refined = Refined {
+        pose: Pose {
+            rot_deg: 0.0,
+            tilt_deg: 0.0,
+            psi_deg: 0.0,
+            shift_angstrom: [0.0; 2],
+        },
+        half_set: HalfSet::One,
+        weight: 1.0,
+    };
+    let written = folder.path().join("new.star");
+    set.write_refined(&written, &[refined; 2]).unwrap();
+    let again = ParticleSet::read(&written, None).unwrap();
+    assert_eq!(again.optics, set.optics);
+    assert_eq!(again.optics[0].applied, Applied::Phases);
+    let particles = again.document().block("particles").unwrap();
+    assert_eq!(particles.table().unwrap().column("rlnBeamTiltX"), None);
 }

@@ -1,4 +1,4 @@
-//! `em.align/2`: the poses of a block of particles against one reference.
+//! `em.align/3`: the poses of a block of particles against one reference.
 
 use crate::{
     Align,
@@ -7,7 +7,6 @@ use crate::{
     reference::Reference,
 };
 use dewar_compute::{
-    noise::shell_counts,
     orientation::Rotation,
     search::{
         Alignment, Mode, ParticleImage, ScoreMode, Search, SearchError, SearchSettings, Start,
@@ -36,7 +35,7 @@ impl Kernel for Align {
         parameters: v1::AlignParameters,
         context: &Context,
     ) -> Result<Product<v1::AlignOutput>, RunError> {
-        let images = ImageReader::new(context, &parameters.geometries)?;
+        let mut images = ImageReader::new(context, &parameters.geometries)?;
         let settings = settings(&parameters, &images)?;
         let group: PointGroup = parameters
             .symmetry
@@ -45,13 +44,13 @@ impl Kernel for Align {
         let reference = Reference::of(context.input(0)?, images.box_size_px(), &group, &settings)?;
         context.check()?;
 
-        let shells = shell_counts(images.box_size_px());
+        let shell_count = images.box_size_px() / 2 + 1;
         let mut output = v1::AlignOutput {
             poses: vec![v1::AlignedPose::default(); parameters.particles.len()],
             residuals: vec![
                 v1::ResidualPower {
-                    power: vec![0.0; shells.len()],
-                    count: vec![0.0; shells.len()]
+                    power: vec![0.0; shell_count],
+                    count: vec![0.0; shell_count]
                 };
                 parameters.noise.len()
             ],
@@ -87,7 +86,7 @@ impl Kernel for Align {
                     .first()
                     .ok_or_else(|| RunError::Kernel("a search gave no result".to_owned()))?;
                 output.poses[index] = to_wire(found, images.pixel_size_angstrom());
-                add_residual(residual, found, &shells);
+                add_residual(residual, found);
                 done += 1;
                 context.set_progress(done as f32 / parameters.particles.len() as f32);
             }
@@ -196,13 +195,10 @@ fn to_wire(found: &Alignment, pixel_size_angstrom: f64) -> v1::AlignedPose {
     }
 }
 
-fn add_residual(residual: &mut v1::ResidualPower, found: &Alignment, shells: &[f64]) {
-    for ((sum, power), (count, of_shell)) in residual
-        .power
-        .iter_mut()
-        .zip(&found.residual_power)
-        .zip(residual.count.iter_mut().zip(shells))
-    {
+fn add_residual(residual: &mut v1::ResidualPower, found: &Alignment) {
+    let sums = residual.power.iter_mut().zip(&found.residual_power);
+    let counts = residual.count.iter_mut().zip(&found.residual_count);
+    for ((sum, power), (count, of_shell)) in sums.zip(counts) {
         *sum += power;
         *count += of_shell;
     }

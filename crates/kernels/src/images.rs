@@ -1,6 +1,9 @@
-//! Particle images out of a task's inputs, checked.
+//! Particle images out of a task's inputs, checked, and rid of what tilt and magnification did to them.
 
-use dewar_compute::ctf::CtfParams;
+use dewar_compute::{
+    ctf::{Applied, CtfParams},
+    optics::{Distortion, IDENTITY, Rectifier},
+};
 use dewar_formats::{check_image, mrc::Encoding};
 use dewar_proto::em::v1;
 use dewar_task::{Context, RunError};
@@ -8,12 +11,17 @@ use dewar_task::{Context, RunError};
 /// Largest box a task may ask for: 4 GiB of padded map, and far more than any particle.
 const BOX_SIZE_PX_MAX: usize = 1024;
 
+/// Distortions that are kept ready: the particles of a task are of few optics groups, and a resampler is large.
+const RECTIFIERS_MAX: usize = 4;
+
 /// Reads particles' pixels from the task's inputs.
 pub struct ImageReader<'a> {
     context: &'a Context,
     geometries: Vec<(Encoding, u64)>,
     box_size_px: usize,
     pixel_size_angstrom: f64,
+    /// Least recently made first.
+    rectifiers: Vec<(Distortion, Rectifier)>,
 }
 
 impl<'a> ImageReader<'a> {
@@ -59,6 +67,7 @@ impl<'a> ImageReader<'a> {
             geometries,
             box_size_px,
             pixel_size_angstrom: first.pixel_size_angstrom,
+            rectifiers: Vec::new(),
         })
     }
 
@@ -72,11 +81,11 @@ impl<'a> ImageReader<'a> {
         self.pixel_size_angstrom
     }
 
-    /// Reads one particle's pixels.
+    /// Reads one particle's pixels, as perfect optics would have given them but for the CTF.
     ///
     /// # Errors
     /// If they are not among the inputs, or NaN or constant: that is the data's fault, and no retry helps.
-    pub fn read(&self, particle: &v1::Particle, pixels: &mut [f32]) -> Result<(), RunError> {
+    pub fn read(&mut self, particle: &v1::Particle, pixels: &mut [f32]) -> Result<(), RunError> {
         let number = particle.number;
         let (encoding, length) = *self
             .geometries
@@ -94,10 +103,30 @@ impl<'a> ImageReader<'a> {
         encoding
             .decode(&bytes, pixels)
             .map_err(|error| bad(format!("particle {number}: {error}")))?;
-        match check_image(pixels) {
-            Some(problem) => Err(bad(format!("particle {number}: {problem}"))),
-            None => Ok(()),
+        if let Some(problem) = check_image(pixels) {
+            return Err(bad(format!("particle {number}: {problem}")));
         }
+        self.rectify(particle, pixels)
+    }
+
+    fn rectify(&mut self, particle: &v1::Particle, pixels: &mut [f32]) -> Result<(), RunError> {
+        let distortion = distortion(particle)?;
+        if distortion.is_none() {
+            return Ok(());
+        }
+        let known = |(known, _): &(Distortion, Rectifier)| *known == distortion;
+        if !self.rectifiers.iter().any(known) {
+            let made = Rectifier::new(self.box_size_px, self.pixel_size_angstrom, &distortion)
+                .map_err(|error| bad(format!("particle {}: {error}", particle.number)))?;
+            if self.rectifiers.len() == RECTIFIERS_MAX {
+                self.rectifiers.remove(0);
+            }
+            self.rectifiers.push((distortion, made));
+        }
+        if let Some((_, rectifier)) = self.rectifiers.iter_mut().find(|entry| known(entry)) {
+            rectifier.rectify(pixels);
+        }
+        Ok(())
     }
 }
 
@@ -106,10 +135,19 @@ impl<'a> ImageReader<'a> {
 /// # Errors
 /// If it has none.
 pub fn ctf_params(particle: &v1::Particle) -> Result<CtfParams, RunError> {
-    let ctf = particle
-        .ctf
-        .as_ref()
-        .ok_or_else(|| bad(format!("particle {}: ctf is missing", particle.number)))?;
+    let ctf = ctf(particle)?;
+    // Images are not to be taken for raw because a later release knows more that can be done to them.
+    let applied = match v1::CtfApplied::try_from(ctf.applied) {
+        Ok(v1::CtfApplied::Unspecified) => Applied::Nothing,
+        Ok(v1::CtfApplied::Phases) => Applied::Phases,
+        Ok(v1::CtfApplied::Whole) => Applied::Whole,
+        Err(_) => {
+            return Err(bad(format!(
+                "particle {}: ctf.applied {} is unknown",
+                particle.number, ctf.applied
+            )));
+        }
+    };
     Ok(CtfParams {
         defocus_u_angstrom: ctf.defocus_u_angstrom,
         defocus_v_angstrom: ctf.defocus_v_angstrom,
@@ -120,6 +158,33 @@ pub fn ctf_params(particle: &v1::Particle) -> Result<CtfParams, RunError> {
         phase_shift_deg: ctf.phase_shift_deg,
         b_factor_angstrom2: ctf.b_factor_angstrom2,
         scale: ctf.scale,
+        applied,
+    })
+}
+
+fn ctf(particle: &v1::Particle) -> Result<&v1::Ctf, RunError> {
+    let missing = || bad(format!("particle {}: ctf is missing", particle.number));
+    particle.ctf.as_ref().ok_or_else(missing)
+}
+
+fn distortion(particle: &v1::Particle) -> Result<Distortion, RunError> {
+    let ctf = ctf(particle)?;
+    let magnification = match ctf.magnification[..] {
+        [] => IDENTITY,
+        [m00, m01, m10, m11] => [[m00, m01], [m10, m11]],
+        _ => {
+            return Err(bad(format!(
+                "particle {}: magnification has {} values; expected 4 or none",
+                particle.number,
+                ctf.magnification.len()
+            )));
+        }
+    };
+    Ok(Distortion {
+        voltage_kv: ctf.voltage_kv,
+        spherical_aberration_mm: ctf.spherical_aberration_mm,
+        beam_tilt_mrad: [ctf.beam_tilt_x_mrad, ctf.beam_tilt_y_mrad],
+        magnification,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `em.insert/2`: a shard of posed particles into partial sums.
+//! `em.insert/3`: a shard of posed particles into partial sums.
 
 use crate::{
     Insert,
@@ -6,7 +6,7 @@ use crate::{
     poses::{orientation, poses, shift_px},
 };
 use dewar_compute::{
-    ctf::Ctf,
+    ctf::{Applied, Ctf},
     fft::{RealFft2, half_plane_len},
     reconstruct::{Accumulator, GridShape, Insertion},
 };
@@ -20,7 +20,7 @@ impl Kernel for Insert {
         parameters: v1::InsertParameters,
         context: &Context,
     ) -> Result<Product<v1::InsertOutput>, RunError> {
-        let images = ImageReader::new(context, &parameters.geometries)?;
+        let mut images = ImageReader::new(context, &parameters.geometries)?;
         let n = images.box_size_px();
         // As far as the box goes on every side: how much of it is signal is for the FSC to say.
         let shape = GridShape::new(n, n / 2 - 1, parameters.padding)
@@ -36,7 +36,8 @@ impl Kernel for Insert {
             images.read(particle, &mut pixels)?;
             noise(&parameters.noise, particle.noise_index)?;
             fft.forward(&pixels, &mut image);
-            Ctf::new(&ctf_params(particle)?)
+            let params = ctf_params(particle)?;
+            Ctf::new(&params)
                 .map_err(|error| bad(format!("particle {}: {error}", particle.number)))?
                 .fill_half_plane(n, images.pixel_size_angstrom(), &mut ctf);
             let poses = poses(particle)?;
@@ -47,6 +48,7 @@ impl Kernel for Insert {
                 sums.insert(&Insertion {
                     image: &image,
                     ctf: &ctf,
+                    is_multiplied: params.applied == Applied::Whole,
                     inverse_sigma2: &weights[particle.noise_index as usize],
                     rotation: &orientation(&pose),
                     shift_px: shift_px(&pose, images.pixel_size_angstrom()),

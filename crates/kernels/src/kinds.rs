@@ -14,14 +14,14 @@ pub struct Sum;
 
 impl TaskKind for Align {
     const NAME: &'static str = "em.align";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Parameters = v1::AlignParameters;
     type Output = v1::AlignOutput;
 }
 
 impl TaskKind for Insert {
     const NAME: &'static str = "em.insert";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     type Parameters = v1::InsertParameters;
     type Output = v1::InsertOutput;
 }

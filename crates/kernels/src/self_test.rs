@@ -65,6 +65,7 @@ fn inserted() -> Result<Vec<u8>, String> {
     sums.insert(&Insertion {
         image: &image,
         ctf: &ctf,
+        is_multiplied: false,
         inverse_sigma2: &[0.5; N / 2 + 1],
         rotation: &Rotation::from_euler_deg(30.0, 50.0, 70.0),
         shift_px: [0.3, -0.7],

@@ -54,6 +54,7 @@ impl Groel {
                 phase_shift_deg: particle.ctf.phase_shift_deg,
                 b_factor_angstrom2: particle.ctf.b_factor,
                 scale: particle.ctf.scale,
+                ..v1::Ctf::default()
             }),
             noise_index: 0,
             modes: vec![v1::PoseMode {

@@ -13,6 +13,7 @@ use crate::{
     schedule,
 };
 use dewar_compute::{
+    ctf::{Ctf, CtfParams},
     fft::{RealFft2, half_plane_len},
     filter,
     mask::{self, AutoMask},
@@ -25,7 +26,7 @@ use dewar_compute::{
 use dewar_formats::{
     check_image,
     mrc::MrcFile,
-    particles::{HalfSet, ParticleSet},
+    particles::{Applied, HalfSet, Particle, ParticleSet},
 };
 use dewar_proto::em::v1;
 use num_complex::Complex32;
@@ -384,6 +385,7 @@ pub fn first_noise(
     let mut estimate = NoiseEstimate::new(n);
     let mut pixels = vec![0.0; n * n];
     let mut transform = vec![Complex32::ZERO; half_plane_len(n)];
+    let mut ctf = vec![0.0; half_plane_len(n)];
     for &index in particles.iter().step_by(step) {
         let particle = &set.particles[index];
         let stack = match open.take() {
@@ -402,12 +404,41 @@ pub fn first_noise(
             )));
         }
         fft.forward(&pixels, &mut transform);
-        estimate.add(&transform);
+        if set.optics[particle.optics_index].applied == Applied::Whole {
+            Ctf::new(&ctf_params(set, particle))
+                .map_err(|error| {
+                    RefineError::Input(format!(
+                        "{}: particle {}: {error}",
+                        set.path.display(),
+                        index + 1
+                    ))
+                })?
+                .fill_half_plane(n, set.pixel_size_angstrom, &mut ctf);
+            estimate.add_multiplied(&transform, &ctf);
+        } else {
+            estimate.add(&transform);
+        }
     }
     let spectrum = v1::NoiseSpectrum {
         sigma2: estimate.sigma2(),
     };
     Ok(vec![spectrum; set.optics.len()])
+}
+
+fn ctf_params(set: &ParticleSet, particle: &Particle) -> CtfParams {
+    let optics = &set.optics[particle.optics_index];
+    CtfParams {
+        defocus_u_angstrom: particle.ctf.defocus_u_angstrom,
+        defocus_v_angstrom: particle.ctf.defocus_v_angstrom,
+        defocus_angle_deg: particle.ctf.defocus_angle_deg,
+        voltage_kv: optics.voltage_kv,
+        spherical_aberration_mm: optics.spherical_aberration_mm,
+        amplitude_contrast: optics.amplitude_contrast,
+        phase_shift_deg: particle.ctf.phase_shift_deg,
+        b_factor_angstrom2: particle.ctf.b_factor,
+        scale: particle.ctf.scale,
+        ..CtfParams::default()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Particles as tasks state them, and what comes back.
 
 use crate::error::RefineError;
-use dewar_formats::particles::ParticleSet;
+use dewar_formats::particles::{Applied, ParticleSet};
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Input};
 use std::{collections::BTreeMap, ops::Range};
@@ -99,7 +99,21 @@ impl Images<'_> {
             phase_shift_deg: particle.ctf.phase_shift_deg,
             b_factor_angstrom2: particle.ctf.b_factor,
             scale: particle.ctf.scale * self.scales[index],
+            beam_tilt_x_mrad: optics.beam_tilt_mrad[0],
+            beam_tilt_y_mrad: optics.beam_tilt_mrad[1],
+            magnification: optics
+                .magnification
+                .map_or(Vec::new(), |matrix| matrix.concat()),
+            applied: applied(optics.applied).into(),
         }
+    }
+}
+
+fn applied(applied: Applied) -> v1::CtfApplied {
+    match applied {
+        Applied::Nothing => v1::CtfApplied::Unspecified,
+        Applied::Phases => v1::CtfApplied::Phases,
+        Applied::Whole => v1::CtfApplied::Whole,
     }
 }
 

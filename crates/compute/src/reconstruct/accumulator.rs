@@ -14,6 +14,8 @@ pub struct Insertion<'a> {
     pub image: &'a [Complex32],
     /// The CTF on the same half-plane.
     pub ctf: &'a [f32],
+    /// Whether the image has been multiplied by it already.
+    pub is_multiplied: bool,
     /// 1 / sigma2 of each shell from 0 to the grid's limit at least.
     pub inverse_sigma2: &'a [f32],
     /// How the particle lies.
@@ -73,6 +75,7 @@ impl Accumulator {
                 ky,
                 image: &particle.image[start..start + width],
                 ctf: &particle.ctf[start..start + width],
+                is_multiplied: particle.is_multiplied,
                 phases_x: &phases_x,
                 phase_y: shift_phase(ky, n, particle.shift_px[1]) * particle.weight,
                 weight: particle.weight,
@@ -93,6 +96,7 @@ struct Row<'a> {
     ky: isize,
     image: &'a [Complex32],
     ctf: &'a [f32],
+    is_multiplied: bool,
     phases_x: &'a [Complex32],
     /// Times the weight of the pose.
     phase_y: Complex32,
@@ -114,9 +118,12 @@ fn insert_row(values: &mut [f32], shape: &GridShape, axes: &[[f32; 3]; 2], row: 
     for kx in first..row.image.len() {
         let share = if kx == 0 && row.ky == 0 { 0.5 } else { 1.0 };
         let shell = ((kx * kx) as f32 + (row.ky * row.ky) as f32).sqrt() + 0.5;
-        let factor = row.ctf[kx] * row.inverse_sigma2[shell as usize] * share;
-        let value = row.image[kx] * row.phases_x[kx] * row.phase_y * factor;
-        let weight = row.ctf[kx] * factor * row.weight;
+        let ctf = row.ctf[kx];
+        let precision = row.inverse_sigma2[shell as usize] * share;
+        let factor = ctf * precision;
+        let of_data = if row.is_multiplied { precision } else { factor };
+        let value = row.image[kx] * row.phases_x[kx] * row.phase_y * of_data;
+        let weight = ctf * factor * row.weight;
         let q =
             std::array::from_fn(|axis| axes[0][axis] * kx as f32 + axes[1][axis] * row.ky as f32);
         spread(values, shape, q, [value.re, value.im, weight]);

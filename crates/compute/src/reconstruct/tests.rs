@@ -126,6 +126,7 @@ fn half_a_grid_holds_what_the_whole_grid_would() {
         let particle = Insertion {
             image: &image,
             ctf: &ctf,
+            is_multiplied: false,
             inverse_sigma2: &[0.5, 1.0, 2.0, 3.0, 4.0, 5.0],
             rotation: &rotation,
             shift_px: [noise.next(), noise.next()],
@@ -169,6 +170,7 @@ fn exact_projections_give_back_the_map_on_its_own_scale() {
         let particle = Insertion {
             image: &projection(&phantom, &rotation, shift_px, ctf, n, pixel),
             ctf: &vec![ctf as f32; half_plane_len(n)],
+            is_multiplied: false,
             inverse_sigma2: &[2.0; 16],
             rotation: &rotation,
             shift_px,
@@ -206,6 +208,7 @@ fn operators_make_the_map_symmetric() {
         accumulator.insert(&Insertion {
             image: &projection(&Phantom::new(), &rotation, [0.0; 2], 1.0, n, pixel),
             ctf: &vec![1.0; half_plane_len(n)],
+            is_multiplied: false,
             inverse_sigma2: &[1.0; 8],
             rotation: &rotation,
             shift_px: [0.0; 2],
@@ -250,6 +253,7 @@ fn the_prior_damps_by_signal_over_signal_and_noise() {
         accumulator.insert(&Insertion {
             image: &ones,
             ctf: &vec![1.0; half_plane_len(n)],
+            is_multiplied: false,
             inverse_sigma2: &[1.0; 16],
             rotation: &rotation,
             shift_px: [0.0; 2],
@@ -311,6 +315,7 @@ fn partial_sums_survive_their_bytes() {
         accumulator.insert(&Insertion {
             image: &image,
             ctf: &vec![1.0; half_plane_len(10)],
+            is_multiplied: false,
             inverse_sigma2: &[1.0; 5],
             rotation: &random_rotation(&mut noise),
             shift_px: [0.3, 0.0],

@@ -138,7 +138,7 @@ impl<'a> PolarSearch<'a> {
             let weighted: Vec<Complex32> = points
                 .iter()
                 .zip(&transfer)
-                .map(|(k, c)| image.sample(*k) * (c * weight))
+                .map(|(k, c)| image.sample(*k) * (ctf.data_factor(*c) * weight))
                 .collect();
             for shift in 0..shift_count {
                 let phases = &self.phases[shift * point_count..][samples.clone()];

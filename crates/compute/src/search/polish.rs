@@ -14,7 +14,7 @@ use super::image::Preparation;
 use super::modes::modes;
 use super::normal_equations::{DataBlock, PARAMETERS, POSE_PARAMETERS, Phases, Sums, add_block};
 use super::{Alignment, Candidate, ScoreMode, SearchError, Trust, proceed};
-use crate::ctf::Ctf;
+use crate::ctf::{Applied, Ctf};
 use crate::fft::frequency_index;
 use crate::orientation::Rotation;
 use crate::projector::{GRADIENT_POINTS, GradientBlock, Projector};
@@ -165,7 +165,7 @@ impl<'a> Polish<'a> {
         if found.is_empty() {
             return Err(SearchError::NotFinite(0));
         }
-        Ok(self.report(image, &found))
+        Ok(self.report(image, ctf, &found))
     }
 
     pub(super) fn load(&mut self, image: &Preparation, ctf: &Ctf) {
@@ -184,7 +184,7 @@ impl<'a> Polish<'a> {
         self.weighted.extend(
             scored
                 .zip(&self.places)
-                .map(|((c, w), place)| image.plain[*place] * (c * w)),
+                .map(|((c, w), place)| image.plain[*place] * (ctf.data_factor(*c) * w)),
         );
     }
 
@@ -345,7 +345,7 @@ impl<'a> Polish<'a> {
         *found = kept;
     }
 
-    fn report(&mut self, image: &Preparation, found: &[Scored]) -> Alignment {
+    fn report(&mut self, image: &Preparation, ctf: &Ctf, found: &[Scored]) -> Alignment {
         let best = &found[0];
         let settings = *self.bank.settings();
         let scale = if best.norm > 0.0 {
@@ -368,7 +368,8 @@ impl<'a> Polish<'a> {
         let phases = Phases::new(self.bank.box_size_px(), best.pose.shift_px);
         for (i, k) in self.points.iter().enumerate() {
             let moved = image.plain[self.places[i]] * phases.at(*k);
-            let residual = moved - self.slice[i] * (self.transfer[i] * applied);
+            let model = ctf.model_factor(self.transfer[i]) * applied;
+            let residual = moved - self.slice[i] * model;
             residual_power[self.shells[i]] += f64::from(residual.norm_sqr());
         }
         Alignment {
@@ -377,8 +378,24 @@ impl<'a> Polish<'a> {
             score: f64::from(best.pose.score),
             modes: modes(found, &self.bank.unit, settings.mode, trust),
             scale,
+            residual_count: self.residual_count(ctf, residual_power.len()),
             residual_power,
         }
+    }
+}
+
+impl Polish<'_> {
+    /// What each shell's residual is the sum of: so many values, or where noise was multiplied by the CTF, as many as its
+    /// power makes whole ones.
+    fn residual_count(&self, ctf: &Ctf, shell_count: usize) -> Vec<f64> {
+        let mut counts = vec![0.0; shell_count];
+        for (shell, c) in self.shells.iter().zip(&self.transfer) {
+            counts[*shell] += match ctf.applied() {
+                Applied::Nothing | Applied::Phases => 1.0,
+                Applied::Whole => f64::from(c * c),
+            };
+        }
+        counts
     }
 }
 

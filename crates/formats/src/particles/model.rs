@@ -51,7 +51,7 @@ pub struct StackFile {
 }
 
 /// What the particles of one group of micrographs have in common.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OpticsGroup {
     /// Its name; RELION's own are `opticsGroup1` and so on.
     pub name: String,
@@ -67,6 +67,24 @@ pub struct OpticsGroup {
     pub pixel_size_angstrom: f64,
     /// The side of the particle images.
     pub box_size_px: usize,
+    /// rlnBeamTiltX and rlnBeamTiltY.
+    pub beam_tilt_mrad: [f64; 2],
+    /// rlnMagMat00 to 11, row by row; none where magnification is the same in all directions.
+    pub magnification: Option<[[f64; 2]; 2]>,
+    /// What was done to the images about their CTF.
+    pub applied: Applied,
+}
+
+/// What was done to images about their CTF.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// Nothing: they are raw.
+    #[default]
+    Nothing,
+    /// rlnCtfDataArePhaseFlipped: phases are flipped where the CTF is negative.
+    Phases,
+    /// rlnCtfDataAreCtfPremultiplied: they are multiplied by it.
+    Whole,
 }
 
 /// One particle.

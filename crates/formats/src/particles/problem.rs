@@ -209,12 +209,24 @@ pub enum ProblemKind {
         /// The first group.
         first: u32,
     },
-    /// Images changed by someone's CTF correction.
+    /// Images that were multiplied and flipped.
     #[error(
-        "_{column} is set: images already corrected for the CTF are not supported; expected raw particle images"
+        "_rlnCtfDataAreCtfPremultiplied and _rlnCtfDataArePhaseFlipped are both set; expected one of them at most"
     )]
-    CorrectedImages {
-        /// The flag.
+    CorrectedTwice,
+    /// Aberrations that are not applied.
+    #[error(
+        "_{column} is not 0: aberrations beyond beam tilt and magnification are not applied; expected particles without \
+         them (set it to [0] to refine as if there were none)"
+    )]
+    Aberrations {
+        /// The column.
+        column: &'static str,
+    },
+    /// A property of optics given for particles.
+    #[error("_{column} stands in the table of particles; expected it in data_optics")]
+    MisplacedOptics {
+        /// The column.
         column: &'static str,
     },
 }

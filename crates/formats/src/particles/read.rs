@@ -2,7 +2,7 @@
 
 mod cells;
 mod conclude;
-mod optics;
+pub(super) mod optics;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -112,7 +112,10 @@ impl<'a> Reader<'a> {
             }
         }
         if self.require(&table, &block_name, &required) {
-            self.check_flags(&table);
+            self.check_aberrations(&table);
+            if self.optics_block.is_some() {
+                self.check_misplaced(&table);
+            }
             for row in 0..table.row_count() {
                 self.read_particle(&table, &columns, row);
             }
@@ -259,15 +262,6 @@ impl<'a> Reader<'a> {
                 image,
             };
             self.report(table.line(row), problem);
-        }
-    }
-
-    fn check_flags(&mut self, table: &Table) {
-        for column in ["rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"] {
-            let set = |row: &usize| text(table, *row, column).is_some_and(is_nonzero);
-            if let Some(row) = (0..table.row_count()).find(set) {
-                self.report(table.line(row), ProblemKind::CorrectedImages { column });
-            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{HalfSet, OpticsGroup, Particle, ParticleSet, Pose, paths};
+use super::read::optics::{BEAM_TILT, CORRECTED, MAGNIFICATION};
+use super::{Applied, HalfSet, OpticsGroup, Particle, ParticleSet, Pose, paths};
 use crate::atomic::WriteError;
 use crate::star::{Block, Document, Entry, Table};
 
@@ -162,7 +163,7 @@ impl ParticleSet {
 const PIXEL_SHIFTS: [&str; 2] = ["rlnOriginX", "rlnOriginY"];
 
 /// What moves from the particles of RELION 3.0 to the optics table of 3.1.
-const OPTICS_OF_30: [&str; 7] = [
+const OPTICS_OF_30: [&str; 11] = [
     "rlnVoltage",
     "rlnSphericalAberration",
     "rlnAmplitudeContrast",
@@ -170,6 +171,10 @@ const OPTICS_OF_30: [&str; 7] = [
     "rlnDetectorPixelSize",
     "rlnPixelSize",
     "rlnImagePixelSize",
+    "rlnBeamTiltX",
+    "rlnBeamTiltY",
+    "rlnCtfDataAreCtfPremultiplied",
+    "rlnCtfDataArePhaseFlipped",
 ];
 
 /// RELION keeps columns it does not know.
@@ -220,14 +225,29 @@ const OPTICS_LABELS: [&str; 9] = [
 ];
 
 fn optics_table(groups: &[OpticsGroup]) -> Table {
-    let mut table = Table::new(OPTICS_LABELS);
+    let mut labels = OPTICS_LABELS.to_vec();
+    if groups.iter().any(|group| group.beam_tilt_mrad != [0.0; 2]) {
+        labels.extend(BEAM_TILT);
+    }
+    if groups.iter().any(|group| group.magnification.is_some()) {
+        labels.extend(MAGNIFICATION);
+    }
+    if groups.iter().any(|group| group.applied != Applied::Nothing) {
+        labels.extend(CORRECTED);
+    }
+    let mut table = Table::new(labels.iter().copied());
     for group in groups {
-        table.push_row(OPTICS_LABELS.map(|label| optics_value(label, group)));
+        table.push_row(labels.iter().map(|label| optics_value(label, group)));
     }
     table
 }
 
+fn flag(is_set: bool) -> String {
+    u8::from(is_set).to_string()
+}
+
 fn optics_value(label: &str, group: &OpticsGroup) -> String {
+    let magnification = group.magnification.unwrap_or([[1.0, 0.0], [0.0, 1.0]]);
     match label {
         "rlnOpticsGroupName" => group.name.clone(),
         "rlnOpticsGroup" => group.number.to_string(),
@@ -236,6 +256,14 @@ fn optics_value(label: &str, group: &OpticsGroup) -> String {
         "rlnAmplitudeContrast" => decimal(group.amplitude_contrast),
         "rlnImageSize" => group.box_size_px.to_string(),
         "rlnImageDimensionality" => "2".to_owned(),
+        "rlnBeamTiltX" => decimal(group.beam_tilt_mrad[0]),
+        "rlnBeamTiltY" => decimal(group.beam_tilt_mrad[1]),
+        "rlnMagMat00" => decimal(magnification[0][0]),
+        "rlnMagMat01" => decimal(magnification[0][1]),
+        "rlnMagMat10" => decimal(magnification[1][0]),
+        "rlnMagMat11" => decimal(magnification[1][1]),
+        "rlnCtfDataAreCtfPremultiplied" => flag(group.applied == Applied::Whole),
+        "rlnCtfDataArePhaseFlipped" => flag(group.applied == Applied::Phases),
         // The micrographs' own pixel size is not known where it is not given; RELION asks for one.
         _ => decimal(group.pixel_size_angstrom),
     }

@@ -102,6 +102,7 @@ impl Places {
             amplitude_contrast: truth.ctf.amplitude_contrast,
             pixel_size_angstrom,
             box_size_px,
+            ..OpticsGroup::default()
         });
         let mut particles: Vec<Particle> = truths
             .iter()

@@ -55,6 +55,7 @@ fn accumulated() -> [Accumulator; 2] {
         halves[usize::from(particle.truth.half_set) - 1].insert(&Insertion {
             image: &image,
             ctf: &ctf,
+            is_multiplied: false,
             inverse_sigma2: &inverse_sigma2,
             rotation: &particle.truth.rotation,
             shift_px: particle.truth.shift_px,

@@ -1,7 +1,7 @@
 //! Optics groups: read from their table, or gathered from the particles of RELION 3.0.
 
 use super::{Columns, Reader, is_nonzero, text};
-use crate::particles::{OpticsGroup, ProblemKind};
+use crate::particles::{Applied, OpticsGroup, ProblemKind};
 use crate::star::Table;
 
 pub(super) const OPTICS_COLUMNS: [&str; 3] = [
@@ -12,8 +12,7 @@ pub(super) const OPTICS_COLUMNS: [&str; 3] = [
 
 impl Reader<'_> {
     pub(super) fn read_optics(&mut self, table: &Table) {
-        self.check_flags(table);
-        self.warn_of_aberrations(table);
+        self.check_aberrations(table);
         let mut required = vec!["rlnOpticsGroup"];
         required.extend(OPTICS_COLUMNS);
         let has_columns = self.require(table, "optics", &required);
@@ -86,15 +85,12 @@ impl Reader<'_> {
     /// RELION 3.0 knows no groups: equal optics make one.
     pub(super) fn group_like(&mut self, mut group: OpticsGroup) -> usize {
         let same = |known: &OpticsGroup| {
-            let of = |g: &OpticsGroup| {
-                [
-                    g.voltage_kv,
-                    g.spherical_aberration_mm,
-                    g.amplitude_contrast,
-                    g.pixel_size_angstrom,
-                ]
+            let unnamed = OpticsGroup {
+                name: String::new(),
+                number: 0,
+                ..known.clone()
             };
-            of(known) == of(&group)
+            unnamed == group
         };
         if let Some(index) = self.optics.iter().position(same) {
             return index;
@@ -126,9 +122,15 @@ impl Reader<'_> {
                     .map(|(um, times)| 1e4 * um / times)
             }
         };
+        let [tilt_x, tilt_y] = BEAM_TILT.map(|column| self.number_or(table, row, column, 0.0));
+        let magnification = self.magnification(table, row);
+        let applied = self.applied(table, row);
         Some(OpticsGroup {
             name: String::new(),
             number: 0,
+            beam_tilt_mrad: [tilt_x?, tilt_y?],
+            magnification: magnification?,
+            applied: applied?,
             voltage_kv: voltage_kv?,
             spherical_aberration_mm: spherical_aberration_mm?,
             amplitude_contrast: amplitude_contrast?,
@@ -137,20 +139,63 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn warn_of_aberrations(&mut self, table: &Table) {
-        for column in [
-            "rlnBeamTiltX",
-            "rlnBeamTiltY",
-            "rlnOddZernike",
-            "rlnEvenZernike",
-        ] {
-            if (0..table.row_count()).any(|row| text(table, row, column).is_some_and(is_nonzero)) {
-                self.warnings
-                    .push(format!("{}: _{column} is ignored", self.path.display()));
+    /// The matrix, if it is not the identity; the outer option is for numbers that are none.
+    fn magnification(&mut self, table: &Table, row: usize) -> Option<Option<[[f64; 2]; 2]>> {
+        let columns = MAGNIFICATION.map(|column| {
+            let identity = if column.ends_with("00") || column.ends_with("11") {
+                1.0
+            } else {
+                0.0
+            };
+            self.number_or(table, row, column, identity)
+        });
+        let [m00, m01, m10, m11] = columns;
+        let matrix = [[m00?, m01?], [m10?, m11?]];
+        Some((matrix != [[1.0, 0.0], [0.0, 1.0]]).then_some(matrix))
+    }
+
+    fn applied(&mut self, table: &Table, row: usize) -> Option<Applied> {
+        let [whole, phases] =
+            CORRECTED.map(|column| text(table, row, column).is_some_and(is_nonzero));
+        if whole && phases {
+            self.report(table.line(row), ProblemKind::CorrectedTwice);
+            return None;
+        }
+        Some(match (whole, phases) {
+            (true, _) => Applied::Whole,
+            (_, true) => Applied::Phases,
+            _ => Applied::Nothing,
+        })
+    }
+
+    /// What would be lost if it were ignored, and is not applied.
+    pub(super) fn check_aberrations(&mut self, table: &Table) {
+        for column in ["rlnOddZernike", "rlnEvenZernike"] {
+            let set = |row: &usize| text(table, *row, column).is_some_and(is_nonzero);
+            if let Some(row) = (0..table.row_count()).find(set) {
+                self.report(table.line(row), ProblemKind::Aberrations { column });
+            }
+        }
+    }
+
+    /// What belongs to optics stands in their table, where there is one.
+    pub(super) fn check_misplaced(&mut self, table: &Table) {
+        for column in CORRECTED.into_iter().chain(BEAM_TILT).chain(MAGNIFICATION) {
+            let set = |row: &usize| text(table, *row, column).is_some_and(is_nonzero);
+            if let Some(row) = (0..table.row_count()).find(set) {
+                self.report(table.line(row), ProblemKind::MisplacedOptics { column });
             }
         }
     }
 }
+
+pub(in crate::particles) const CORRECTED: [&str; 2] =
+    ["rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped"];
+
+pub(in crate::particles) const BEAM_TILT: [&str; 2] = ["rlnBeamTiltX", "rlnBeamTiltY"];
+
+pub(in crate::particles) const MAGNIFICATION: [&str; 4] =
+    ["rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"];
 
 /// Which columns hold a table's pixel size.
 pub(super) enum PixelSizeColumns {
