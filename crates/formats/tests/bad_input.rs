@@ -179,6 +179,17 @@ fn particle_files() {
             "p.star: data_particles lacks _rlnDefocusU, _rlnDefocusV, _rlnDefocusAngle",
         ),
         (
+            format!(
+                "{OPTICS}{}1@a.mrcs 1 10000 9000 45 -7.5\n",
+                COLUMNS.replace("rlnRandomSubset", "rlnCoordinateZ")
+            ),
+            "p.star: a tomography particle file (_rlnCoordinateZ); expected single particles, which is all Dewar refines",
+        ),
+        (
+            optics("_rlnImageSize", "_rlnImageDimensionality").replace("1.5 8", "1.5 3"),
+            "p.star: a tomography particle file (_rlnImageDimensionality); expected single particles, which is all Dewar refines",
+        ),
+        (
             OPTICS.to_owned(),
             "p.star: no particles: no data block has a column _rlnImageName",
         ),
@@ -355,5 +366,42 @@ fn a_file_that_shrinks_while_open_is_an_error() {
         error
             .to_string()
             .ends_with("a.mrcs: the file shrank while it was being read")
+    );
+}
+
+#[test]
+fn other_files_are_named_with_what_is_wanted() {
+    let folder = folder();
+    let cases = [
+        (
+            "data_optimiser_general\n_rlnOutputRootName run\n_rlnModelStarFile run_model.star\n_rlnExperimentalDataStarFile run_data.star\n",
+            "an optimiser's state (_rlnModelStarFile); expected the particles beside it, as run_data.star",
+        ),
+        (
+            "data_\nloop_\n_rlnReferenceImage\n_rlnClassDistribution\n000001@run_classes.mrcs 0.25\n",
+            "a list of class averages or a model (_rlnReferenceImage); expected the particles beside it, as run_data.star",
+        ),
+        (
+            "data_optics\nloop_\n_rlnOpticsGroup\n1\n\ndata_micrographs\nloop_\n_rlnMicrographName\n_rlnOpticsGroup\nm.mrc 1\n",
+            "a list of micrographs (_rlnMicrographName); expected extracted particles, as particles.star of an extraction job",
+        ),
+        (
+            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n10 20\n",
+            "coordinates of particles without their images (_rlnCoordinateX); expected extracted particles, as particles.star of an extraction job",
+        ),
+        (
+            "data_job\n_rlnJobTypeLabel relion.extract\n",
+            "a job's description (_rlnJobTypeLabel); expected extracted particles, as particles.star of an extraction job",
+        ),
+    ];
+    for (star, expected) in cases {
+        assert_eq!(
+            refusal(&folder, star),
+            format!("p.star: no particles: this is {expected}"),
+        );
+    }
+    assert_eq!(
+        refusal(&folder, "data_\n_rlnTomoParticlesFile particles.star\n"),
+        "p.star: a tomography particle file (_rlnTomoParticlesFile); expected single particles, which is all Dewar refines"
     );
 }

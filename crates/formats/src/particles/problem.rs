@@ -67,6 +67,16 @@ pub enum ProblemKind {
         /// The label that gave it away.
         label: String,
     },
+    /// A file of something else.
+    #[error("no particles: this is {found} (_{label}); expected {wanted}")]
+    OtherFile {
+        /// The label that gave it away.
+        label: &'static str,
+        /// What it is.
+        found: &'static str,
+        /// What to give instead.
+        wanted: &'static str,
+    },
     /// No block has particles.
     #[error("no particles: no data block has a column _rlnImageName")]
     NoParticleTable,

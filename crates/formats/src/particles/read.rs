@@ -3,6 +3,7 @@
 mod cells;
 mod conclude;
 pub(super) mod optics;
+mod recognise;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -82,11 +83,11 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, document: &Document) {
-        if let Some(label) = tomography_label(document) {
+        if let Some(label) = recognise::tomography_label(document) {
             return self.report(None, ProblemKind::Tomography { label });
         }
         let Some((block, table)) = particle_table(document) else {
-            return self.report(None, ProblemKind::NoParticleTable);
+            return self.report(None, recognise::other_file(document));
         };
         self.particle_block = block;
         let block_name = document.blocks[block].name.clone();
@@ -310,20 +311,6 @@ fn particle_table(document: &Document) -> Option<(usize, std::borrow::Cow<'_, Ta
     tables
         .into_iter()
         .find(|(_, table)| table.column("rlnImageName").is_some())
-}
-
-fn tomography_label(document: &Document) -> Option<String> {
-    document
-        .blocks
-        .iter()
-        .filter_map(|block| block.table())
-        .find_map(|table| {
-            table
-                .labels()
-                .iter()
-                .find(|label| label.starts_with("rlnTomo"))
-                .cloned()
-        })
 }
 
 fn text<'t>(table: &'t Table, row: usize, column: &str) -> Option<&'t str> {
