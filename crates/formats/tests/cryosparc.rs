@@ -1,9 +1,10 @@
 //! cryoSPARC's files, which NumPy wrote (see data/make_cryosparc.py), read as particle sets and written as RELION's.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use dewar_formats::inspect::inspect;
-use dewar_formats::mrc::{OutputMode, StackWriter};
+use dewar_formats::mrc::{MrcFile, OutputMode, StackWriter, write_map};
 use dewar_formats::particles::{HalfSet, ParticleSet, ReadError, Refined};
 use tempfile::TempDir;
 
@@ -166,6 +167,74 @@ fn a_set_is_written_as_relions_and_read_again() {
     assert_eq!(again.stacks[0].path, set.stacks[0].path);
     let particles = again.document().block("particles").unwrap();
     assert!(particles.table().unwrap().column("ucsfUid").is_some());
+}
+
+/// Runs one of RELION's programs in a folder; false, said on stderr, if it is not installed.
+fn relion(folder: &Path, program: &str, words: &[&str]) -> bool {
+    let output = Command::new(program)
+        .args(words)
+        .current_dir(folder)
+        .output();
+    if output
+        .as_ref()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
+        eprintln!("skipped: {program} is not installed");
+        return false;
+    }
+    let output = output.unwrap();
+    assert!(output.status.success(), "{program} {words:?}: {output:?}");
+    true
+}
+
+#[test]
+fn relion_reads_the_set_that_is_written_and_we_its_map() {
+    let project = Project::new();
+    let folder = project.folder.path();
+    let set = ParticleSet::read(&project.path(), None).unwrap();
+    let refined = set.particles.iter().map(|p| Refined {
+        pose: p.pose.unwrap(),
+        half_set: p.half_set.unwrap(),
+        weight: 1.0,
+    });
+    set.write_refined(&folder.join("out.star"), &refined.collect::<Vec<_>>())
+        .unwrap();
+    let words = ["--i", "out.star", "--o", "out.mrc", "--ctf"];
+    if !relion(folder, "relion_reconstruct", &words) {
+        return;
+    }
+    let map = MrcFile::open(&folder.join("out.mrc")).unwrap();
+    assert_eq!(map.header().size, [8; 3]);
+    assert_eq!(map.header().pixel_size_angstrom, Some(1.5));
+    // And a map of ours.
+    write_map(
+        &folder.join("ours.mrc"),
+        [8; 3],
+        1.5,
+        &map.read_all().unwrap(),
+        "test",
+    )
+    .unwrap();
+    let words = [
+        "--i",
+        "ours.mrc",
+        "--o",
+        "twice.mrc",
+        "--multiply_constant",
+        "2",
+    ];
+    relion(folder, "relion_image_handler", &words);
+    let twice = MrcFile::open(&folder.join("twice.mrc"))
+        .unwrap()
+        .read_all()
+        .unwrap();
+    let ours = map.read_all().unwrap();
+    assert!(ours.iter().any(|value| *value != 0.0));
+    assert!(
+        ours.iter()
+            .zip(&twice)
+            .all(|(a, b)| (2.0 * a - b).abs() <= 1e-6 * b.abs())
+    );
 }
 
 #[test]

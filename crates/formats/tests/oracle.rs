@@ -203,7 +203,7 @@ fn starfile_reads_an_upgraded_particle_file() {
 import os, starfile
 blocks = starfile.read("out.star", always_dict=True)
 particles = blocks["particles"]
-assert os.path.isfile(particles["rlnImageName"][6].split("@")[1])
+assert os.path.isfile(particles["rlnImageName"][6].split("@")[1].removesuffix(":mrcs"))
 print(list(blocks), len(particles), particles["rlnOriginYAngst"].sum(), float(particles["rlnDefocusU"][0]))
 "#;
     let Some(printed) = python(folder.path(), script) else {

@@ -17,7 +17,7 @@ use std::{fmt::Write as _, path::PathBuf};
     of particles: count, box_size_px, pixel_size_angstrom, optics_groups, stacks, micrographs, has_poses, half_set_counts"
 )]
 pub struct Options {
-    /// Maps and stacks (MRC), particle files (STAR).
+    /// Maps and stacks (MRC), particle files (STAR, or .cs of cryoSPARC).
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Folder from which image names in STAR files count.

@@ -163,6 +163,20 @@ fn real_files_are_read_whole() {
     assert_eq!(ribosome["size"], serde_json::json!([65, 65, 65]));
     assert!(ribosome["pixel_size_angstrom"].is_null(), "{ribosome}");
     assert_eq!(of("casx_128.mrc.gz")["kind"], "map");
+    for (name, kind) in [
+        ("groel600/truth.mrc", "map"),
+        ("groel600/reference.mrc", "map"),
+        ("groel600/particles.mrcs", "stack"),
+        ("groel600/particles.star", "particles"),
+        ("relion31.mrcs", "stack"),
+        ("relion31.star", "particles"),
+        // Its header takes it for a map, as old ones do; the particle file knows better.
+        ("empiar_10076_7.mrc", "map"),
+    ] {
+        let json = of(name);
+        assert_eq!(json["kind"], kind, "{name}");
+        assert_eq!(json["problems"], serde_json::json!([]), "{name}");
+    }
     let old_layout = of("empiar_10076_7.star");
     assert_eq!(
         (&old_layout["count"], &old_layout["has_poses"]),
