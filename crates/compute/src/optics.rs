@@ -215,14 +215,12 @@ impl Resampler {
         for (value, [(first_x, weights_x), (first_y, weights_y)]) in
             image.iter_mut().zip(&self.taps)
         {
+            let columns: [usize; TAPS] = std::array::from_fn(|tap| wrap(first_x + tap as isize));
             let mut sum = 0.0;
             for (y, weight_y) in (*first_y..).zip(weights_y) {
                 let fine = &self.fine[wrap(y) * fine_n..][..fine_n];
-                let of_row = (*first_x..).zip(weights_x);
-                sum += weight_y
-                    * of_row
-                        .map(|(x, weight)| weight * fine[wrap(x)])
-                        .sum::<f32>();
+                let of_row = columns.iter().zip(weights_x);
+                sum += weight_y * of_row.map(|(x, weight)| weight * fine[*x]).sum::<f32>();
             }
             *value = sum;
         }
