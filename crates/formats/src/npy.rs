@@ -288,8 +288,8 @@ impl Field {
         });
         let (kind, item_bytes) = match kind {
             'f' if size == 4 || size == 8 => (Kind::Float, Some(size)),
-            'i' if size <= 8 => (Kind::Signed, Some(size)),
-            'u' | 'b' if size <= 8 => (Kind::Unsigned, Some(size)),
+            'i' if (1..=8).contains(&size) => (Kind::Signed, Some(size)),
+            'u' | 'b' if (1..=8).contains(&size) => (Kind::Unsigned, Some(size)),
             'S' => (Kind::Ascii, Some(size)),
             'U' => (Kind::Unicode, size.checked_mul(4)),
             _ => (Kind::Other, Some(size)),

@@ -321,3 +321,17 @@ fn other_files_of_cryosparc_are_named() {
         "particles.cs: truncated: the header promises 6 records of 129 bytes; the file has 2"
     );
 }
+
+#[test]
+fn no_change_of_a_header_makes_the_reader_panic() {
+    let project = Project::new();
+    for at in 6..RECORDS {
+        for value in [0, b'0', b'9', b'i', b'(', 0xff] {
+            let mut bytes = data("particles.cs");
+            bytes[at] = value;
+            project.write("particles.cs", &bytes);
+            // Whether it can still be read is all the same.
+            let _ = ParticleSet::read(&project.path(), None);
+        }
+    }
+}
