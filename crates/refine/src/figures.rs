@@ -2,14 +2,14 @@
 
 use crate::{
     pose::PoseRecord,
-    round::StageSeconds,
+    round::{StageSeconds, WorkerSeconds},
     schedule::{Poses, RoundResult},
 };
 use dewar_compute::{coverage, symmetry::PointGroup};
 use serde::{Deserialize, Serialize};
 
 /// One finished round in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoundFigures {
     /// From 1.
     pub iteration: usize,
@@ -39,6 +39,9 @@ pub struct RoundFigures {
     pub seconds: f64,
     /// How long its tasks of each kind ran, added up over workers.
     pub stages: StageSeconds,
+    /// Who computed them.
+    #[serde(default)]
+    pub workers: Vec<WorkerSeconds>,
     /// How many tasks it had.
     pub task_count: usize,
     /// How many of them an interrupted run had computed.

@@ -19,6 +19,7 @@ mod pose;
 pub mod postprocess;
 mod progress;
 mod record;
+mod report;
 mod round;
 mod run;
 mod scale;

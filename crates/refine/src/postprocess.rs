@@ -6,6 +6,7 @@ mod files;
 mod local;
 mod record;
 
+pub use crate::report::write_postprocessed as write_pictures;
 pub use files::{Places, read_mtf};
 pub use local::Local;
 pub use record::{Told, record};

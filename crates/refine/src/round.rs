@@ -7,8 +7,10 @@
 //! what an interrupted run computed; its key says what it is, for people.
 
 mod join;
+mod workers;
 
 pub use join::join;
+pub use workers::WorkerSeconds;
 
 use crate::{
     error::RefineError,
@@ -22,6 +24,7 @@ use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex, TaskResult};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
+use workers::ByWorker;
 
 /// What a round works from.
 pub struct Start<'a> {
@@ -71,6 +74,8 @@ pub struct RoundOutput {
     pub halves: [HalfResult; 2],
     /// What its tasks took.
     pub stages: StageSeconds,
+    /// Who computed them.
+    pub workers: Vec<WorkerSeconds>,
     /// How many tasks it had.
     pub task_count: usize,
     /// How many of them were answered from an earlier run.
@@ -129,6 +134,7 @@ pub async fn run(
     let mut done = 0;
     let mut reused_count = 0;
     let mut stages = StageSeconds::default();
+    let mut workers = ByWorker::default();
     while !pending.is_empty() {
         let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
         let Some(piece) = pending.remove(&outcome.index) else {
@@ -138,6 +144,7 @@ pub async fn run(
             return Err(RefineError::Cancelled);
         }
         stages.add(piece, outcome.run_ms);
+        workers.add(piece, &outcome);
         reused_count += usize::from(outcome.reused);
         match piece {
             Piece::Block { half, block } => {
@@ -171,6 +178,7 @@ pub async fn run(
     Ok(RoundOutput {
         halves,
         stages,
+        workers: workers.finish(),
         task_count: total,
         reused_count,
     })

@@ -1,6 +1,7 @@
 //! The refinement itself: inputs to the broker, rounds until nothing improves, outputs.
 
 mod conclude;
+mod report;
 mod turn;
 
 use crate::{

@@ -78,6 +78,7 @@ impl Run<'_> {
             found: &found,
             record: &record,
         };
+        self.report_end(&ending);
         outputs::write(self.options, &self.prepared, &ending)?;
         Ok(Summary::of(&self.options.out, &record))
     }

@@ -100,6 +100,7 @@ impl Run<'_> {
             scales,
         };
         checkpoint::write(&self.options.out, &self.prepared, &state, &maps)?;
+        self.report_round(&state, &maps);
         self.observer.on(Progress::RoundFinished {
             iteration,
             resolution_angstrom: figures.resolution_angstrom,
@@ -169,6 +170,7 @@ impl Run<'_> {
             log_likelihood_mean: of_poses.log_likelihood_mean,
             seconds: started.elapsed().as_secs_f64(),
             stages: output.stages,
+            workers: output.workers.clone(),
             task_count: output.task_count,
             reused_count: output.reused_count,
         }

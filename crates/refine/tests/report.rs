@@ -1,0 +1,181 @@
+//! A refinement's report: it is there after the first round, whole at the end, and never in the way.
+
+use dewar_compute::symmetry::PointGroup;
+use dewar_kernels::registry;
+use dewar_refine::{
+    Observer, Options, Progress, Settings, refine,
+    simulate::{SimulateOptions, Simulated, simulate},
+};
+use dewar_sdk::{Client, EmbeddedOptions};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+const ROUNDS: usize = 2;
+
+/// Pictures of a finished refinement.
+const PICTURES: [&str; 16] = [
+    "directions.svg",
+    "fsc.svg",
+    "guinier.svg",
+    "particles.png",
+    "pose_change.svg",
+    "projection_x.png",
+    "projection_y.png",
+    "projection_z.png",
+    "resolution.svg",
+    "shifts.svg",
+    "slice_x.png",
+    "slice_y.png",
+    "slice_z.png",
+    "stage_time.svg",
+    "weights.svg",
+    "worker_time.svg",
+];
+
+/// Keeps what is said, and the report as it is when the first round ends.
+struct Listener {
+    report: PathBuf,
+    after_first: Mutex<Option<String>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Observer for Listener {
+    fn on(&self, progress: Progress<'_>) {
+        match progress {
+            Progress::Note(note) => self.notes.lock().unwrap().push(note.to_owned()),
+            Progress::RoundFinished { iteration: 1, .. } => {
+                *self.after_first.lock().unwrap() = fs::read_to_string(&self.report).ok();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn set(folder: &Path) -> Simulated {
+    let options = SimulateOptions {
+        source: None,
+        out: folder.join("data"),
+        particle_count: 40,
+        snr: 1.0,
+        box_size_px: 32,
+        symmetry: PointGroup::C1,
+        seed: 5,
+        pixel_size_angstrom: Some(7.0),
+        diameter_angstrom: None,
+    };
+    simulate(&options, &mut |_| {}).unwrap()
+}
+
+async fn run(data: &Simulated, out: &Path) -> Arc<Listener> {
+    let client = Client::embedded(EmbeddedOptions {
+        data_dir: out.join(".dewar"),
+        slot_count: 2,
+        exports: vec![data.particles.parent().unwrap().to_owned()],
+        kernels: registry(),
+    });
+    let client = client.await.unwrap();
+    let options = Options {
+        particles: data.particles.clone(),
+        reference: data.map.clone(),
+        out: out.to_owned(),
+        project_dir: None,
+        settings: Settings {
+            mask_diameter_angstrom: Some(data.diameter_angstrom),
+            iterations_max: ROUNDS,
+            ..Settings::default()
+        },
+        postprocess: Default::default(),
+    };
+    let listener = Arc::new(Listener {
+        report: out.join("report.html"),
+        after_first: Mutex::default(),
+        notes: Mutex::default(),
+    });
+    let observer: Arc<dyn Observer> = listener.clone();
+    let never = std::future::pending();
+    refine(&client, &options, &observer, never).await.unwrap();
+    client.shutdown().await;
+    listener
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_fills_round_by_round_and_says_what_the_record_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("refined");
+    let listener = run(&set(folder.path()), &out).await;
+    let notes = listener.notes.lock().unwrap();
+    assert!(
+        !notes.iter().any(|note| note.contains("report")),
+        "{notes:?}"
+    );
+
+    let first = listener.after_first.lock().unwrap();
+    let first = first.as_ref().expect("no report after the first round");
+    assert!(first.contains("round 1 of at most 2"));
+    assert!(first.contains("http-equiv=\"refresh\""));
+    for name in [
+        "fsc",
+        "slice_z",
+        "directions",
+        "weights",
+        "particles",
+        "worker_time",
+    ] {
+        assert!(first.contains(&format!("id=\"{name}\"")), "{name}");
+    }
+    assert!(!first.contains("id=\"guinier\""), "known at the end only");
+
+    let last = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(!last.contains("http-equiv=\"refresh\""));
+    let mut files: Vec<String> = fs::read_dir(out.join("pictures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, PICTURES);
+    for file in files {
+        let (name, _) = file.split_once('.').unwrap();
+        assert!(last.contains(&format!("id=\"{name}\"")), "{name}");
+    }
+
+    let record = fs::read_to_string(out.join("refine.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let unmasked = record["resolution_angstrom"].as_f64().unwrap();
+    assert!(last.contains(&format!("<td>{unmasked:.2} Å</td>")));
+    for round in record["rounds"].as_array().unwrap() {
+        let resolution = round["resolution_angstrom"].as_f64().unwrap();
+        let limit = round["limit_angstrom"].as_f64().unwrap();
+        let row = format!(
+            "<tr><td>{}</td><td>{resolution:.2}</td><td>{limit:.2}</td></tr>",
+            round["iteration"]
+        );
+        assert!(last.contains(&row), "{row}");
+        let worker = &round["workers"][0];
+        assert!(last.contains(worker["name"].as_str().unwrap()), "{worker}");
+        assert_eq!(worker["task_count"], round["task_count"]);
+    }
+    for digest in ["particles", "reference"] {
+        let digest = record["inputs"][digest]["blake3"].as_str().unwrap();
+        assert!(last.contains(digest), "{digest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_cannot_be_written_is_said_and_fails_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("refined");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("pictures"), "in the way").unwrap();
+    let listener = run(&set(folder.path()), &out).await;
+    let notes = listener.notes.lock().unwrap();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.starts_with("the report is not whole: ") && note.contains("pictures")),
+        "{notes:?}"
+    );
+    assert!(out.join("refine.json").exists());
+}
