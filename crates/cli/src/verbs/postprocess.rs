@@ -17,7 +17,8 @@ use std::path::PathBuf;
     after_help = "Examples:\n  dewar postprocess half1.mrc half2.mrc --out post\n  \
     dewar postprocess half1.mrc half2.mrc --out post --mask mask.mrc --b-factor -80 --json\n\n\
     Writes map_sharpened.mrc (not masked; left out if the half-maps share nothing), mask.mrc, fsc.star, \
-    postprocess.json, and local_resolution.mrc (in A, 0 outside of the mask) if asked.\n\
+    postprocess.json, the FSC and the Guinier plot in pictures/, and local_resolution.mrc (in A, 0 outside of the mask) if \
+    asked.\n\
     Resolutions are where the corrected curve first falls below 0.143 and 0.5, linear between shells; twice the pixel \
     size if it never does.\n\
     JSON keys: box_size_px, pixel_size_angstrom, resolution_0_143_angstrom and resolution_0_5_angstrom (null where the \
@@ -131,12 +132,22 @@ impl Options {
         places
             .write(found, pixel_size_angstrom, &record)
             .map_err(failed)?;
+        self.draw(found, pixel_size_angstrom);
         let warnings = found.map.warnings.iter();
         warnings.for_each(|warning| eprintln!("warning: {warning}"));
         if self.json {
             return output::print_json(&record);
         }
         output::print(&report::told(places, found, pixel_size_angstrom))
+    }
+
+    /// Pictures are no reason to fail: the figures are written.
+    fn draw(&self, found: &Found, pixel_size_angstrom: f64) {
+        let drawn = postprocess::write_pictures(&self.out, found, pixel_size_angstrom);
+        let problems = drawn.unwrap_or_else(|error| vec![error.to_string()]);
+        problems
+            .iter()
+            .for_each(|problem| eprintln!("warning: {problem}"));
     }
 
     fn settings(&self) -> PostSettings {

@@ -34,7 +34,7 @@ use tokio::runtime;
     dewar refine --continue refined --iterations 20 --parallel dc:titan:9990\n\n\
     Writes map.mrc, half1.mrc, half2.mrc, particles.star, model.star and refine.json; of post-processing \
     map_sharpened.mrc, mask.mrc, fsc.star, postprocess.json and, if asked, local_resolution.mrc; and a folder for each \
-    round.\nCtrl-C cancels the job and keeps finished rounds.\n\
+    round. report.html, from the first round on, shows how far it is and what came of it; its pictures are in pictures/ too.\nCtrl-C cancels the job and keeps finished rounds.\n\
     JSON keys: resolution_angstrom (unmasked), resolution_masked_angstrom (inside the mask, corrected for it; null if \
     the half-maps share nothing), b_factor_angstrom2, coverage (unseen, evenness), has_own_detail (false: no finer than \
     the starting map), warnings, iterations, converged, seconds, map, map_sharpened, particles, record"

@@ -10,11 +10,12 @@ use dewar_formats::star::Document;
 use halves::{Halves, N, PIXEL_ANGSTROM};
 use std::{fs, path::Path};
 
-const OUTPUTS: [&str; 5] = [
+const OUTPUTS: [&str; 6] = [
     "fsc.star",
     "local_resolution.mrc",
     "map_sharpened.mrc",
     "mask.mrc",
+    "pictures",
     "postprocess.json",
 ];
 
@@ -67,6 +68,7 @@ fn half_maps_become_a_resolution_a_map_and_their_curves() {
     ];
     assert_eq!(keys(&json), promised);
     assert_eq!(names(&out), OUTPUTS);
+    assert_eq!(names(&out.join("pictures")), ["fsc.svg", "guinier.svg"]);
     let record = fs::read_to_string(out.join("postprocess.json")).unwrap();
     assert_eq!(record, ran.stdout);
 
@@ -169,7 +171,10 @@ fn noise_alone_gives_no_resolution_and_no_map() {
         ran.stderr.contains("warning: the half-maps share nothing"),
         "{ran:?}"
     );
-    assert_eq!(names(&out), ["fsc.star", "mask.mrc", "postprocess.json"]);
+    assert_eq!(
+        names(&out),
+        ["fsc.star", "mask.mrc", "pictures", "postprocess.json"]
+    );
 }
 
 #[test]
