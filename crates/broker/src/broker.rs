@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     data_dir::{DataDir, DataDirError},
     disk_space::{DiskSpace, Reserve},
-    engine::{Engine, EngineFault, unix_ms},
+    engine::{Engine, EngineFault, EngineHandle, unix_ms},
     near::Records,
     roster::Roster,
     rpc::{self, auth::Auth},
@@ -14,7 +14,7 @@ use crate::{
 };
 use dewar_blobs::{BlobStore, Digest};
 use std::{
-    io,
+    fmt, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -44,8 +44,26 @@ pub struct Running {
     address: SocketAddr,
     token: String,
     data_dir: PathBuf,
+    pulse: Pulse,
     stop: CancellationToken,
     life: Option<JoinHandle<Result<(), Fault>>>,
+}
+
+/// Tells whether a broker still does anything, to whoever restarts one that hangs.
+#[derive(Clone)]
+pub struct Pulse(EngineHandle);
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulse").finish_non_exhaustive()
+    }
+}
+
+impl Pulse {
+    /// Waits until the engine has answered. It does not while its disk takes nothing. False once it has ended.
+    pub async fn beat(&self) -> bool {
+        self.0.query(|_| ()).await.is_ok()
+    }
 }
 
 /// Why a broker does not start.
@@ -133,7 +151,7 @@ pub enum Fault {
 struct Opened {
     folder: DataDir,
     engine: Engine,
-    handle: crate::engine::EngineHandle,
+    handle: EngineHandle,
     blobs: BlobStore,
     near: swarm::Near,
 }
@@ -184,6 +202,7 @@ impl Broker {
             path: folder.path().to_owned(),
             source,
         })?;
+        let pulse = Pulse(handle.clone());
         let services = rpc::Services {
             swarm: swarm::start(handle.clone(), near, stop.clone()),
             peer_token: peer_token(folder.token()),
@@ -202,6 +221,7 @@ impl Broker {
             address,
             token: folder.token().to_owned(),
             data_dir: folder.path().to_owned(),
+            pulse,
             life: Some(tokio::spawn(live(
                 engine,
                 services,
@@ -228,6 +248,11 @@ impl Running {
     /// Its data folder.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Where its pulse is felt.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Asks it to stop; [`Running::wait`] tells when it has.

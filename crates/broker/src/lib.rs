@@ -17,7 +17,7 @@ pub mod store;
 mod swarm;
 mod tokens;
 
-pub use broker::{Broker, Fault, Running, StartError};
+pub use broker::{Broker, Fault, Pulse, Running, StartError};
 pub use config::{Config, NearPatience, Patience};
 pub use data_dir::DataDirError;
 pub use disk_space::DiskBounds;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use dewar_broker::{Broker, Config, Patience, StartError, add_owner};
+use dewar_broker::{Broker, Config, Patience, Pulse, StartError, add_owner};
 use dewar_settings::Bandwidth;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -125,6 +125,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     // Without systemd there is nobody to notify, which is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if let Some(limit) = sd_notify::watchdog_enabled() {
+        tokio::spawn(keep_watchdog_calm(broker.pulse(), limit));
+    }
 
     tokio::select! {
         ended = broker.wait() => return Ok(ended?),
@@ -135,6 +138,16 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     broker.shutdown().await?;
     Ok(())
+}
+
+/// Tells systemd, well within its limit, that the engine still answers. One that hangs is killed and started again, which
+/// loses nothing that was acknowledged.
+async fn keep_watchdog_calm(pulse: Pulse, limit: Duration) {
+    let mut tick = tokio::time::interval(limit / 3);
+    while pulse.beat().await {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        tick.tick().await;
+    }
 }
 
 /// Each connection is an open file, and the usual soft limit is 1024 of them.
