@@ -15,6 +15,7 @@ mod simulate;
 mod status;
 mod tasks;
 mod top;
+mod worker_script;
 mod workers;
 
 use crate::failure::Failure;
@@ -52,6 +53,7 @@ enum Verb {
     Rerun(rerun::Options),
     Drain(drain::Options),
     Precache(precache::Options),
+    WorkerScript(worker_script::Options),
 }
 
 /// Does what the command line asks.
@@ -75,6 +77,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Rerun(options) => rerun::run(&options),
         Verb::Drain(options) => drain::run(&options),
         Verb::Precache(options) => precache::run(&options),
+        Verb::WorkerScript(options) => worker_script::run(&options),
     }
 }
 

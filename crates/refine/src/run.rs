@@ -7,8 +7,7 @@ mod turn;
 use crate::{
     checkpoint,
     error::RefineError,
-    folder,
-    held_up,
+    folder, held_up,
     input::{self, Prepared},
     options::Options,
     outputs::Summary,

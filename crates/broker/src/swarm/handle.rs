@@ -74,6 +74,9 @@ pub(crate) enum ToMember {
     Keeper(ToKeeper),
 }
 
+/// Reads what it wants of the owner's state.
+pub(super) type LookAt = Box<dyn FnOnce(&Tracker, &Registry) + Send>;
+
 /// One message to the owner.
 pub(super) enum Message {
     Join {
@@ -97,7 +100,7 @@ pub(super) enum Message {
         worker: WorkerId,
         session: u64,
     },
-    Look(Box<dyn FnOnce(&Tracker, &Registry) + Send>),
+    Look(LookAt),
     FindNear {
         digest: Digest,
         reply: oneshot::Sender<Option<NearBlob>>,

@@ -2,7 +2,7 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "refine",
     "simulate",
     "postprocess",
@@ -17,6 +17,7 @@ const VERBS: [&str; 14] = [
     "rerun",
     "drain",
     "precache",
+    "worker-script",
 ];
 
 #[test]
