@@ -1,5 +1,6 @@
 //! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
 
+mod book;
 mod demo;
 mod dependencies;
 mod proof;

@@ -1,6 +1,6 @@
 //! Everything CI runs, in the order in which it fails fastest.
 
-use crate::{dependencies, root, test_tools::TestTools};
+use crate::{book, dependencies, root, test_tools::TestTools};
 use anyhow::Result;
 use std::{
     process::{Command, Stdio},
@@ -32,6 +32,7 @@ pub fn run() -> Result<()> {
 
     let tools = TestTools::install()?;
     dependencies::check(&tools)?;
+    book::build(&tools)?;
     // Tests of the whole system start the real programs.
     dewar_testkit::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let tests: &[&str] = if has_nextest() {

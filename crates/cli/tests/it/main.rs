@@ -1,5 +1,6 @@
 //! The real command, run as people and scripts run it.
 
+mod book;
 mod broker;
 mod compare;
 mod dewar;
