@@ -11,6 +11,8 @@ use dewar_task::Registry;
 use dewar_testkit::{Guarded, Programs, wait_until};
 use std::{
     env, fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -100,22 +102,27 @@ fn words_of_ours(line: &str) -> Option<Vec<&str>> {
     PROGRAMS.contains(words.first()?).then_some(words)
 }
 
-/// Runs one of our programs away from the settings of whoever runs the tests.
+/// One of our programs, away from the settings of whoever runs the tests.
 fn program(name: &str) -> Command {
-    let own = command();
-    let mut command = Command::new(Path::new(own.get_program()).with_file_name(name));
-    for (variable, value) in own.get_envs() {
+    alone(Path::new(command().get_program()).with_file_name(name))
+}
+
+fn alone(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut alone = Command::new(program);
+    for (variable, value) in command().get_envs() {
         match value {
-            Some(value) => command.env(variable, value),
-            None => command.env_remove(variable),
+            Some(value) => alone.env(variable, value),
+            None => alone.env_remove(variable),
         };
     }
-    command
+    alone
 }
 
 fn understand(words: &[&str]) -> Ran {
     let mut command = program(words[0]);
-    // A file that is not there must not be opened: only the words are asked about.
+    // Where what the words ask for is written, if they do.
+    let folder = tempfile::tempdir().unwrap();
+    command.current_dir(folder.path());
     ran(command.args(&words[1..]).arg("--help"))
 }
 
@@ -248,6 +255,73 @@ fn the_quick_start_does_what_it_says() {
     while let Some(daemon) = reader.daemons.pop() {
         daemon.stop().unwrap();
     }
+}
+
+/// A folder of programs for a script: ours, a Slurm that starts a step here, and a machine that calls itself localhost.
+fn stand_ins(folder: &Path) -> PathBuf {
+    let bin = folder.join("bin");
+    fs::create_dir(&bin).unwrap();
+    for name in PROGRAMS {
+        std::os::unix::fs::symlink(program(name).get_program(), bin.join(name)).unwrap();
+    }
+    for (name, does) in [("srun", "exec \"$@\""), ("hostname", "echo localhost")] {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin
+}
+
+#[test]
+fn the_script_for_a_cluster_where_all_is_in_the_queue_runs_and_ends() {
+    Programs::beside_test().unwrap();
+    let page = fs::read_to_string(root().join("docs/clusters.md")).unwrap();
+    let (_, script) = page.split_once("```bash\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let script = script
+        .replace("9990", &port.to_string())
+        .replace("--slots 16", "--slots 2")
+        .replace("--out refined", "--out refined --iterations 1");
+
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let mut simulate = program("dewar");
+    simulate.args([
+        "simulate",
+        "--out",
+        ".",
+        "--particles",
+        "100",
+        "--box",
+        "32",
+    ]);
+    simulate.args(["--pixel-size", "8", "--snr", "1"]);
+    assert_eq!(ran(simulate.current_dir(here)).code, Some(0));
+    fs::rename(here.join("truth.mrc"), here.join("initial.mrc")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", stand_ins(here).display());
+    // Slurm ends what a script leaves behind.
+    let script = format!("trap 'kill $(jobs -p) || true' EXIT\n{script}");
+    let mut bash = alone("bash");
+    bash.args(["-c", &script])
+        .current_dir(here)
+        .env("PATH", path)
+        .env("HOME", here)
+        .env("XDG_CACHE_HOME", here)
+        .env("TMPDIR", here)
+        .env("SLURM_JOB_ID", "7");
+    let did = ran(&mut bash);
+    assert_eq!(did.code, Some(0), "{did:?}");
+    assert!(here.join("refined/map.mrc").exists());
+    assert!(
+        !here.join("dewar-token-7").exists(),
+        "the token's copy is gone"
+    );
 }
 
 /// A broker and a worker that can square.
