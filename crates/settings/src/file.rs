@@ -3,7 +3,7 @@
 //! Feeding them to clap as defaults gives the order of precedence for nothing: a flag beats the environment, which
 //! beats a default. Every value is checked, used or not, so that a mistake is found when it is made.
 
-use crate::folders;
+use crate::{folders, manual};
 use clap::{
     Arg, ArgAction, Command, CommandFactory, FromArgMatches, builder::OsStr, error::ErrorKind,
 };
@@ -60,8 +60,21 @@ pub enum SettingsError {
 ///
 /// `program` names the configuration file looked for when `--config` is not given: `dewar/PROGRAM.toml` in the
 /// account's configuration folder.
+///
+/// A command line that begins with `--completions` or `--man` is answered from the definitions of the flags, and the process
+/// exits.
 pub fn parse<T: CommandFactory + FromArgMatches>(program: &str) -> T {
-    match try_parse_from(program, env::args_os()) {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    if let Some(written) = manual::write_if_asked(with_config::<T>(), &arguments) {
+        match written {
+            Ok(()) => std::process::exit(0),
+            Err(error) => {
+                eprintln!("error: {error}");
+                std::process::exit(error.exit_code());
+            }
+        }
+    }
+    match try_parse_from(program, arguments) {
         Ok(settings) => settings,
         Err(SettingsError::CommandLine(error)) => error.exit(),
         Err(error) => {
@@ -80,7 +93,7 @@ pub fn try_parse_from<T: CommandFactory + FromArgMatches>(
     arguments: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<T, SettingsError> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let mut command = T::command().arg(config_arg());
+    let mut command = with_config::<T>();
     if let Some(file) = find(&command, &arguments, program) {
         command = with_file(command, &file)?;
     }
@@ -89,6 +102,10 @@ pub fn try_parse_from<T: CommandFactory + FromArgMatches>(
     }
     let mut matches = command.try_get_matches_from(&arguments)?;
     Ok(T::from_arg_matches_mut(&mut matches)?)
+}
+
+fn with_config<T: CommandFactory>() -> Command {
+    T::command().arg(config_arg())
 }
 
 fn config_arg() -> Arg {

@@ -7,6 +7,7 @@ mod connect;
 mod file;
 mod folders;
 mod log;
+mod manual;
 mod size;
 
 pub use connect::{ConnectArgs, TokenError};
