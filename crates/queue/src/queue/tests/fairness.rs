@@ -353,7 +353,7 @@ fn used_by(crowd: &Crowd) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..config() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..config() })]
 
     #[test]
     fn owners_who_always_have_work_get_the_same_within_a_bound(crowd in crowd()) {
