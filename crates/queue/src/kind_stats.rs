@@ -1,6 +1,6 @@
 //! What is known of a kind from the tasks of it that were done.
 
-use crate::Timestamp;
+use crate::{Timestamp, WorkerId};
 use std::sync::Arc;
 
 /// One kind's figures. They grow old slowly and are gone with the process, except for what outcomes tell on replay.
@@ -10,17 +10,17 @@ pub(crate) struct KindStats {
     pub(crate) average_us: Option<u64>,
     /// When a worker last succeeded at one.
     pub(crate) succeeded_at: Option<Timestamp>,
-    /// Names of the last two workers that did, so that one of them is another than whoever asks.
+    /// Names of the last two workers that did, so that one of them is another than whoever asks. Of those before a restart no
+    /// more is known.
     succeeded_by: [Option<Arc<str>>; 2],
+    /// The last two since the restart: two workers may have one name.
+    succeeded_by_ids: [Option<WorkerId>; 2],
 }
 
 impl KindStats {
     /// Takes a task into account that ran for so long.
     pub(crate) fn learn(&mut self, run_ms: u64, by: Option<&Arc<str>>) {
-        if by.is_some() && !self.succeeded_by.iter().any(|known| known.as_ref() == by) {
-            self.succeeded_by.rotate_right(1);
-            self.succeeded_by[0] = by.cloned();
-        }
+        remember(&mut self.succeeded_by, by.cloned());
         // Tasks of under a millisecond report none; sending and booking them takes some tenths.
         let run_us = run_ms.saturating_mul(1000).max(300);
         self.average_us = Some(match self.average_us {
@@ -29,9 +29,23 @@ impl KindStats {
         });
     }
 
+    /// Takes note of who succeeded just now.
+    pub(crate) fn note_success(&mut self, worker: WorkerId, at: Timestamp) {
+        self.succeeded_at = Some(at);
+        remember(&mut self.succeeded_by_ids, Some(worker));
+    }
+
     /// Whether another worker than this has ever succeeded.
-    pub(crate) fn is_done_by_others(&self, name: &str) -> bool {
+    pub(crate) fn is_done_by_others(&self, worker: WorkerId, name: &str) -> bool {
         let mut names = self.succeeded_by.iter().flatten();
-        names.any(|other| **other != *name)
+        let mut ids = self.succeeded_by_ids.iter().flatten();
+        names.any(|other| **other != *name) || ids.any(|other| *other != worker)
+    }
+}
+
+fn remember<T: PartialEq>(last_two: &mut [Option<T>; 2], one: Option<T>) {
+    if one.is_some() && !last_two.contains(&one) {
+        last_two.rotate_right(1);
+        last_two[0] = one;
     }
 }

@@ -103,7 +103,8 @@ impl Queue {
             }
         });
         if let (AttemptEnd::Succeeded, Some(kind)) = (end, kind) {
-            self.kind_stats.entry(kind).or_default().succeeded_at = Some(at);
+            let stats = self.kind_stats.entry(kind).or_default();
+            stats.note_success(worker_id, at);
         }
         // Those that waited on the worker behind it may have slots now.
         self.set_clocks(worker_id, at);

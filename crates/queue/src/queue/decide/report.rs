@@ -217,7 +217,10 @@ impl Queue {
                     // Its own success would have ended the row.
                     Some(at) if at > streak.since => true,
                     // The good ones may be busy for long.
-                    _ => !streak.ever_succeeded && stats.is_done_by_others(&worker.hello.name),
+                    _ => {
+                        !streak.ever_succeeded
+                            && stats.is_done_by_others(worker.hello.id, &worker.hello.name)
+                    }
                 };
                 others_succeed.then_some(config.probation_ms)?
             }

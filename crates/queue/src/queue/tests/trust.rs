@@ -294,6 +294,24 @@ fn one_bad_node_does_not_eat_the_queue_of_a_busy_one() {
 }
 
 #[test]
+fn two_workers_of_one_name_are_two() {
+    let once = TaskSpec {
+        attempts_max: 1,
+        ..spec()
+    };
+    let mut scene = a_good_and_busy_worker(vec![once; 30]);
+    let mut namesake = hello(2, 1);
+    namesake.name = hello(1, 1).name;
+    scene.join(namesake);
+    for _ in 0..20 {
+        fail_once(&mut scene, 2);
+        scene.pass(10);
+    }
+    let reason = scene.queue.worker(worker(2)).unwrap().held_back_reason();
+    assert!(reason.unwrap().starts_with("on probation"));
+}
+
+#[test]
 fn a_worker_on_which_everything_hangs_is_put_on_probation() {
     let mut scene = a_good_and_busy_worker(vec![spec()]);
     let limited = TaskSpec {
