@@ -80,7 +80,7 @@ impl DataDir {
         let path = fs::canonicalize(path).map_err(failed("find", path))?;
 
         // Before anything is written there. What the folder holds may be mounted, or a link to elsewhere.
-        let inside = ["store", "packs", "blobs"].map(|name| path.join(name));
+        let inside = ["store", "packs", "blobs", "near"].map(|name| path.join(name));
         for folder in iter::once(&path).chain(inside.iter().filter(|folder| folder.exists())) {
             if let Some(kind) = network_kind(folder).map_err(failed("examine", folder))? {
                 return Err(DataDirError::NetworkFileSystem {

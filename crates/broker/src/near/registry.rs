@@ -35,7 +35,7 @@ const WRITE_PAUSE: Duration = Duration::from_secs(10);
 /// Copies on their way to one folder. More would each be slower, and none of them safe.
 const COPIES_AT_ONCE: usize = 4;
 
-/// The broker reaches a worker within this time, or will not soon.
+/// The broker reaches a worker that comes within this time, or will not soon.
 const REACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A worker that said it has an output says so again within this time, if its connection broke.

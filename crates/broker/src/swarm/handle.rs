@@ -74,8 +74,8 @@ pub(crate) enum ToMember {
     Keeper(ToKeeper),
 }
 
-/// Reads what it wants of the owner's state.
-pub(super) type LookAt = Box<dyn FnOnce(&Tracker, &Registry) + Send>;
+/// A look at what the owner has.
+type Look = Box<dyn FnOnce(&Tracker, &Registry) + Send>;
 
 /// One message to the owner.
 pub(super) enum Message {
@@ -100,7 +100,7 @@ pub(super) enum Message {
         worker: WorkerId,
         session: u64,
     },
-    Look(LookAt),
+    Look(Look),
     FindNear {
         digest: Digest,
         reply: oneshot::Sender<Option<NearBlob>>,

@@ -317,7 +317,8 @@ async fn what_all_have_lost_is_computed_again_for_those_who_need_it() {
     });
     let lost = lost.await;
     for part in [
-        "1.4 and 1.5",
+        "1.4",
+        "1.5",
         "no task of a job that goes on",
         "cache folder",
     ] {

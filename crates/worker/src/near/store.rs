@@ -45,6 +45,9 @@ pub(crate) enum KeepError {
         held_bytes: u64,
         bytes_max: u64,
     },
+    /// More could not be named in one message.
+    #[error("the folder keeps {BLOBS_MAX} results already")]
+    TooMany,
     /// The disk does not take it.
     #[error("cannot keep a result in {}", folder.display())]
     Io {
@@ -125,6 +128,10 @@ impl NearStore {
     pub(crate) fn begin(&self, blob: BlobRef) -> Result<Part, KeepError> {
         let folder = self.folder().ok_or(KeepError::Closed)?;
         let bytes_max = self.shared.bytes_max.ok_or(KeepError::Closed)?;
+        let count = self.shelf().as_ref().map_or(0, Shelf::len);
+        if count >= BLOBS_MAX {
+            return Err(KeepError::TooMany);
+        }
         let begun = || {
             let _lock = Lock::take(&self.shared.root)?;
             let held_bytes = files::held_bytes(&self.shared.root)?;

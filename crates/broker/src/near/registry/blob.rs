@@ -258,7 +258,7 @@ impl Registry {
             return now < entry.claimed_at + CLAIMED_WITHIN;
         }
         if here.is_empty() {
-            if is_claimed && now >= entry.claimed_at + REACHED_WITHIN {
+            if is_claimed && !self.may_be_reached(entry, now) {
                 self.refuse(entry, "the broker does not reach this worker");
             }
             return is_claimed_or_noted(entry);
@@ -279,6 +279,15 @@ impl Registry {
             }
         }
         is_claimed_or_noted(entry)
+    }
+
+    /// Whether the broker may yet reach somebody who has it.
+    fn may_be_reached(&self, entry: &Entry, now: Instant) -> bool {
+        let mut stores = entry.keepers.keys();
+        stores.any(|store| {
+            let since = self.stores.get(store).and_then(|store| store.away_since);
+            since.is_some_and(|since| now < since + REACHED_WITHIN)
+        })
     }
 
     fn begin_copy(&mut self, entry: &mut Entry, worker: WorkerId, store: StoreId, now: Instant) {

@@ -167,6 +167,19 @@ fn who_is_alone_at_its_site_is_told_so() {
 }
 
 #[test]
+fn who_cannot_be_reached_waits_for_nobody() {
+    let mut scene = Scene::new(&[1, 2]);
+    scene.registry.set_reached(id(1), false, scene.now);
+    scene.claim(1, 5);
+    assert_eq!(scene.told(), [], "it may be reached in a moment");
+    scene.later(REACHED_WITHIN);
+    let told = scene.told();
+    assert!(not_safe(&told), "{told:?}");
+    scene.claim(1, 6);
+    assert!(not_safe(&scene.told()), "at once, this time");
+}
+
+#[test]
 fn one_that_cannot_keep_a_copy_and_one_that_takes_too_long_are_passed_over() {
     let mut scene = Scene::new(&[1, 2, 3, 4]);
     scene.claim(1, 5);

@@ -36,6 +36,10 @@ impl Shelf {
         &self.folder
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.blobs.len()
+    }
+
     pub(super) fn kept(&self) -> impl Iterator<Item = Kept> {
         self.blobs.values().map(|(kept, _)| *kept)
     }
