@@ -11,6 +11,7 @@ mod folder;
 mod held_up;
 mod input;
 mod maps;
+mod memory;
 mod model;
 mod options;
 mod outputs;

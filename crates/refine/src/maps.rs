@@ -1,7 +1,6 @@
 //! From both halves' sums to maps: what the round found, and what the next one compares with.
 
 use crate::{error::RefineError, schedule::FSC_RESOLUTION};
-use bytes::Bytes;
 use dewar_compute::{
     fsc,
     mask::{self, AutoMask},
@@ -11,6 +10,8 @@ use dewar_compute::{
     volume::Volume,
 };
 use dewar_proto::em::v1;
+use std::{fs, io::Write as _, path::Path};
+use tempfile::{NamedTempFile, TempPath};
 
 /// Soft edge of the mask on references.
 const MASK_EDGE_PX: f64 = 5.0;
@@ -62,6 +63,33 @@ pub struct FinalMaps {
     pub resolution_shell: f64,
 }
 
+/// A half's total sums as they came, in a file that goes with this.
+#[derive(Debug)]
+pub struct Total(TempPath);
+
+impl Total {
+    /// Keeps the bytes in a file of this folder.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn keep(folder: &Path, bytes: &[u8]) -> Result<Self, RefineError> {
+        let kept = NamedTempFile::new_in(folder).and_then(|mut file| {
+            file.write_all(bytes)?;
+            Ok(file.into_temp_path())
+        });
+        kept.map(Self).map_err(|source| RefineError::Write {
+            path: folder.to_owned(),
+            source,
+        })
+    }
+
+    fn unpacked(&self) -> Result<Accumulator, RefineError> {
+        let bytes = fs::read(&self.0).map_err(wrong)?;
+        Accumulator::from_bytes(&bytes)
+            .map_err(|error| RefineError::Output(format!("a half-set's sums: {error}")))
+    }
+}
+
 /// How maps are made of sums.
 #[derive(Debug, Clone, Copy)]
 pub struct Making {
@@ -79,7 +107,7 @@ pub struct Making {
 ///
 /// # Errors
 /// If the totals are not sums of one shape.
-pub fn from_totals(totals: &[Bytes; 2], making: &Making) -> Result<RoundMaps, RefineError> {
+pub fn from_totals(totals: &[Total; 2], making: &Making) -> Result<RoundMaps, RefineError> {
     let merged = [making.merged(&totals[..1])?, making.merged(&totals[1..])?];
     let n = merged[0].shape().n();
     let halves = merged.each_ref().map(|sums| sums.reconstruct(Prior::None));
@@ -108,7 +136,7 @@ pub fn from_totals(totals: &[Bytes; 2], making: &Making) -> Result<RoundMaps, Re
 ///
 /// # Errors
 /// If the totals are not sums of one shape.
-pub fn at_the_end(totals: &[Bytes; 2], making: &Making) -> Result<FinalMaps, RefineError> {
+pub fn at_the_end(totals: &[Total; 2], making: &Making) -> Result<FinalMaps, RefineError> {
     let half = |total| -> Result<Volume, RefineError> {
         Ok(making.merged(total)?.reconstruct(Prior::None))
     };
@@ -125,10 +153,10 @@ pub fn at_the_end(totals: &[Bytes; 2], making: &Making) -> Result<FinalMaps, Ref
 
 impl Making {
     /// The sums of these totals together, with the point group applied.
-    fn merged(&self, totals: &[Bytes]) -> Result<MergedSums, RefineError> {
+    fn merged(&self, totals: &[Total]) -> Result<MergedSums, RefineError> {
         let mut sums: Option<Sums> = None;
         for total in totals {
-            let part = parse(total)?;
+            let part = total.unpacked()?;
             sums.get_or_insert_with(|| Sums::new(part.shape()))
                 .add(&part)
                 .map_err(wrong)?;
@@ -149,7 +177,7 @@ impl Making {
     }
 
     /// The map of all particles, filtered by what its halves' curve says of the whole.
-    fn joined(&self, totals: &[Bytes; 2], curve: &[f64]) -> Result<Volume, RefineError> {
+    fn joined(&self, totals: &[Total; 2], curve: &[f64]) -> Result<Volume, RefineError> {
         let sums = self.merged(totals)?;
         let of_whole: Vec<f64> = curve
             .iter()
@@ -157,11 +185,6 @@ impl Making {
             .collect();
         Ok(sums.reconstruct(Prior::Tau2(&tau2_from_fsc(&of_whole, &sums))))
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<Accumulator, RefineError> {
-    Accumulator::from_bytes(bytes)
-        .map_err(|error| RefineError::Output(format!("a half-set's sums: {error}")))
 }
 
 fn wrong(error: impl std::error::Error) -> RefineError {

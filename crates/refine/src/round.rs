@@ -40,8 +40,21 @@ pub struct Start<'a> {
     pub align: v1::AlignParameters,
     /// Padding of the sums.
     pub padding: f64,
+    /// What its tasks take.
+    pub memory: TaskMemory,
     /// Where the round before found each particle of the file; empty in the first.
     pub known: &'a [PoseRecord],
+}
+
+/// What each kind of task takes, in bytes; 0 where it is not worth counting.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskMemory {
+    /// Alignment.
+    pub align: u64,
+    /// Insertion.
+    pub insert: u64,
+    /// Summing.
+    pub sum: u64,
 }
 
 /// What a round knows of one half.
@@ -262,7 +275,9 @@ fn align_task(start: &Start<'_>, half: usize, block: usize) -> NewTask {
         .chain(stated.inputs)
         .collect();
     let key = start.key("align", half, format_args!(" b{}", block + 1));
-    NewTask::new::<Align>(&parameters, inputs).key(key)
+    NewTask::new::<Align>(&parameters, inputs)
+        .memory(start.memory.align)
+        .key(key)
 }
 
 /// The insertion of a shard, whose particles, by position in the half, have these poses.
@@ -286,7 +301,9 @@ fn insert_task(
         padding: start.padding,
     };
     let key = start.key("insert", half, format_args!(" s{}", shard + 1));
-    NewTask::new::<Insert>(&parameters, stated.inputs).key(key)
+    NewTask::new::<Insert>(&parameters, stated.inputs)
+        .memory(start.memory.insert)
+        .key(key)
 }
 
 fn sum_task(start: &Start<'_>, half: usize, inserts: &[TaskIndex]) -> NewTask {
@@ -294,7 +311,9 @@ fn sum_task(start: &Start<'_>, half: usize, inserts: &[TaskIndex]) -> NewTask {
         .iter()
         .map(|index| Input::output_blob(*index, ONLY_BLOB));
     let key = start.key("sum", half, format_args!(""));
-    NewTask::new::<Sum>(&v1::SumParameters {}, partials.collect()).key(key)
+    NewTask::new::<Sum>(&v1::SumParameters {}, partials.collect())
+        .memory(start.memory.sum)
+        .key(key)
 }
 
 impl Start<'_> {

@@ -9,6 +9,7 @@ use crate::{
     error::RefineError,
     folder, held_up,
     input::{self, Prepared},
+    memory::Memory,
     options::Options,
     outputs::Summary,
     plan::HalfPlan,
@@ -101,6 +102,7 @@ struct Run<'a> {
     prepared: Prepared,
     digests: InputDigests,
     plans: [HalfPlan; 2],
+    memory: Memory,
     started: Instant,
     /// Keeps a second refinement out of the folder.
     _lock: fs::File,
@@ -125,6 +127,9 @@ impl<'a> Run<'a> {
         })?;
         let lock = folder::lock(&options.out)?;
         folder::claim(options, &digests)?;
+        let set = &prepared.set;
+        let memory = Memory::of(set.box_size_px, set.particles.len(), turn::PADDING);
+        observer.on(Progress::Note(&memory.told()));
         let plans = [0, 1].map(|half| HalfPlan::new(prepared.halves[half].len()));
         Ok(Self {
             options,
@@ -132,6 +137,7 @@ impl<'a> Run<'a> {
             prepared,
             digests,
             plans,
+            memory,
             started: Instant::now(),
             _lock: lock,
         })

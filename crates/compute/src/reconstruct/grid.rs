@@ -107,7 +107,9 @@ impl GridShape {
         self.row_len() * (2 * self.reach + 1)
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many grid points there are. Never none.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
         self.plane_len() * (2 * self.reach + 1)
     }
 

@@ -101,13 +101,11 @@ impl Run<'_> {
             halves: self.half_starts([None; 2], &noise),
             align: Default::default(),
             padding: PADDING,
+            memory: self.task_memory(1),
             known: &state.poses,
         };
         let joined = round::join(job, outcomes, &start, self.observer.as_ref()).await?;
-        let totals = [
-            job.read_blob(&joined.totals[0]).await?,
-            job.read_blob(&joined.totals[1]).await?,
-        ];
+        let totals = self.downloaded(job, &joined.totals).await?;
         job.release(&joined.totals.map(|total| total.digest))
             .await?;
         let making = self.making();

@@ -6,10 +6,11 @@ use crate::{
     error::RefineError,
     figures::{PoseFigures, RoundFigures},
     input,
-    maps::{self, Making, RoundMaps},
+    maps::{self, Making, RoundMaps, Total},
+    memory,
     pose::PoseRecord,
     progress::Progress,
-    round::{self, HalfResult, HalfStart, RoundOutput},
+    round::{self, HalfResult, HalfStart, RoundOutput, TaskMemory},
     scale,
     schedule::{self, RoundResult},
     tasks::Images,
@@ -21,7 +22,7 @@ use dewar_sdk::{BlobRef, Job, Outcomes};
 use std::time::Instant;
 
 /// Padding of the sums in every round: 1.5 loses less than 0.0002 in FSC against 2, at 0.42 of the size.
-const PADDING: f64 = 1.5;
+pub(super) const PADDING: f64 = 1.5;
 
 /// What one round hands to the next.
 pub(super) struct Between {
@@ -71,6 +72,7 @@ impl Run<'_> {
             halves: self.half_starts(reference_blobs.map(Some), &noise),
             align,
             padding: PADDING,
+            memory: self.task_memory(0),
             known: before.map_or(&[], |before| &before.state.poses),
         };
         let output = round::run(job, outcomes, &start, self.observer.as_ref()).await?;
@@ -219,6 +221,15 @@ impl Run<'_> {
         })
     }
 
+    /// What tasks take: in a round (0), or at the end (1).
+    pub(super) fn task_memory(&self, when: usize) -> TaskMemory {
+        TaskMemory {
+            align: memory::stated(self.memory.align),
+            insert: memory::stated(self.memory.insert[when]),
+            sum: memory::stated(self.memory.sum[when]),
+        }
+    }
+
     /// How maps are made here.
     pub(super) fn making(&self) -> Making {
         Making {
@@ -230,12 +241,22 @@ impl Run<'_> {
 
     /// Downloads both totals and makes the maps, off the runtime's threads.
     async fn round_maps(&self, job: &Job, totals: &[BlobRef; 2]) -> Result<RoundMaps, RefineError> {
-        let totals = [
-            job.read_blob(&totals[0]).await?,
-            job.read_blob(&totals[1]).await?,
-        ];
+        let totals = self.downloaded(job, totals).await?;
         let making = self.making();
         off_the_runtime(move || maps::from_totals(&totals, &making)).await
+    }
+
+    /// Both totals, on disk in the output folder: in memory they would stand beside what is made of them.
+    pub(super) async fn downloaded(
+        &self,
+        job: &Job,
+        totals: &[BlobRef; 2],
+    ) -> Result<[Total; 2], RefineError> {
+        let folder = &self.options.out;
+        Ok([
+            Total::keep(folder, &job.read_blob(&totals[0]).await?)?,
+            Total::keep(folder, &job.read_blob(&totals[1]).await?)?,
+        ])
     }
 
     /// Poses of both halves, in the order of the particle file.
