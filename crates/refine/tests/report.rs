@@ -87,6 +87,7 @@ async fn run(data: &Simulated, out: &Path) -> Arc<Listener> {
             iterations_max: ROUNDS,
             ..Settings::default()
         },
+        accept_images: false,
         postprocess: Default::default(),
     };
     let listener = Arc::new(Listener {

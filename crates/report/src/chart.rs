@@ -20,8 +20,10 @@ pub(crate) const STYLE: &str = include_str!("chart.css");
 
 const SIZE: (u32, u32) = (640, 400);
 const FONT: &str = "sans-serif";
-const FONT_PX: i32 = 14;
+/// The library writes fonts a fifth smaller.
+const FONT_PX: i32 = 17;
 const MARGIN_PX: u32 = 14;
+const X_LABELS_PX: u32 = 48;
 
 /// Colours that stay apart for the colour-blind (Okabe and Ito).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,14 +148,17 @@ pub(crate) fn lying_bars(
     rows: &[(&str, Vec<f64>)],
     labels: &[(&'static str, Ink)],
 ) -> Result<String, DrawError> {
-    const ROW_PX: u32 = 40;
-    let height = 110 + ROW_PX * rows.len() as u32;
+    const ROW_PX: u32 = 44;
+    /// As high as this many rows.
+    const LEGEND: u32 = 2;
+    let height = 2 * MARGIN_PX + X_LABELS_PX + ROW_PX * (rows.len() as u32 + LEGEND);
     on_paper((SIZE.0, height), |area| {
-        // Row i is from i to i + 1, counted downwards; the last one, empty, is the legend's.
+        // Row i is from i to i + 1, counted downwards; the legend has those below the last to itself.
+        let bottom = rows.len() as f64 + f64::from(LEGEND);
         let mut chart = ChartBuilder::on(area)
             .margin(MARGIN_PX)
-            .x_label_area_size(42)
-            .build_cartesian_2d(x.range.clone(), rows.len() as f64 + 0.9..0.0)?;
+            .x_label_area_size(X_LABELS_PX)
+            .build_cartesian_2d(x.range.clone(), bottom..0.0)?;
         mesh(&mut chart, x, None)?;
         for (part, (label, ink)) in labels.iter().enumerate() {
             let style = ink.rgb().filled();
@@ -182,7 +187,7 @@ pub(crate) fn lying_bars(
     })
 }
 
-/// Fields of one chart in shades from 0 to `most`.
+/// Fields of one chart in shades from 0 to `most`, the first row on top.
 pub(crate) fn fields<'v>(
     [x, y]: [&Axis; 2],
     rows: impl Iterator<Item = &'v [u64]>,
@@ -190,7 +195,7 @@ pub(crate) fn fields<'v>(
     most: u64,
 ) -> Result<String, DrawError> {
     on_paper(SIZE, |area| {
-        let (picture, scale) = area.split_horizontally(SIZE.0 - 84);
+        let (picture, scale) = area.split_horizontally(SIZE.0 - 100);
         let mut chart = axes(&picture, x, y)?;
         let step = |axis: &Axis, count: usize| (axis.range.end - axis.range.start) / count as f64;
         let (dx, dy) = (step(x, columns), step(y, row_count));
@@ -199,10 +204,10 @@ pub(crate) fn fields<'v>(
             for (column, count) in counts.iter().enumerate() {
                 let (left, top) = (
                     x.range.start + column as f64 * dx,
-                    y.range.start + row as f64 * dy,
+                    y.range.end - row as f64 * dy,
                 );
                 let shade = shade(*count as f64 / most.max(1) as f64).filled();
-                boxes.push(Rectangle::new([(left, top), (left + dx, top + dy)], shade));
+                boxes.push(Rectangle::new([(left, top), (left + dx, top - dy)], shade));
             }
         }
         chart.draw_series(boxes)?;
@@ -214,9 +219,9 @@ pub(crate) fn fields<'v>(
 fn shades(area: &Area<'_>, most: u64) -> Result<(), DrawError> {
     let mut chart = ChartBuilder::on(area)
         .margin_top(MARGIN_PX)
-        .margin_bottom(MARGIN_PX + 42)
+        .margin_bottom(MARGIN_PX + X_LABELS_PX)
         .margin_right(MARGIN_PX)
-        .y_label_area_size(44)
+        .y_label_area_size(52)
         .build_cartesian_2d(0.0..1.0, 0.0..most.max(1) as f64)?;
     chart
         .configure_mesh()
@@ -274,8 +279,8 @@ fn on_paper(
 fn axes<'a, 'b>(area: &'a Area<'b>, x: &Axis, y: &Axis) -> Result<Context<'a, 'b>, DrawError> {
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN_PX)
-        .x_label_area_size(42)
-        .y_label_area_size(58)
+        .x_label_area_size(X_LABELS_PX)
+        .y_label_area_size(66)
         .build_cartesian_2d(x.range.clone(), y.range.clone())?;
     mesh(&mut chart, x, Some(y))?;
     Ok(chart)

@@ -19,12 +19,14 @@ pub(crate) fn fsc(fsc: &Fsc) -> Result<Picture, Broken> {
             .collect(),
         dots: false,
     };
-    let mut all = vec![series("unmasked", Ink::Blue, &fsc.unmasked)];
+    // Dashes on top of the whole line: where curves coincide, both are seen.
+    let mut all = Vec::new();
     if let Some(found) = &fsc.masked {
+        all.push(series("corrected", Ink::Black, &found.corrected));
         all.push(series("masked", Ink::Green, &found.masked));
         all.push(series("random phases", Ink::Orange, &found.randomised));
-        all.push(series("corrected", Ink::Black, &found.corrected));
     }
+    all.push(series("unmasked", Ink::Blue, &fsc.unmasked));
     let lowest = all
         .iter()
         .flat_map(|one| &one.points)

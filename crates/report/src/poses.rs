@@ -21,7 +21,7 @@ pub(crate) fn directions(poses: &Poses) -> Result<Picture, Broken> {
     // Height is the cosine of the tilt: fields of equal height have equal area on the sphere.
     let y = Axis {
         label: "tilt (degrees)",
-        range: 1.0..-1.0,
+        range: -1.0..1.0,
         marks: 5,
         format: |value| format!("{:.0}", value.clamp(-1.0, 1.0).acos().to_degrees()),
     };
@@ -151,6 +151,27 @@ fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tilt_0_is_on_top() {
+        let mut poses = Poses::default();
+        poses.sky.add([0.0, 0.0, 1.0]);
+        let Content::Svg(svg) = directions(&poses).unwrap().content else {
+            panic!("no chart")
+        };
+        let number = |line: &str, name: &str| -> f64 {
+            let value = line.split_once(&format!(" {name}=\"")).unwrap().1;
+            value.split_once('"').unwrap().0.parse().unwrap()
+        };
+        // The fullest field has the scale's lightest colour, and that is in the chart's first row, its label beside it.
+        let field = svg.lines().find(|line| line.contains("#FDE725")).unwrap();
+        let label = svg.lines().position(|line| line == "180").unwrap();
+        let label = svg.lines().nth(label - 1).unwrap();
+        assert!(
+            number(field, "y") + 200.0 < number(label, "y"),
+            "{field} {label}"
+        );
+    }
 
     #[test]
     fn every_value_is_in_one_bar() {

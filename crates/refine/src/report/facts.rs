@@ -7,7 +7,8 @@ use serde_json::Value;
 
 /// What the page is of.
 pub fn title(source: &Source<'_>) -> String {
-    format!("Refinement of {}", source.options.particles.display())
+    let name = source.options.particles.file_name().unwrap_or_default();
+    format!("Refinement of {}", name.to_string_lossy())
 }
 
 /// What matters most.
