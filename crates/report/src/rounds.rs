@@ -112,7 +112,7 @@ fn stages(rounds: &[Round]) -> Result<Picture, Broken> {
     let y = Axis {
         label: "task time (s)",
         // Room for the legend above the bars.
-        range: 0.0..1.3 * highest.max(1e-3),
+        range: 0.0..1.6 * highest.max(1e-3),
         marks: 6,
         format: short,
     };
