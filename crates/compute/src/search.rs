@@ -7,6 +7,7 @@
 //! on the settings alone: its result is the same bits in whatever company it comes.
 
 mod bank;
+mod classes;
 mod image;
 mod matrix;
 mod modes;
@@ -24,6 +25,10 @@ use crate::sampling;
 use crate::volume::SizeError;
 
 pub use bank::ReferenceBank;
+pub use classes::{
+    ClassAverage, ClassGrid, ClassPlacement, ClassReferences, ClassSettings, ClassSums,
+    ClassSumsError, ClassTotals, Classified, Classifier,
+};
 use image::Preparation;
 pub use modes::Mode;
 use polar::PolarSearch;

@@ -78,7 +78,7 @@ impl Ring {
         self.run(full, scratch);
     }
 
-    fn run(&self, full: &mut [Complex32], scratch: &mut Vec<Complex32>) {
+    pub fn run(&self, full: &mut [Complex32], scratch: &mut Vec<Complex32>) {
         scratch.resize(self.fft.get_inplace_scratch_len(), Complex32::ZERO);
         self.fft.process_with_scratch(full, scratch);
     }

@@ -1,0 +1,508 @@
+//! One particle against all classes: how likely each class, angle and shift is, and what it adds to the averages.
+
+use std::f64::consts::{PI, TAU};
+
+use num_complex::Complex32;
+
+use super::grid::{ClassGrid, POWER_FREQUENCY_COUNT, unplaced};
+use super::references::ClassReferences;
+use super::sums::{ClassSums, add_turned};
+use crate::ctf::{Ctf, CtfParams};
+use crate::noise::shell_power;
+use crate::search::SearchError;
+use crate::search::image::Preparation;
+use crate::search::matrix::{Strided, multiply};
+
+/// What is less likely than the best by this factor, as a logarithm, counts as impossible: all of it together is less
+/// than a rounding error of the sums.
+const LOG_ODDS_MIN: f32 = 14.0;
+
+/// Where a particle belongs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassPlacement {
+    /// The class, from 0.
+    pub class: usize,
+    /// How the average is turned to match (rlnAnglePsi).
+    pub psi_deg: f64,
+    /// The shift to apply to centre it (rlnOriginX/Y).
+    pub shift_px: [f64; 2],
+}
+
+/// What was found of one particle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    /// Its likeliest place.
+    pub best: ClassPlacement,
+    /// What part of the posterior that place has.
+    pub weight: f64,
+    /// What part each class has; they sum to 1.
+    pub class_weights: Vec<f64>,
+    /// For each shell 0..=n/2, the power of the masked image less that of the best average, over the half-plane without
+    /// Hermitian duplicates; beyond the limit, of the image.
+    pub residual_power: Vec<f64>,
+}
+
+/// Places one particle after another, reusing its scratch.
+pub struct Classifier<'a> {
+    grid: &'a ClassGrid,
+    preparation: Preparation,
+    shell_counts: Vec<f64>,
+    /// e^{-2πi k·t/n} for each shift, at every sample.
+    phases: Vec<Complex32>,
+    /// For each angular frequency m, cos mψ of all angles, then sin mψ.
+    turns: Vec<f32>,
+    /// ln of how likely each shift is beforehand.
+    shift_odds: Vec<f32>,
+    /// For each m, a column y_m for each shift, then columns of -i y_m.
+    columns: Vec<f32>,
+    /// For each even m, a column of C²/σ², then the same times -i.
+    powers: Vec<f32>,
+    weighted_turns: Vec<f32>,
+    products: Vec<f32>,
+    /// For each shift and class, the scores of all angles.
+    scores: Vec<f32>,
+    norms: Vec<f32>,
+}
+
+/// A place with its weight, in the grid's numbers.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    class: usize,
+    shift: usize,
+    psi: usize,
+    weight: f32,
+}
+
+impl<'a> Classifier<'a> {
+    /// Prepares for images of the grid.
+    ///
+    /// # Errors
+    /// If the box has no transform.
+    pub fn new(grid: &'a ClassGrid) -> Result<Self, SearchError> {
+        let settings = grid.settings();
+        let n = settings.box_size_px as f64;
+        let mut phases = Vec::with_capacity(grid.shifts_px.len() * grid.sample_count());
+        for shift in &grid.shifts_px {
+            phases.extend(grid.rings.points.iter().map(|k| {
+                let turn = f64::from(k[0]) * shift[0] + f64::from(k[1]) * shift[1];
+                let (sin, cos) = libm::sincos(-TAU * turn / n);
+                Complex32::new(cos as f32, sin as f32)
+            }));
+        }
+        let mut turns = Vec::with_capacity(2 * grid.frequency_count() * grid.psi_count);
+        for m in 0..grid.frequency_count() {
+            let angle = |psi: usize| grid.psi(m * psi % grid.psi_count);
+            turns.extend((0..grid.psi_count).map(|psi| libm::cos(angle(psi)) as f32));
+            turns.extend((0..grid.psi_count).map(|psi| libm::sin(angle(psi)) as f32));
+        }
+        // -m gives the conjugate of what m gives.
+        let twice = |(at, turn): (usize, &f32)| {
+            if at < 2 * grid.psi_count {
+                *turn
+            } else {
+                2.0 * turn
+            }
+        };
+        let weighted_turns = turns.iter().enumerate().map(twice).collect();
+        // Most particles lie near the centre: the largest shift is two standard deviations.
+        let variance = (settings.max_shift_px / 2.0).max(1.0).powi(2);
+        let odds = |t: &[f64; 2]| (-(t[0] * t[0] + t[1] * t[1]) / (2.0 * variance)) as f32;
+        Ok(Self {
+            preparation: Preparation::new(settings.box_size_px, &grid.search_settings())?,
+            shell_counts: crate::noise::shell_counts(settings.box_size_px),
+            phases,
+            turns,
+            weighted_turns,
+            shift_odds: grid.shifts_px.iter().map(odds).collect(),
+            columns: vec![0.0; 2 * grid.shifts_px.len() * grid.coefficient_count()],
+            powers: vec![0.0; 2 * grid.power_count()],
+            products: Vec::new(),
+            scores: Vec::new(),
+            norms: Vec::new(),
+            grid,
+        })
+    }
+
+    /// Finds where a particle belongs, and adds it to the sums of every class by its weight there. Noise variance (of real
+    /// and imaginary part each) in shell s is `sigma2[s]`.
+    ///
+    /// # Errors
+    /// If the image, its CTF or the noise make no sense.
+    pub fn classify(
+        &mut self,
+        pixels: &[f32],
+        ctf: &CtfParams,
+        sigma2: &[f64],
+        references: &ClassReferences,
+        sums: &mut ClassSums,
+    ) -> Result<Classified, SearchError> {
+        self.load(pixels, ctf, sigma2)?;
+        self.score(references);
+        let places = self.posterior(references);
+        let Some(best) = places.iter().copied().reduce(likelier) else {
+            return Err(SearchError::NotFinite(0));
+        };
+        let mut class_weights = vec![0.0; references.class_count()];
+        for place in &places {
+            class_weights[place.class] += f64::from(place.weight);
+        }
+        self.add(&places, sums);
+        Ok(Classified {
+            best: ClassPlacement {
+                class: best.class,
+                psi_deg: self.grid.psi(best.psi).to_degrees(),
+                shift_px: self.grid.shifts_px[best.shift],
+            },
+            weight: f64::from(best.weight),
+            class_weights,
+            residual_power: self.residual_power(&best, sigma2, references),
+        })
+    }
+
+    /// Adds a particle to the sums of one class at one angle, as it lies: how averages begin.
+    ///
+    /// # Errors
+    /// If the image, its CTF or the noise make no sense, or there is no such class.
+    pub fn put(
+        &mut self,
+        pixels: &[f32],
+        ctf: &CtfParams,
+        sigma2: &[f64],
+        [class, psi]: [usize; 2],
+        sums: &mut ClassSums,
+    ) -> Result<Classified, SearchError> {
+        if class >= sums.class_count() {
+            let (name, value) = ("class", class as f64);
+            return Err(SearchError::Setting { name, value });
+        }
+        self.load(pixels, ctf, sigma2)?;
+        let place = Place {
+            class,
+            shift: self.grid.centre(),
+            psi: psi % self.grid.psi_count,
+            weight: 1.0,
+        };
+        self.add(&[place], sums);
+        let mut class_weights = vec![0.0; sums.class_count()];
+        class_weights[class] = 1.0;
+        Ok(Classified {
+            best: ClassPlacement {
+                class,
+                psi_deg: self.grid.psi(place.psi).to_degrees(),
+                shift_px: [0.0; 2],
+            },
+            weight: 1.0,
+            class_weights,
+            residual_power: self.image_power(),
+        })
+    }
+
+    /// The rings of an image, weighted by its CTF and the noise, moved by every shift, transformed along the angle.
+    fn load(&mut self, pixels: &[f32], ctf: &CtfParams, sigma2: &[f64]) -> Result<(), SearchError> {
+        let grid = self.grid;
+        check_noise(sigma2, grid.settings.k_max)?;
+        let image = unplaced(pixels, ctf);
+        let ctf = Ctf::new(ctf).map_err(|source| SearchError::Ctf { index: 0, source })?;
+        self.preparation.load(0, &image)?;
+        let step = 1.0 / (grid.settings.box_size_px as f64 * grid.settings.pixel_size_angstrom);
+        let shift_count = grid.shifts_px.len();
+        let (mut full, mut scratch, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, ring) in grid.rings.rings.iter().enumerate() {
+            let samples = ring.start..ring.start + ring.sample_count / 2;
+            let points = &grid.rings.points[samples.clone()];
+            let transfer: Vec<f32> = points
+                .iter()
+                .map(|k| ctf.value(f64::from(k[0]) * step, f64::from(k[1]) * step) as f32)
+                .collect();
+            let weight = ring_weight(ring.radius, ring.sample_count) / sigma2[ring.radius];
+            let weight = weight as f32;
+            let weighted: Vec<Complex32> = points
+                .iter()
+                .zip(&transfer)
+                .map(|(k, c)| self.preparation.sample(*k) * (c * weight))
+                .collect();
+            for shift in 0..shift_count {
+                let phases = &self.phases[shift * grid.sample_count()..][samples.clone()];
+                moved.clear();
+                moved.extend(
+                    weighted
+                        .iter()
+                        .zip(phases)
+                        .map(|(value, phase)| value * phase),
+                );
+                ring.transform(&moved, &mut full, &mut scratch);
+                for (m, value) in full.iter().enumerate().take(ring.m_max + 1) {
+                    let [direct, turned] = column_starts(grid, m, shift);
+                    let (at, half) = (index - grid.first_ring(m), grid.span(m).1 / 2);
+                    self.columns[direct + at] = value.re;
+                    self.columns[direct + at + half] = value.im;
+                    self.columns[turned + at] = value.im;
+                    self.columns[turned + at + half] = -value.re;
+                }
+            }
+            let squares = transfer.iter().map(|c| c * c * weight);
+            ring.transform_real(squares, &mut full, &mut scratch);
+            let k_max = grid.settings.k_max;
+            for frequency in 0..POWER_FREQUENCY_COUNT.min(ring.sample_count / 4) {
+                let (value, at) = (full[2 * frequency], 4 * k_max * frequency + index);
+                self.powers[at] = value.re;
+                self.powers[at + k_max] = value.im;
+                self.powers[at + 2 * k_max] = value.im;
+                self.powers[at + 3 * k_max] = -value.re;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `scores` with Re Σ y p* of every shift, class and angle, and `norms` with ½ Σ C²/σ² |P|².
+    fn score(&mut self, references: &ClassReferences) {
+        let grid = self.grid;
+        let (rows, shift_count) = (references.row_count, grid.shifts_px.len());
+        let lanes = rows * shift_count;
+        self.products
+            .resize(2 * grid.frequency_count() * lanes, 0.0);
+        self.scores.resize(grid.psi_count * lanes, 0.0);
+        for m in 0..grid.frequency_count() {
+            let (offset, length) = grid.span(m);
+            let averages = Strided {
+                data: &references.coefficients[offset * rows..],
+                row_stride: length,
+                column_stride: 1,
+            };
+            let columns = Strided {
+                data: &self.columns[2 * shift_count * offset..],
+                row_stride: 1,
+                column_stride: length,
+            };
+            let out = &mut self.products[2 * m * lanes..][..2 * lanes];
+            multiply(out, [rows, length, 2 * shift_count], averages, columns);
+        }
+        let turns = Strided {
+            data: &self.weighted_turns,
+            row_stride: 1,
+            column_stride: grid.psi_count,
+        };
+        let products = Strided {
+            data: &self.products,
+            row_stride: lanes,
+            column_stride: 1,
+        };
+        let shape = [grid.psi_count, 2 * grid.frequency_count(), lanes];
+        multiply(&mut self.scores, shape, turns, products);
+        self.load_norms(references);
+    }
+
+    fn load_norms(&mut self, references: &ClassReferences) {
+        let grid = self.grid;
+        let (rows, length) = (references.row_count, 2 * grid.settings.k_max);
+        self.norms.clear();
+        self.norms.resize(rows * grid.psi_count, 0.0);
+        let mut sums = vec![0.0; 2 * rows];
+        for frequency in 0..POWER_FREQUENCY_COUNT.min(grid.frequency_count().div_ceil(2)) {
+            let averages = Strided {
+                data: &references.powers[frequency * rows * length..],
+                row_stride: length,
+                column_stride: 1,
+            };
+            let columns = Strided {
+                data: &self.powers[2 * frequency * length..],
+                row_stride: 1,
+                column_stride: length,
+            };
+            multiply(&mut sums, [rows, length, 2], averages, columns);
+            let turns = &self.weighted_turns[4 * frequency * grid.psi_count..];
+            let (cos, sin) = turns.split_at(grid.psi_count);
+            for (class, norms) in self.norms.chunks_exact_mut(grid.psi_count).enumerate() {
+                let (re, im) = (sums[class] / 2.0, sums[rows + class] / 2.0);
+                for ((norm, cos), sin) in norms.iter_mut().zip(cos).zip(sin) {
+                    *norm += re * cos + im * sin;
+                }
+            }
+        }
+    }
+
+    /// All places that matter, with weights that sum to 1. Scores become log-odds on the way.
+    fn posterior(&mut self, references: &ClassReferences) -> Vec<Place> {
+        let (psi_count, rows) = (self.grid.psi_count, references.row_count);
+        // The mask leaves so many independent values of those that were summed.
+        let share = self.preparation.noise_share() as f32;
+        let lanes = self.scores.chunks_exact_mut(psi_count).enumerate();
+        let tops: Vec<f32> = lanes
+            .map(|(lane, scores)| {
+                let (shift, class) = (lane / rows, lane % rows);
+                if references.is_empty(class) {
+                    return f32::NEG_INFINITY;
+                }
+                let odds = self.shift_odds[shift];
+                let norms = &self.norms[class * psi_count..][..psi_count];
+                let mut top = f32::NEG_INFINITY;
+                for (score, norm) in scores.iter_mut().zip(norms) {
+                    *score = (*score - norm) * share + odds;
+                    top = top.max(*score);
+                }
+                top
+            })
+            .collect();
+        let best = tops.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut places = Vec::new();
+        let near = |(_, top): &(usize, &f32)| **top > best - LOG_ODDS_MIN;
+        for (lane, _) in tops.iter().enumerate().filter(near) {
+            let scores = &self.scores[lane * psi_count..][..psi_count];
+            for (psi, score) in scores.iter().enumerate() {
+                if *score > best - LOG_ODDS_MIN {
+                    let weight = libm::expf(score - best);
+                    let (shift, class) = (lane / rows, lane % rows);
+                    places.push(Place {
+                        class,
+                        shift,
+                        psi,
+                        weight,
+                    });
+                }
+            }
+        }
+        let total: f64 = places.iter().map(|place| f64::from(place.weight)).sum();
+        for place in &mut places {
+            place.weight = (f64::from(place.weight) / total) as f32;
+        }
+        places
+    }
+
+    /// Adds the image, turned to each place by its weight, to the sums of the place's class.
+    fn add(&self, places: &[Place], sums: &mut ClassSums) {
+        let grid = self.grid;
+        let same_lane = |a: &Place, b: &Place| a.class == b.class && a.shift == b.shift;
+        let mut turned = vec![Complex32::ZERO; grid.frequency_count()];
+        for lane in places.chunk_by(same_lane) {
+            self.sum_turns(lane, &mut turned);
+            let (class, shift) = (lane[0].class, lane[0].shift);
+            let (numerators, denominators) = sums.of_class(grid, class);
+            for (m, factor) in turned.iter().enumerate() {
+                let (offset, length) = grid.span(m);
+                let columns = column_starts(grid, m, shift).map(|at| &self.columns[at..][..length]);
+                add_turned(&mut numerators[offset..][..length], columns, *factor);
+            }
+            let length = 2 * grid.settings.k_max;
+            let even = turned.iter().step_by(2).take(POWER_FREQUENCY_COUNT);
+            for (frequency, factor) in even.enumerate() {
+                let columns =
+                    [0, 1].map(|at| &self.powers[(2 * frequency + at) * length..][..length]);
+                add_turned(
+                    &mut denominators[frequency * length..][..length],
+                    columns,
+                    *factor,
+                );
+            }
+        }
+    }
+
+    /// Σ w e^{-imψ} of places that differ in ψ, for every m.
+    fn sum_turns(&self, lane: &[Place], turned: &mut [Complex32]) {
+        let psi_count = self.grid.psi_count;
+        for (factor, turns) in turned
+            .iter_mut()
+            .zip(self.turns.chunks_exact(2 * psi_count))
+        {
+            *factor = Complex32::ZERO;
+            for place in lane {
+                factor.re += place.weight * turns[place.psi];
+                factor.im -= place.weight * turns[psi_count + place.psi];
+            }
+        }
+    }
+
+    pub(super) fn image_power(&self) -> Vec<f64> {
+        let n = self.grid.settings.box_size_px;
+        let means = shell_power(n, &self.preparation.plain);
+        let pairs = means.iter().zip(&self.shell_counts);
+        pairs.map(|(mean, count)| mean * count).collect()
+    }
+
+    /// Σ |X - C P|² = Σ |X|² - 2σ² (cross - norm), ring by ring.
+    fn residual_power(
+        &self,
+        best: &Place,
+        sigma2: &[f64],
+        references: &ClassReferences,
+    ) -> Vec<f64> {
+        let grid = self.grid;
+        let (k_max, psi_count) = (grid.settings.k_max, grid.psi_count);
+        let mut gains = vec![0.0_f64; k_max];
+        let turn = |m: usize| {
+            let at = 2 * m * psi_count + best.psi;
+            let turns = &self.weighted_turns;
+            (f64::from(turns[at]), f64::from(turns[at + psi_count]))
+        };
+        for m in 0..grid.frequency_count() {
+            let length = grid.span(m).1;
+            let average = &references.coefficients[references.at(grid, best.class, m)..][..length];
+            let columns =
+                column_starts(grid, m, best.shift).map(|at| &self.columns[at..][..length]);
+            let products = ring_products(average, columns);
+            let (cos, sin) = turn(m);
+            for (gain, [re, im]) in gains[grid.first_ring(m)..].iter_mut().zip(products) {
+                *gain += cos * re + sin * im;
+            }
+        }
+        for frequency in 0..POWER_FREQUENCY_COUNT.min(grid.frequency_count().div_ceil(2)) {
+            let length = 2 * k_max;
+            let at = references.power_at(grid, best.class, frequency);
+            let columns = [0, 1].map(|at| &self.powers[(2 * frequency + at) * length..][..length]);
+            let products = ring_products(&references.powers[at..][..length], columns);
+            let (cos, sin) = turn(2 * frequency);
+            for (gain, [re, im]) in gains.iter_mut().zip(products) {
+                *gain -= (cos * re + sin * im) / 2.0;
+            }
+        }
+        let mut power = self.image_power();
+        for (ring, gain) in grid.rings.rings.iter().zip(gains) {
+            let shell = &mut power[ring.radius];
+            *shell = (*shell - 2.0 * sigma2[ring.radius] * gain).max(0.0);
+        }
+        power
+    }
+}
+
+/// Re and Im of y p* for each ring, y being given as a column and the same times -i.
+fn ring_products<'a>(
+    average: &'a [f32],
+    columns: [&'a [f32]; 2],
+) -> impl Iterator<Item = [f64; 2]> + 'a {
+    let half = average.len() / 2;
+    (0..half).map(move |at| {
+        columns.map(|column| {
+            f64::from(average[at] * column[at] + average[at + half] * column[at + half])
+        })
+    })
+}
+
+/// Where the columns of angular frequency m and a shift begin: y_m, and -i y_m.
+fn column_starts(grid: &ClassGrid, m: usize, shift: usize) -> [usize; 2] {
+    let ((offset, length), shift_count) = (grid.span(m), grid.shifts_px.len());
+    let start = 2 * shift_count * offset;
+    [shift, shift_count + shift].map(|column| start + column * length)
+}
+
+/// How many pixels of the half-plane each sample of a whole ring stands for.
+pub(super) fn ring_weight(radius: usize, sample_count: usize) -> f64 {
+    radius as f64 * PI / sample_count as f64
+}
+
+fn likelier(a: Place, b: Place) -> Place {
+    if b.weight > a.weight { b } else { a }
+}
+
+fn check_noise(sigma2: &[f64], k_max: usize) -> Result<(), SearchError> {
+    if sigma2.len() <= k_max {
+        let (count, expected) = (sigma2.len(), k_max + 1);
+        return Err(SearchError::NoiseShells { count, expected });
+    }
+    let is_bad = |value: &f64| !(*value > 0.0 && value.is_finite());
+    match sigma2[..=k_max].iter().skip(1).position(is_bad) {
+        Some(at) => Err(SearchError::NoisePower {
+            shell: at + 1,
+            value: sigma2[at + 1],
+        }),
+        None => Ok(()),
+    }
+}
