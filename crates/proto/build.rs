@@ -3,13 +3,14 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "dewar/v1/task.proto",
     "dewar/v1/jobs.proto",
     "dewar/v1/fleet.proto",
     "dewar/v1/blobs.proto",
     "dewar/v1/admin.proto",
     "dewar/em/v1/kernels.proto",
+    "dewar/em/v1/classify.proto",
     "dewar/store/v1/records.proto",
 ];
 

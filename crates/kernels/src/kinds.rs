@@ -12,6 +12,9 @@ pub struct Insert;
 /// Adds the partial sums of one half-set, in their order.
 pub struct Sum;
 
+/// Sorts a block of particles into 2-D classes.
+pub struct Classify;
+
 impl TaskKind for Align {
     const NAME: &'static str = "em.align";
     const VERSION: u32 = 3;
@@ -31,4 +34,11 @@ impl TaskKind for Sum {
     const VERSION: u32 = 1;
     type Parameters = v1::SumParameters;
     type Output = v1::SumOutput;
+}
+
+impl TaskKind for Classify {
+    const NAME: &'static str = "em.classify";
+    const VERSION: u32 = 1;
+    type Parameters = v1::ClassifyParameters;
+    type Output = v1::ClassifyOutput;
 }

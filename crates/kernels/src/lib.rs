@@ -4,6 +4,7 @@
 //! `dewar-compute`. No science is decided here.
 
 mod align;
+mod classify;
 mod images;
 mod insert;
 mod kinds;
@@ -12,7 +13,7 @@ mod reference;
 mod self_test;
 mod sum;
 
-pub use kinds::{Align, Insert, Sum};
+pub use kinds::{Align, Classify, Insert, Sum};
 
 /// The kernels every worker of this release offers, with a check that this machine computes right.
 pub fn registry() -> dewar_task::Registry {
@@ -20,5 +21,6 @@ pub fn registry() -> dewar_task::Registry {
         .with(Align)
         .with(Insert)
         .with(Sum)
+        .with(Classify)
         .with_self_test(self_test::self_test)
 }
