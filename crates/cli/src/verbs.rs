@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod cancel;
+mod classify2d;
 mod compare;
 mod drain;
 mod fsc;
@@ -39,6 +40,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Refine(refine::Options),
+    Classify2d(classify2d::Options),
     Simulate(simulate::Options),
     Postprocess(postprocess::Options),
     Fsc(fsc::Options),
@@ -63,6 +65,7 @@ enum Verb {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.verb {
         Verb::Refine(options) => refine::run(&options),
+        Verb::Classify2d(options) => classify2d::run(&options),
         Verb::Simulate(options) => simulate::run(&options),
         Verb::Postprocess(options) => postprocess::run(&options),
         Verb::Fsc(options) => fsc::run(&options),

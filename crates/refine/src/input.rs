@@ -365,8 +365,7 @@ fn diameter_angstrom(map: &Volume, pixel_size_angstrom: f64) -> f64 {
     2.0 * (radius2_px.sqrt() + MASK_MARGIN_PX) * pixel_size_angstrom
 }
 
-/// The first noise estimate of one half, from some of its images spread over the file. Every optics group gets the
-/// same; their own follow from the first round's residuals.
+/// The first noise estimate of one half.
 ///
 /// # Errors
 /// If an image cannot be read or is NaN or constant.
@@ -374,8 +373,18 @@ pub fn first_noise(
     prepared: &Prepared,
     half: usize,
 ) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
-    let set = &prepared.set;
-    let particles = &prepared.halves[half];
+    noise_of(&prepared.set, &prepared.halves[half])
+}
+
+/// A noise estimate from some of these particles' images, spread over the list. Every optics group gets the same; their
+/// own follow from the first round's residuals.
+///
+/// # Errors
+/// If an image cannot be read or is NaN or constant.
+pub fn noise_of(
+    set: &ParticleSet,
+    particles: &[usize],
+) -> Result<Vec<v1::NoiseSpectrum>, RefineError> {
     let step = particles.len().div_ceil(NOISE_SAMPLE).max(1);
     // One at a time: a data set may have more stacks than a process may open files.
     let mut open: Option<(usize, MrcFile)> = None;

@@ -5,6 +5,7 @@
 //! nothing here knows how many workers there are.
 
 mod checkpoint;
+pub mod classify2d;
 mod error;
 mod figures;
 mod folder;

@@ -130,7 +130,11 @@ impl InputDigests {
     }
 }
 
-fn digest(path: &Path) -> Result<FileDigest, RefineError> {
+/// The digest of a file, read whole.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest(path: &Path) -> Result<FileDigest, RefineError> {
     let mut hasher = blake3::Hasher::new();
     let mut file = fs::File::open(path).map_err(|error| cannot_read(path, &error))?;
     io::copy(&mut file, &mut hasher).map_err(|error| cannot_read(path, &error))?;
@@ -140,7 +144,11 @@ fn digest(path: &Path) -> Result<FileDigest, RefineError> {
     })
 }
 
-fn stamp(path: &Path) -> Result<FileStamp, RefineError> {
+/// What tells that a file has not changed.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn stamp(path: &Path) -> Result<FileStamp, RefineError> {
     let metadata = fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
     let modified = metadata
         .modified()

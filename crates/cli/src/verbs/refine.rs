@@ -1,7 +1,7 @@
 //! `dewar refine`: from particles and a starting map to poses and maps.
 
-mod narrator;
-mod parallel;
+pub(super) mod narrator;
+pub(super) mod parallel;
 
 use self::{narrator::Narrator, parallel::Parallel};
 use crate::{broker, failure::Failure, interrupt::Interrupt, output};
@@ -11,13 +11,12 @@ use dewar_compute::symmetry::PointGroup;
 use dewar_refine::{
     Observer, RefineError, Settings, Summary, check, postprocess::PostSettings, refine,
 };
-use dewar_sdk::{Client, EmbeddedError, EmbeddedOptions};
+use dewar_sdk::Client;
 use dewar_settings::ConnectArgs;
 use serde_json::json;
 use std::{
-    collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -125,7 +124,7 @@ struct Post {
 }
 
 /// The embedded broker's data, inside the output folder.
-const EMBEDDED_FOLDER: &str = ".dewar";
+pub(super) const EMBEDDED_FOLDER: &str = ".dewar";
 
 impl Post {
     /// What was given takes the place of what was stated before.
@@ -261,24 +260,7 @@ impl Options {
 async fn embed(stated: &dewar_refine::Options, slot_count: u16) -> Result<Client, Failure> {
     // Before the broker has a folder: wrong inputs leave nothing behind.
     let stacks = check(stated).map_err(|error| failed(stated, error))?;
-    let folders: BTreeSet<PathBuf> = stacks
-        .iter()
-        .filter_map(|stack| fs::canonicalize(stack).ok()?.parent().map(Path::to_owned))
-        .collect();
-    let data_dir = stated.out.join(EMBEDDED_FOLDER);
-    let embedded = Client::embedded(EmbeddedOptions {
-        data_dir: data_dir.clone(),
-        slot_count,
-        exports: folders.into_iter().collect(),
-        kernels: dewar_kernels::registry(),
-    });
-    embedded.await.map_err(|error| match error {
-        error @ EmbeddedError::Start(_) => Failure::work(
-            anyhow::Error::new(error)
-                .context(format!("cannot compute with {}", data_dir.display())),
-        ),
-        error => Failure::work(error),
-    })
+    parallel::embed(&stated.out.join(EMBEDDED_FOLDER), slot_count, &stacks).await
 }
 
 fn failed(stated: &dewar_refine::Options, error: RefineError) -> Failure {
@@ -311,7 +293,7 @@ fn input_failure(error: &RefineError) -> Failure {
     Failure::input(anyhow!(last))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("expected a whole number from 1".to_owned()),

@@ -4,6 +4,7 @@ use crate::dewar::dewar;
 
 const VERBS: [&str; 15] = [
     "refine",
+    "classify2d",
     "simulate",
     "postprocess",
     "fsc",

@@ -1,6 +1,14 @@
-//! Where a refinement computes: `dc:HOST:PORT` or `thread:N`.
+//! Where a job computes: `dc:HOST:PORT` or `thread:N`.
 
-use std::{str::FromStr, thread};
+use crate::failure::Failure;
+use dewar_sdk::{Client, EmbeddedError, EmbeddedOptions};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    thread,
+};
 
 /// Where to compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +49,31 @@ impl FromStr for Parallel {
         }
         Err("expected dc:HOST:PORT, thread:N or thread".to_owned())
     }
+}
+
+/// A broker and a worker in this process, which read the stacks where they are and keep their own files in `data_dir`.
+pub async fn embed(
+    data_dir: &Path,
+    slot_count: u16,
+    stacks: &[PathBuf],
+) -> Result<Client, Failure> {
+    let folders: BTreeSet<PathBuf> = stacks
+        .iter()
+        .filter_map(|stack| fs::canonicalize(stack).ok()?.parent().map(Path::to_owned))
+        .collect();
+    let embedded = Client::embedded(EmbeddedOptions {
+        data_dir: data_dir.to_owned(),
+        slot_count,
+        exports: folders.into_iter().collect(),
+        kernels: dewar_kernels::registry(),
+    });
+    embedded.await.map_err(|error| match error {
+        error @ EmbeddedError::Start(_) => Failure::work(
+            anyhow::Error::new(error)
+                .context(format!("cannot compute with {}", data_dir.display())),
+        ),
+        error => Failure::work(error),
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,300 @@
+//! `dewar classify2d`: particles sorted into 2-D classes, and the particles of chosen classes.
+
+use super::refine::{
+    EMBEDDED_FOLDER, at_least_one,
+    narrator::Narrator,
+    parallel::{self, Parallel},
+};
+use crate::{broker, failure::Failure, interrupt::Interrupt, output};
+use clap::{Args, Subcommand};
+use dewar_refine::{
+    Observer, RefineError,
+    classify2d::{self, SelectError, Settings, Summary},
+};
+use dewar_sdk::Client;
+use dewar_settings::ConnectArgs;
+use serde_json::json;
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use tokio::runtime;
+
+/// Sorts particles into 2-D classes: what they look like, how many of each, and which are junk.
+///
+/// Each particle is compared with every class average at all in-plane angles and shifts, with its CTF and the noise of its
+/// optics group, and counts in each by how likely it is. The same command goes on from the last finished round of an
+/// interrupted run, and the result does not depend on how many computers took part.
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  dewar classify2d particles.star --classes 50 --out classes\n  \
+    dewar classify2d select classes --classes 1,4,7 --out good.star\n  \
+    dewar classify2d particles.star --classes 100 --out classes --diameter 180 --parallel dc:titan:9990\n\n\
+    Writes classes.mrcs (the averages, the class with the most particles first), gallery.png (the same to look at, each \
+    with its number, its particles and its resolution), classes.star, particles.star (rlnClassNumber, in-plane angle and \
+    shift) and classify2d.json.\nCtrl-C cancels the job and keeps the last finished round.\n\
+    JSON keys: classes (number, particle_count, fraction, resolution_angstrom), iterations, seconds, averages, gallery, \
+    particles, record"
+)]
+pub struct Options {
+    #[command(subcommand)]
+    then: Option<Then>,
+    /// The particles (STAR, of RELION 3.0 to 5).
+    #[arg(value_name = "PARTICLES", required = true)]
+    particles: Option<PathBuf>,
+    /// How many classes.
+    #[arg(long, value_name = "K", default_value_t = Settings::default().class_count, value_parser = at_least_one)]
+    classes: usize,
+    /// Folder for everything that comes of it.
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    /// Diameter of the circle that holds the particle [default: four fifths of the box].
+    #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
+    diameter: Option<f64>,
+    /// Rounds.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().iterations, value_parser = at_least_one)]
+    iterations: usize,
+    /// How far particles may lie off the centre of their images.
+    #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().shift_max_angstrom, value_parser = super::positive)]
+    max_shift: f64,
+    /// Compare no finer detail than this [default: as fine as the averages resolve].
+    #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
+    limit: Option<f64>,
+    /// How far averages are trusted beyond what their own power says; more shows finer detail, and more noise.
+    #[arg(long, value_name = "T", default_value_t = Settings::default().tau_factor, value_parser = super::positive)]
+    tau: f64,
+    /// Decides where particles begin.
+    #[arg(long, value_name = "N", default_value_t = Settings::default().seed)]
+    seed: u64,
+    /// Folder from which image names in the STAR file count.
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
+    /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
+    #[arg(long, value_name = "WHERE")]
+    parallel: Option<Parallel>,
+    /// The broker's address.
+    #[arg(long, value_name = "HOST:PORT", env = "DEWAR_BROKER")]
+    broker: Option<String>,
+    /// File that holds the broker's token. Without it: DEWAR_TOKEN, else that of this account's own broker here.
+    #[arg(long, value_name = "FILE", env = "DEWAR_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Print JSON at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Then {
+    Select(SelectOptions),
+}
+
+/// Writes the particles of chosen classes as a particle file of their own.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  dewar classify2d select classes --classes 1,4,7 --out good.star\n\n\
+    JSON keys: particles, particle_count, of"
+)]
+struct SelectOptions {
+    /// The output folder of `dewar classify2d`.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The classes, as gallery.png numbers them.
+    #[arg(long, value_name = "K,...", value_delimiter = ',', required = true, value_parser = at_least_one)]
+    classes: Vec<usize>,
+    /// The particle file to write.
+    #[arg(long, value_name = "STAR")]
+    out: PathBuf,
+    /// Folder from which image names in the STAR file count.
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(Then::Select(options)) = &options.then {
+        return options.run();
+    }
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::work)?;
+    let stated = options.stated();
+    let summary = runtime.block_on(options.run_until_done(&stated))?;
+    if options.json {
+        output::print_json(&to_json(&summary))
+    } else {
+        output::print(&to_text(&summary))
+    }
+}
+
+impl Options {
+    fn stated(&self) -> classify2d::Options {
+        classify2d::Options {
+            // Both are required where no other verb follows.
+            particles: self.particles.clone().unwrap_or_default(),
+            out: self.out.clone().unwrap_or_default(),
+            project_dir: self.project.clone(),
+            settings: Settings {
+                class_count: self.classes,
+                mask_diameter_angstrom: self.diameter,
+                shift_max_angstrom: self.max_shift,
+                iterations: self.iterations,
+                limit_angstrom: self.limit,
+                tau_factor: self.tau,
+                seed: self.seed,
+            },
+        }
+    }
+
+    async fn run_until_done(&self, stated: &classify2d::Options) -> Result<Summary, Failure> {
+        let narrator = Arc::new(Narrator::new());
+        let interrupt = Interrupt::catch({
+            let narrator = Arc::clone(&narrator);
+            move || {
+                narrator
+                    .say("stopping: cancelling the job at the broker (once more to leave at once)")
+            }
+        })
+        .map_err(Failure::work)?;
+        let place = self.place();
+        let client = self.client(&place, stated).await?;
+        broker::tell_absences(client.link(), {
+            let narrator = Arc::clone(&narrator);
+            move |line| narrator.say(line)
+        });
+        let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
+        let classified = classify2d::classify(&client, stated, &observer, interrupt.came()).await;
+        narrator.finish();
+        client.shutdown().await;
+        let is_over = classified
+            .as_ref()
+            .map_or_else(RefineError::is_input, |_| true);
+        if matches!(place, Parallel::Threads(_)) && is_over {
+            // Nothing in it is needed any more; where it stays, it only takes room.
+            let _ = fs::remove_dir_all(stated.out.join(EMBEDDED_FOLDER));
+        }
+        classified.map_err(|error| failed(error, stated))
+    }
+
+    async fn client(
+        &self,
+        place: &Parallel,
+        stated: &classify2d::Options,
+    ) -> Result<Client, Failure> {
+        match place {
+            Parallel::Broker(address) => {
+                let connect = ConnectArgs {
+                    broker: address.clone(),
+                    token_file: self.token_file.clone(),
+                };
+                broker::reach(&connect).await
+            }
+            Parallel::Threads(slot_count) => {
+                // Before the broker has a folder: wrong inputs leave nothing behind.
+                let stacks = classify2d::check(stated).map_err(|error| failed(error, stated))?;
+                parallel::embed(&stated.out.join(EMBEDDED_FOLDER), *slot_count, &stacks).await
+            }
+        }
+    }
+
+    /// The most particular of what was said about where to compute.
+    fn place(&self) -> Parallel {
+        match (&self.parallel, &self.broker) {
+            (Some(place), _) => place.clone(),
+            (None, Some(address)) => Parallel::Broker(address.clone()),
+            (None, None) => Parallel::all_cores(),
+        }
+    }
+}
+
+impl SelectOptions {
+    fn run(&self) -> Result<(), Failure> {
+        let selected = classify2d::select(
+            &self.folder,
+            &self.classes,
+            &self.out,
+            self.project.as_deref(),
+        );
+        let selected = selected.map_err(|error| match error {
+            SelectError::Particles(error) if !error.is_input() => Failure::work(error),
+            error => Failure::input(error),
+        })?;
+        if self.json {
+            return output::print_json(&json!({
+                "particles": selected.particles,
+                "particle_count": selected.particle_count,
+                "of": selected.of,
+            }));
+        }
+        output::print(&format!(
+            "{} of {} particles  {}\n",
+            selected.particle_count,
+            selected.of,
+            selected.particles.display()
+        ))
+    }
+}
+
+fn failed(error: RefineError, stated: &classify2d::Options) -> Failure {
+    match error {
+        // Workers know particles by their numbers only.
+        error @ RefineError::Task(_) if error.is_input() => {
+            Failure::input(error).concerning(stated.particles.display())
+        }
+        error if error.is_input() => Failure::input(error),
+        RefineError::Cancelled => Failure::work(error),
+        error => Failure::work(error).try_next(format!(
+            "the same command goes on from the last finished round in {}",
+            stated.out.display()
+        )),
+    }
+}
+
+fn to_text(summary: &Summary) -> String {
+    let mut text = String::from("class  particles  resolution\n");
+    for class in summary
+        .classes
+        .iter()
+        .filter(|class| class.particle_count > 0)
+    {
+        let resolution = class
+            .resolution_angstrom
+            .map_or("-".to_owned(), |angstrom| format!("{angstrom:.1} A"));
+        text += &format!(
+            "{:>5}  {:>9}  {resolution:>10}\n",
+            class.number, class.particle_count
+        );
+    }
+    let empty = summary
+        .classes
+        .iter()
+        .filter(|class| class.particle_count == 0)
+        .count();
+    if empty > 0 {
+        text += &format!("{empty} classes are empty\n");
+    }
+    text + &format!(
+        "rounds     {}\ntook       {}\naverages   {}\ngallery    {}\nparticles  {}\n",
+        summary.iterations,
+        crate::clock::duration(Duration::from_secs_f64(summary.seconds.max(0.0))),
+        summary.averages.display(),
+        summary.gallery.display(),
+        summary.particles.display(),
+    )
+}
+
+fn to_json(summary: &Summary) -> serde_json::Value {
+    json!({
+        "classes": summary.classes,
+        "iterations": summary.iterations,
+        "seconds": summary.seconds,
+        "averages": summary.averages,
+        "gallery": summary.gallery,
+        "particles": summary.particles,
+        "record": summary.record,
+    })
+}

@@ -1,0 +1,18 @@
+//! 2-D classes: particles sorted by the average they resemble, the filter that comes before a refinement.
+//!
+//! [`classify`] goes round by round, as a refinement does: one task for each block of particles, whose partial sums are
+//! added in their order here, so that the result does not depend on who computed. Detail grows with what the averages
+//! resolve. A finished round is one folder; the same call goes on from the last.
+
+mod gallery;
+mod options;
+mod outputs;
+mod rounds;
+mod select;
+mod state;
+mod tasks;
+
+pub use options::{Options, Settings};
+pub use outputs::{ClassSummary, Summary};
+pub use rounds::{check, classify};
+pub use select::{SelectError, Selected, select};
