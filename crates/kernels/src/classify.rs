@@ -23,7 +23,7 @@ impl Kernel for Classify {
         parameters: v1::ClassifyParameters,
         context: &Context,
     ) -> Result<Product<v1::ClassifyOutput>, RunError> {
-        let images = ImageReader::new(context, &parameters.geometries)?;
+        let mut images = ImageReader::new(context, &parameters.geometries)?;
         let grid = grid(&parameters, &images)?;
         let class_count = parameters.class_count as usize;
         let references = match parameters.seeds.len() {

@@ -434,7 +434,8 @@ pub fn noise_of(
     Ok(vec![spectrum; set.optics.len()])
 }
 
-fn ctf_params(set: &ParticleSet, particle: &Particle) -> CtfParams {
+/// What the microscope did to a particle, and what was done about that since.
+pub(crate) fn ctf_params(set: &ParticleSet, particle: &Particle) -> CtfParams {
     let optics = &set.optics[particle.optics_index];
     CtfParams {
         defocus_u_angstrom: particle.ctf.defocus_u_angstrom,
@@ -446,7 +447,11 @@ fn ctf_params(set: &ParticleSet, particle: &Particle) -> CtfParams {
         phase_shift_deg: particle.ctf.phase_shift_deg,
         b_factor_angstrom2: particle.ctf.b_factor,
         scale: particle.ctf.scale,
-        ..CtfParams::default()
+        applied: match optics.applied {
+            Applied::Nothing => dewar_compute::ctf::Applied::Nothing,
+            Applied::Phases => dewar_compute::ctf::Applied::Phases,
+            Applied::Whole => dewar_compute::ctf::Applied::Whole,
+        },
     }
 }
 

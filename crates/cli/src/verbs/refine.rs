@@ -14,12 +14,7 @@ use dewar_refine::{
 use dewar_sdk::Client;
 use dewar_settings::ConnectArgs;
 use serde_json::json;
-use std::{
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use tokio::runtime;
 
 /// Refines a structure: finds each particle's pose, and the map they make together.

@@ -4,9 +4,10 @@
 //! Images are taken evenly from the whole file, a bounded number of them: a file of a million particles is looked at as
 //! quickly as one of a thousand. Workers check every image again for what would spoil a map.
 
+use super::ctf_params;
 use crate::error::RefineError;
 use dewar_compute::{
-    ctf::{Ctf, CtfParams},
+    ctf::Ctf,
     fft::{RealFft2, frequency_index, half_plane_len},
     orientation::Rotation,
     projector::Projector,
@@ -226,7 +227,7 @@ impl Contrast {
 
     fn of(&mut self, set: &ParticleSet, index: usize, pixels: &[f32]) -> f64 {
         let n = set.box_size_px;
-        let Ok(ctf) = Ctf::new(&ctf_params(set, index)) else {
+        let Ok(ctf) = Ctf::new(&ctf_params(set, &set.particles[index])) else {
             return 0.0;
         };
         ctf.fill_half_plane(n, set.pixel_size_angstrom, &mut self.ctf);
@@ -244,22 +245,6 @@ impl Contrast {
             }
         }
         sum
-    }
-}
-
-fn ctf_params(set: &ParticleSet, index: usize) -> CtfParams {
-    let particle = &set.particles[index];
-    let optics = &set.optics[particle.optics_index];
-    CtfParams {
-        defocus_u_angstrom: particle.ctf.defocus_u_angstrom,
-        defocus_v_angstrom: particle.ctf.defocus_v_angstrom,
-        defocus_angle_deg: particle.ctf.defocus_angle_deg,
-        voltage_kv: optics.voltage_kv,
-        spherical_aberration_mm: optics.spherical_aberration_mm,
-        amplitude_contrast: optics.amplitude_contrast,
-        phase_shift_deg: particle.ctf.phase_shift_deg,
-        b_factor_angstrom2: particle.ctf.b_factor,
-        scale: particle.ctf.scale,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Some particles, and what the map looks like from where they were found.
 
 use super::Source;
-use crate::{error::RefineError, pose::PoseRecord};
+use crate::{error::RefineError, input::ctf_params, pose::PoseRecord};
 use dewar_compute::{
-    ctf::{Ctf, CtfParams},
+    ctf::Ctf,
     fft::{RealFft2, crop_half_plane, half_plane_len, shift_half_plane, signed_frequency},
     filter,
     projector::Projector,
@@ -92,18 +92,7 @@ impl Stand {
         crop_half_plane(&self.whole, self.n, &mut self.half, self.side);
         let shown = self.filtered()?;
 
-        let optics = &set.optics[particle.optics_index];
-        let ctf = Ctf::new(&CtfParams {
-            defocus_u_angstrom: particle.ctf.defocus_u_angstrom,
-            defocus_v_angstrom: particle.ctf.defocus_v_angstrom,
-            defocus_angle_deg: particle.ctf.defocus_angle_deg,
-            voltage_kv: optics.voltage_kv,
-            spherical_aberration_mm: optics.spherical_aberration_mm,
-            amplitude_contrast: optics.amplitude_contrast,
-            phase_shift_deg: particle.ctf.phase_shift_deg,
-            ..CtfParams::default()
-        })
-        .map_err(odd)?;
+        let ctf = Ctf::new(&ctf_params(set, particle)).map_err(odd)?;
         let limit = self.projector.k_max();
         self.projector
             .slice(&pose.orientation(), self.side, limit, &mut self.half);

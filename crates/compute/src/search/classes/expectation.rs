@@ -219,7 +219,7 @@ impl<'a> Classifier<'a> {
             let weighted: Vec<Complex32> = points
                 .iter()
                 .zip(&transfer)
-                .map(|(k, c)| self.preparation.sample(*k) * (c * weight))
+                .map(|(k, c)| self.preparation.sample(*k) * (ctf.data_factor(*c) * weight))
                 .collect();
             for shift in 0..shift_count {
                 let phases = &self.phases[shift * grid.sample_count()..][samples.clone()];

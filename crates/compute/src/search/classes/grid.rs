@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use crate::search::rings::Rings;
-use crate::search::{ParticleImage, ScoreMode, SearchError, SearchSettings};
+use crate::search::{ParticleImage, ScoreMode, SearchError, SearchSettings, Trust};
 
 /// Angular frequencies 0, 2, ... of squared CTFs: astigmatism is smooth.
 pub(super) const POWER_FREQUENCY_COUNT: usize = 7;
@@ -135,6 +135,7 @@ impl ClassGrid {
             order: 0,
             candidate_count: 1,
             mode: ScoreMode::Likelihood,
+            trust: Trust::Independent,
         }
     }
 }
