@@ -2,6 +2,7 @@
 
 mod book;
 mod broker;
+mod classify2d;
 mod compare;
 mod dewar;
 mod exit_codes;

@@ -375,7 +375,12 @@ impl<'a> Run<'a> {
         });
         let known = self.widened(before, &grid)?;
         let references = job.upload(Bytes::from(state::to_bytes(&known))).await?;
-        let noise: Vec<v1::NoiseSpectrum> = before.state.noise.iter().map(spectrum).collect();
+        let noise: Vec<v1::NoiseSpectrum> = before
+            .state
+            .noise
+            .iter()
+            .map(|sigma2| spectrum(sigma2))
+            .collect();
         let particles: Vec<usize> = (0..images.set.particles.len()).collect();
         let start = Start {
             iteration,
@@ -597,9 +602,9 @@ fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures>
         .collect()
 }
 
-fn spectrum(sigma2: &Vec<f64>) -> v1::NoiseSpectrum {
+fn spectrum(sigma2: &[f64]) -> v1::NoiseSpectrum {
     v1::NoiseSpectrum {
-        sigma2: sigma2.clone(),
+        sigma2: sigma2.to_vec(),
     }
 }
 

@@ -14,8 +14,10 @@ const STEPS_PER_WAVE: f64 = 3.0;
 /// Steps from the centre to the largest shift: finer detail gets no finer steps, rather than a search without end.
 const SHIFT_STEPS_MAX: f64 = 8.0;
 
-/// More angles than this (1 degree apart) tell nothing new of images that hold noise.
-const PSI_COUNT_MAX: usize = 360;
+/// Shifts are no finer than a pixel, and angles than 2.5 degrees: classes are told apart by coarser detail, and the time of
+/// a round grows with the square of the one and with the other.
+const SHIFT_STEP_PX_MIN: f64 = 1.0;
+const PSI_COUNT_MAX: usize = 144;
 
 /// Largest side of images.
 const BOX_SIZE_PX_MAX: usize = 1024;
@@ -181,7 +183,9 @@ fn check(settings: &ClassSettings) -> Result<(), SearchError> {
 /// A disc of shifts.
 fn shifts(settings: &ClassSettings) -> Vec<[f64; 2]> {
     let wave_px = settings.box_size_px as f64 / settings.k_max as f64;
-    let step_px = (wave_px / STEPS_PER_WAVE).max(settings.max_shift_px / SHIFT_STEPS_MAX);
+    let step_px = (wave_px / STEPS_PER_WAVE)
+        .max(settings.max_shift_px / SHIFT_STEPS_MAX)
+        .max(SHIFT_STEP_PX_MIN);
     let steps = (settings.max_shift_px / step_px) as isize;
     let mut shifts = Vec::new();
     for y in -steps..=steps {
