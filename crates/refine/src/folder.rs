@@ -94,7 +94,7 @@ pub fn check(options: &Options, digests: &InputDigests) -> Result<(), RefineErro
 /// Locks the output folder, for as long as the file given back is open.
 ///
 /// # Errors
-/// If another refinement uses it now.
+/// If another run uses it now.
 pub fn lock(out: &Path) -> Result<fs::File, RefineError> {
     let path = out.join(LOCK);
     let file = fs::File::create(&path).map_err(|source| RefineError::Write { path, source })?;
@@ -102,8 +102,7 @@ pub fn lock(out: &Path) -> Result<fs::File, RefineError> {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(RefineError::OutputFolder {
             folder: out.to_owned(),
-            problem: "another `dewar refine` works in it now; wait for it, or give another --out"
-                .to_owned(),
+            problem: "another run works in it now; wait for it, or give another --out".to_owned(),
         }),
         // Some network file systems know no locks; two refinements in one folder are a mistake, not an attack.
         Err(fs::TryLockError::Error(_)) => Ok(file),

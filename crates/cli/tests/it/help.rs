@@ -2,7 +2,7 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 17] = [
     "refine",
     "classify2d",
     "simulate",
@@ -13,6 +13,7 @@ const VERBS: [&str; 15] = [
     "status",
     "jobs",
     "tasks",
+    "top",
     "workers",
     "cancel",
     "rerun",

@@ -303,6 +303,8 @@ fn refined((placed, particle): (&Placed, &dewar_formats::particles::Particle)) -
         },
         half_set: particle.half_set.unwrap_or(HalfSet::One),
         weight: placed.weight,
+        angle_sd_deg: 0.0,
+        shift_sd_angstrom: 0.0,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     checkpoint,
     error::RefineError,
-    input, maps,
+    folder, input, maps,
     progress::{Observer, Progress},
     record::{self, FileStamp},
     tasks::Images,
@@ -104,7 +104,7 @@ pub async fn classify(
             Err(_) => return result,
         },
     };
-    record::forget_job(&options.out);
+    folder::forget_job(&options.out);
     result
 }
 
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
             path: options.out.clone(),
             source,
         })?;
-        let lock = record::lock_folder(&options.out)?;
+        let lock = folder::lock(&options.out)?;
         let claim = Claim::of(options, &prepared)?;
         check_folder(&options.out, &claim)?;
         checkpoint::write_json(&options.out.join(CLAIM), &claim)?;
@@ -254,14 +254,14 @@ impl<'a> Run<'a> {
     /// Opens this run's job, and ends what an interrupted run may have left.
     async fn open(&self, client: &Client) -> Result<Job, RefineError> {
         let out = &self.options.out;
-        if let Some(job) = record::remembered_job(out)
+        if let Some(job) = folder::remembered_job(out)
             && client.cancel_job(job).await.is_ok()
         {
             self.note("cancelled what an interrupted run had left at the broker");
         }
         let name = self.options.particles.file_name().unwrap_or_default();
         let id = JobId::new();
-        record::remember_job(out, id)?;
+        folder::remember_job(out, id)?;
         let options = JobOptions {
             id: Some(id),
             keep: Some(KEEP),
@@ -278,6 +278,7 @@ impl<'a> Run<'a> {
         let images = Images {
             set,
             stacks: &stacks,
+            scales: vec![1.0; set.particles.len()],
         };
         let mut outcomes = job.outcomes();
         let found = state::last(&self.options.out, set.particles.len())?;

@@ -55,6 +55,7 @@ fn worker(name: &str) -> WorkerStatus {
         fetched_from_broker_bytes: 0,
         fetched_from_peers_bytes: 0,
         corrupt_count: 0,
+        kept_bytes: None,
     }
 }
 
@@ -76,6 +77,7 @@ fn snapshot(jobs: Vec<JobStatus>) -> Snapshot {
             free_bytes: Some(1 << 40),
             refusing_reason: None,
             sent_blob_bytes: 0,
+            received_blob_bytes: 0,
         },
         jobs,
         workers: vec![worker("node7-1")],
