@@ -196,6 +196,8 @@ fn relion_reads_the_set_that_is_written_and_we_its_map() {
         pose: p.pose.unwrap(),
         half_set: p.half_set.unwrap(),
         weight: 1.0,
+        angle_sd_deg: 0.0,
+        shift_sd_angstrom: 0.0,
     });
     set.write_refined(&folder.join("out.star"), &refined.collect::<Vec<_>>())
         .unwrap();

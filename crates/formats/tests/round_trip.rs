@@ -348,6 +348,8 @@ fn the_30_layout_keeps_its_beam_tilt_in_the_optics_table() {
         },
         half_set: HalfSet::One,
         weight: 1.0,
+        angle_sd_deg: 0.0,
+        shift_sd_angstrom: 0.0,
     };
     let written = folder.path().join("new.star");
     set.write_refined(&written, &[refined; 2]).unwrap();

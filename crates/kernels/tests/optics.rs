@@ -141,6 +141,7 @@ impl Set {
             shift_max_angstrom: 10.0,
             score_mode: v1::ScoreMode::Likelihood.into(),
             local: true,
+            trust_every_pixel: false,
         };
         let inputs = vec![InputBytes::whole(reference), self.stack()];
         run::<Align>(&parameters, inputs).unwrap().0

@@ -87,6 +87,7 @@ impl Views<'_> {
             amplitude_contrast: 0.1,
             pixel_size_angstrom: pixel,
             box_size_px: n,
+            ..OpticsGroup::default()
         };
         let new = NewParticles {
             optics: &[optics],
