@@ -63,8 +63,9 @@ async fn what_is_not_in_use_makes_room_for_what_is_wanted() {
     assert!((3..9).contains(&full.kept()), "{} chunks", full.kept());
     assert!(full.cache.eviction_count() > 0);
     assert_eq!(full.cache.size_bytes(), full.kept() as u64 * CHUNK_BYTES);
-    // What was dropped is fetched again, and what it takes the place of goes.
-    assert_eq!(joined(fetch(&old).await.unwrap()), old.bytes);
+    // What was dropped is fetched again, and what it takes the place of goes. All of the old may need more than there is.
+    let part = blob(0, 3);
+    assert_eq!(joined(fetch(&part).await.unwrap()), part.bytes);
 }
 
 #[tokio::test(start_paused = true)]
