@@ -48,6 +48,12 @@ const SHELLS_MIN: usize = 5;
 /// take all particles.
 const SEEDS_PER_CLASS: usize = 3;
 
+/// A class with less than this part of the mean population is empty.
+const EMPTY: f64 = 0.02;
+
+/// In so many last rounds no class is split: what it became must settle.
+const ROUNDS_UNSPLIT: usize = 6;
+
 /// Largest part of the box that the mask may fill, and what it fills where nobody says: its soft edge needs room.
 const MASK_DIAMETER_MAX: f64 = 0.95;
 const MASK_DIAMETER: f64 = 0.8;
@@ -400,8 +406,11 @@ impl<'a> Run<'a> {
                 "{reused} of {task_count} tasks of round {iteration} had been computed before"
             ));
         }
-        let averages = self.averages(&grid, &output);
+        let mut averages = self.averages(&grid, &output);
         let state = self.state(before, shell_max, &averages, &output, &noise, started);
+        if iteration + ROUNDS_UNSPLIT <= self.options.settings.iterations {
+            self.split(&grid, &output, &mut averages);
+        }
         let averages: Vec<Complex32> = averages
             .into_iter()
             .flat_map(|average| average.samples)
@@ -505,6 +514,23 @@ impl<'a> Run<'a> {
         (0..settings.class_count).map(average).collect()
     }
 
+    /// Gives classes that have become empty a part in the largest ones: each of the two goes on from the particles of every
+    /// other block. Where a class holds two views, the halves drift apart; where it holds one, it is shown twice.
+    fn split(&self, grid: &ClassGrid, output: &RoundOutput, averages: &mut [ClassAverage]) {
+        let tau_factor = self.options.settings.tau_factor;
+        for (empty, large) in splits(&output.class_weights) {
+            let [even, odd] = output
+                .halves
+                .each_ref()
+                .map(|half| half.average(grid, large, tau_factor));
+            let has_signal = |half: &ClassAverage| half.samples.iter().any(|value| value.re != 0.0);
+            // Few particles are one block.
+            if has_signal(&even) && has_signal(&odd) {
+                (averages[large], averages[empty]) = (even, odd);
+            }
+        }
+    }
+
     fn state(
         &self,
         before: &Between,
@@ -603,6 +629,17 @@ fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures>
         .collect()
 }
 
+/// Which empty class takes part of which large one: the largest first, none twice, and none that is smaller than the mean.
+fn splits(weights: &[f64]) -> Vec<(usize, usize)> {
+    let average = weights.iter().sum::<f64>() / weights.len().max(1) as f64;
+    let mut large: Vec<usize> = (0..weights.len())
+        .filter(|class| weights[*class] > average)
+        .collect();
+    large.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]));
+    let empty = (0..weights.len()).filter(|class| weights[*class] < EMPTY * average);
+    empty.zip(large).collect()
+}
+
 fn spectrum(sigma2: &[f64]) -> v1::NoiseSpectrum {
     v1::NoiseSpectrum {
         sigma2: sigma2.to_vec(),
@@ -621,4 +658,17 @@ fn placed(particle: &v1::ClassifiedParticle) -> Placed {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::splits;
+
+    #[test]
+    fn empty_classes_take_from_the_largest_and_no_class_gives_twice() {
+        assert_eq!(splits(&[100.0, 0.0, 300.0, 1.0]), [(1, 2)]);
+        assert_eq!(splits(&[250.0, 0.0, 350.0, 0.0, 0.0]), [(1, 2), (3, 0)]);
+        assert_eq!(splits(&[100.0, 90.0, 110.0]), []);
+        assert_eq!(splits(&[]), []);
+    }
 }

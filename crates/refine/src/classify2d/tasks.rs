@@ -47,6 +47,8 @@ pub struct RoundOutput {
     pub residuals: Vec<v1::ResidualPower>,
     /// The sums of all blocks.
     pub totals: ClassTotals,
+    /// Those of every other block, and of the rest.
+    pub halves: [ClassTotals; 2],
     /// How long the tasks ran.
     pub task_seconds: f64,
     /// How many of them were answered from an earlier run, and how many there were.
@@ -147,11 +149,13 @@ fn sum(
         class_weights: vec![0.0; class_count],
         residuals: Vec::new(),
         totals: ClassTotals::new(start.grid, class_count),
+        halves: [(); 2].map(|()| ClassTotals::new(start.grid, class_count)),
         task_seconds: 0.0,
         reused: [0; 2],
     };
-    for (message, sums) in results {
+    for (block, (message, sums)) in results.enumerate() {
         output.totals.add(&sums);
+        output.halves[block % 2].add(&sums);
         let weights = output.class_weights.iter_mut().zip(&message.class_weights);
         weights.for_each(|(total, weight)| *total += weight);
         output.residuals =
