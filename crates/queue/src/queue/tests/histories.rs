@@ -408,14 +408,8 @@ impl History {
                         "{task} runs after its end"
                     );
                     self.verify_not_back(*task, *worker);
-                    // Someone else may have come with its try: then a second copy may go out.
-                    let live = self
-                        .scene
-                        .queue
-                        .task(*task)
-                        .map_or(0, |task| task.live().len());
                     assert!(
-                        live > 1 || !self.awaited.contains(task) || !self.are_all_missing(),
+                        !self.awaited.contains(task) || !self.are_all_missing(),
                         "{task} goes out although its worker may come back"
                     );
                     self.on.insert(*attempt, *worker);
@@ -430,6 +424,8 @@ impl History {
                         let live = self.scene.queue.task(held.task).map_or(&[][..], Task::live);
                         if live.contains(&(held.attempt, hello.id)) {
                             self.on.insert(held.attempt, hello.id);
+                            // Someone works on it, whoever else may come back; and may hand it on to an idle one.
+                            self.awaited.remove(&held.task);
                         }
                     }
                     self.comeback.remove(&hello.id);
