@@ -4,15 +4,22 @@
 //! added in their order here, so that the result does not depend on who computed. Detail grows with what the averages
 //! resolve. A finished round is one folder; the same call goes on from the last.
 
+mod begin;
 mod gallery;
+mod inputs;
 mod options;
 mod outputs;
 mod rounds;
 mod select;
+mod split;
 mod state;
 mod tasks;
 
+pub use inputs::check;
 pub use options::{Options, Settings};
 pub use outputs::{ClassSummary, Summary};
-pub use rounds::{check, classify};
+pub use rounds::classify;
 pub use select::{SelectError, Selected, select};
+
+/// Fewest shells that are ever compared.
+const SHELLS_MIN: usize = 5;

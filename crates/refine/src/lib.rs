@@ -11,6 +11,7 @@ mod figures;
 mod folder;
 mod held_up;
 mod input;
+mod job;
 mod maps;
 mod memory;
 mod model;

@@ -9,6 +9,7 @@ use crate::{
     error::RefineError,
     folder, held_up,
     input::{self, Prepared},
+    job,
     memory::Memory,
     options::Options,
     outputs::Summary,
@@ -16,22 +17,9 @@ use crate::{
     progress::{Observer, Progress},
     record::InputDigests,
 };
-use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobId, JobOptions};
-use std::{
-    fs,
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use dewar_sdk::{Client, Job};
+use std::{fs, path::PathBuf, pin::pin, sync::Arc, time::Instant};
 use turn::Between;
-
-/// How long a job is kept once it has ended: for so long an interrupted run finds again what its unfinished round had
-/// computed.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
-
-/// After so long without its program a refinement needs no more work: one that lives watches its job all the time.
-const ABSENCE_MAX: Duration = Duration::from_secs(3600);
 
 /// Checks the inputs and whether the output folder is free for them, and writes nothing.
 ///
@@ -74,16 +62,8 @@ pub async fn refine(
         never = held_up::tell(&job, observer) => match never {},
         () = stop => Err(RefineError::Cancelled),
     };
-    match &result {
-        Ok(_) => job.close().await?,
-        // The first error is the one to tell.
-        Err(_) => match job.cancel().await {
-            Ok(status) => status,
-            Err(_) => return result,
-        },
-    };
-    run.forget_job();
-    if result.as_ref().is_err_and(RefineError::is_input) {
+    let is_ended = job::end(&job, &options.out, &result).await?;
+    if is_ended && result.as_ref().is_err_and(RefineError::is_input) {
         folder::release(&options.out);
     }
     result
@@ -143,33 +123,20 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Opens this run's job, unless an earlier run did all there is to do. The note of the job is written first: a job
-    /// that was never opened is cancelled in vain, but none is ever left behind.
+    /// Opens this run's job, unless an earlier run did all there is to do.
     async fn open(&self, client: &Client) -> Result<Opened, RefineError> {
-        self.cancel_abandoned_job(client).await;
+        let out = &self.options.out;
+        job::cancel_abandoned(client, out, self.observer.as_ref()).await;
+        folder::forget_job(out);
         if let Some(summary) = self.already_done()? {
             return Ok(Opened::AlreadyDone(summary));
         }
-        let name = self
-            .options
-            .particles
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let id = JobId::new();
-        folder::remember_job(&self.options.out, id)?;
-        let options = JobOptions {
-            id: Some(id),
-            keep: Some(KEEP),
-            absence_max: Some(ABSENCE_MAX),
-            reuse: true,
-            ..JobOptions::named(format!("refine {name}"))
-        };
-        Ok(Opened::Job(client.open_job(options).await?))
+        let job = job::open(client, out, "refine", &self.options.particles);
+        Ok(Opened::Job(job.await?))
     }
 
     async fn rounds(&self, job: &Job) -> Result<Summary, RefineError> {
-        let stacks = self.import_stacks(job).await?;
+        let stacks = job::import_stacks(job, &self.prepared.set, self.observer).await?;
         let mut outcomes = job.outcomes();
         let mut last = match checkpoint::last(&self.options.out, &self.prepared.set)? {
             Some(finished) => {
@@ -193,45 +160,5 @@ impl<'a> Run<'a> {
                     .await?,
             );
         }
-    }
-
-    async fn import_stacks(&self, job: &Job) -> Result<Vec<BlobRef>, RefineError> {
-        let mut blobs = Vec::new();
-        for stack in &self.prepared.set.stacks {
-            let (observer, path) = (Arc::clone(self.observer), stack.path.clone());
-            let progress = move |progress: FileProgress| {
-                let (FileProgress::Hashed {
-                    done_bytes,
-                    size_bytes,
-                }
-                | FileProgress::Sent {
-                    done_bytes,
-                    size_bytes,
-                }) = progress;
-                observer.on(Progress::Importing {
-                    stack: &path,
-                    done_bytes,
-                    total_bytes: size_bytes,
-                });
-            };
-            blobs.push(job.import_file(&stack.path, progress).await?);
-        }
-        Ok(blobs)
-    }
-
-    /// A customer that died left its job behind: its tasks would keep workers from this run's.
-    async fn cancel_abandoned_job(&self, client: &Client) {
-        if let Some(job) = folder::remembered_job(&self.options.out)
-            && client.cancel_job(job).await.is_ok()
-        {
-            self.observer.on(Progress::Note(
-                "cancelled what an interrupted run had left at the broker",
-            ));
-        }
-        self.forget_job();
-    }
-
-    fn forget_job(&self) {
-        folder::forget_job(&self.options.out);
     }
 }

@@ -1,39 +1,26 @@
 //! The classification itself: inputs to the broker, rounds, outputs.
 
 use super::{
+    SHELLS_MIN, inputs,
     options::Options,
     outputs::{self, Prepared, Record, Summary},
+    split,
     state::{self, ClassFigures, Placed, RoundFigures, State},
     tasks::{self, RoundOutput, Start},
 };
 use crate::{
     checkpoint,
     error::RefineError,
-    folder, input, maps,
+    folder, job, maps,
     progress::{Observer, Progress},
-    record::{self, FileStamp},
     tasks::Images,
 };
 use bytes::Bytes;
-use dewar_compute::{
-    noise::GaussianNoise,
-    search::{ClassAverage, ClassGrid, ClassSettings},
-};
-use dewar_formats::particles::ParticleSet;
+use dewar_compute::search::{ClassAverage, ClassGrid, ClassSettings};
 use dewar_proto::em::v1;
-use dewar_sdk::{BlobRef, Client, FileProgress, Job, JobId, JobOptions, Outcomes};
+use dewar_sdk::{Client, Job, Outcomes};
 use num_complex::Complex32;
-use serde::{Deserialize, Serialize};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// What a folder is for; written before the first round.
-const CLAIM: &str = ".dewar-classify2d.json";
+use std::{fs, pin::pin, sync::Arc, time::Instant};
 
 /// The record's file name.
 pub const FILE: &str = "classify2d.json";
@@ -41,43 +28,8 @@ pub const FILE: &str = "classify2d.json";
 /// Classes begin with detail of this many Fourier pixels a pixel: 14 pixels.
 const FIRST_LIMIT: f64 = 0.07;
 
-/// Fewest shells that are ever compared.
-const SHELLS_MIN: usize = 5;
-
-/// Particles that a class begins with, each at an angle of its own: more look alike in every class, and a few classes then
-/// take all particles.
-const SEEDS_PER_CLASS: usize = 3;
-
-/// A class with less than this part of the mean population is empty.
-const EMPTY: f64 = 0.02;
-
 /// In so many last rounds no class is split: what it became must settle.
 const ROUNDS_UNSPLIT: usize = 6;
-
-/// Largest part of the box that the mask may fill, and what it fills where nobody says: its soft edge needs room.
-const MASK_DIAMETER_MAX: f64 = 0.95;
-const MASK_DIAMETER: f64 = 0.8;
-
-/// Largest side of images.
-const BOX_SIZE_PX_MAX: usize = 512;
-
-/// Most classes.
-const CLASS_COUNT_MAX: usize = 1000;
-
-/// As long as for a refinement.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
-const ABSENCE_MAX: Duration = Duration::from_secs(3600);
-
-/// Checks the inputs and whether the output folder is free for them, and writes nothing. Returns the stacks.
-///
-/// # Errors
-/// If the inputs are wrong, or the folder holds something else.
-pub fn check(options: &Options) -> Result<Vec<PathBuf>, RefineError> {
-    let prepared = prepare(options)?;
-    check_folder(&options.out, &Claim::of(options, &prepared)?)?;
-    let stacks = prepared.set.stacks.into_iter();
-    Ok(stacks.map(|stack| stack.path).collect())
-}
 
 /// Sorts particles into classes, until the rounds are used up or `stop` comes, as [`crate::refine`] does.
 ///
@@ -102,127 +54,29 @@ pub async fn classify(
         result = run.rounds(&job) => result,
         () = stop => Err(RefineError::Cancelled),
     };
-    match &result {
-        Ok(_) => job.close().await?,
-        // The first error is the one to tell.
-        Err(_) => match job.cancel().await {
-            Ok(status) => status,
-            Err(_) => return result,
-        },
-    };
-    folder::forget_job(&options.out);
+    job::end(&job, &options.out, &result).await?;
     result
 }
 
-/// What a folder was claimed for.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Claim {
-    settings: super::Settings,
-    particles_blake3: String,
-    stacks: Vec<FileStamp>,
-}
-
-impl Claim {
-    fn of(options: &Options, prepared: &Prepared) -> Result<Self, RefineError> {
-        Ok(Self {
-            // More rounds may be asked of the same classification.
-            settings: super::Settings {
-                iterations: 0,
-                ..options.settings.clone()
-            },
-            particles_blake3: prepared.digest.blake3.clone(),
-            stacks: prepared.stamps.clone(),
-        })
-    }
-}
-
-fn check_folder(out: &Path, claim: &Claim) -> Result<(), RefineError> {
-    let path = out.join(CLAIM);
-    let problem = if path.exists() {
-        // A run that finished no round has nothing to lose.
-        if state::last_iteration(out).is_none() || checkpoint::read_json::<Claim>(&path)? == *claim
-        {
-            return Ok(());
-        }
-        "it holds a classification with other settings or inputs; give another --out, or remove it"
-    } else if state::last_iteration(out).is_some() || out.join("particles.star").exists() {
-        "it holds something else; give another --out"
-    } else {
-        return Ok(());
-    };
-    Err(RefineError::OutputFolder {
-        folder: out.to_owned(),
-        problem: problem.to_owned(),
-    })
-}
-
-fn prepare(options: &Options) -> Result<Prepared, RefineError> {
-    let settings = &options.settings;
-    let set = ParticleSet::read(&options.particles, options.project_dir.as_deref())?;
-    let box_angstrom = set.box_size_px as f64 * set.pixel_size_angstrom;
-    let input = |problem: String| Err(RefineError::Input(problem));
-    if !(2 * (SHELLS_MIN + 1)..=BOX_SIZE_PX_MAX).contains(&set.box_size_px) {
-        return input(format!(
-            "{}: the images are {} pixels wide; a classification takes {} to {BOX_SIZE_PX_MAX}",
-            options.particles.display(),
-            set.box_size_px,
-            2 * (SHELLS_MIN + 1)
-        ));
-    }
-    if !(1..=CLASS_COUNT_MAX.min(set.particles.len())).contains(&settings.class_count) {
-        return input(format!(
-            "{} classes of {} particles; expected 1 to {}",
-            settings.class_count,
-            set.particles.len(),
-            CLASS_COUNT_MAX.min(set.particles.len())
-        ));
-    }
-    let mask_max = MASK_DIAMETER_MAX * box_angstrom;
-    let mask_diameter_angstrom = settings
-        .mask_diameter_angstrom
-        .unwrap_or(MASK_DIAMETER * box_angstrom);
-    if !(set.pixel_size_angstrom..=mask_max).contains(&mask_diameter_angstrom) {
-        return input(format!(
-            "the mask diameter is {mask_diameter_angstrom} A; it must be at least a pixel and at most {mask_max:.1} A, \
-             {:.0} % of the box",
-            MASK_DIAMETER_MAX * 100.0
-        ));
-    }
-    if !(0.0..=box_angstrom / 2.0).contains(&settings.shift_max_angstrom) {
-        return input(format!(
-            "the largest shift is {} A; it must be from 0 to {:.1} A, half the box",
-            settings.shift_max_angstrom,
-            box_angstrom / 2.0
-        ));
-    }
-    let stamps = set.stacks.iter().map(|stack| record::stamp(&stack.path));
-    Ok(Prepared {
-        digest: record::digest(&options.particles)?,
-        stamps: stamps.collect::<Result<_, _>>()?,
-        mask_diameter_angstrom,
-        set,
-    })
-}
-
 /// One classification under way.
-struct Run<'a> {
-    options: &'a Options,
-    observer: &'a Arc<dyn Observer>,
-    prepared: Prepared,
+pub(super) struct Run<'a> {
+    pub(super) options: &'a Options,
+    pub(super) observer: &'a Arc<dyn Observer>,
+    pub(super) prepared: Prepared,
     started: Instant,
     /// Keeps a second one out of the folder.
     _lock: fs::File,
 }
 
 /// What one round hands to the next.
-struct Between {
-    state: State,
-    averages: Vec<Complex32>,
+pub(super) struct Between {
+    pub(super) state: State,
+    pub(super) averages: Vec<Complex32>,
 }
 
 impl<'a> Run<'a> {
     fn prepare(options: &'a Options, observer: &'a Arc<dyn Observer>) -> Result<Self, RefineError> {
-        let prepared = prepare(options)?;
+        let prepared = inputs::prepare(options)?;
         let warnings = prepared.set.warnings.iter();
         warnings.for_each(|warning| observer.on(Progress::Note(warning)));
         fs::create_dir_all(&options.out).map_err(|source| RefineError::Write {
@@ -230,9 +84,7 @@ impl<'a> Run<'a> {
             source,
         })?;
         let lock = folder::lock(&options.out)?;
-        let claim = Claim::of(options, &prepared)?;
-        check_folder(&options.out, &claim)?;
-        checkpoint::write_json(&options.out.join(CLAIM), &claim)?;
+        inputs::claim(options, &prepared)?;
         Ok(Self {
             options,
             observer,
@@ -260,27 +112,13 @@ impl<'a> Run<'a> {
     /// Opens this run's job, and ends what an interrupted run may have left.
     async fn open(&self, client: &Client) -> Result<Job, RefineError> {
         let out = &self.options.out;
-        if let Some(job) = folder::remembered_job(out)
-            && client.cancel_job(job).await.is_ok()
-        {
-            self.note("cancelled what an interrupted run had left at the broker");
-        }
-        let name = self.options.particles.file_name().unwrap_or_default();
-        let id = JobId::new();
-        folder::remember_job(out, id)?;
-        let options = JobOptions {
-            id: Some(id),
-            keep: Some(KEEP),
-            absence_max: Some(ABSENCE_MAX),
-            reuse: true,
-            ..JobOptions::named(format!("classify2d {}", name.to_string_lossy()))
-        };
-        Ok(client.open_job(options).await?)
+        job::cancel_abandoned(client, out, self.observer.as_ref()).await;
+        job::open(client, out, "classify2d", &self.options.particles).await
     }
 
     async fn rounds(&self, job: &Job) -> Result<Summary, RefineError> {
         let set = &self.prepared.set;
-        let stacks = self.import_stacks(job).await?;
+        let stacks = job::import_stacks(job, set, self.observer).await?;
         let images = Images {
             set,
             stacks: &stacks,
@@ -299,70 +137,6 @@ impl<'a> Run<'a> {
             last = self.round(job, &mut outcomes, &images, &last).await?;
         }
         self.finish(&last)
-    }
-
-    async fn import_stacks(&self, job: &Job) -> Result<Vec<BlobRef>, RefineError> {
-        let mut blobs = Vec::new();
-        for stack in &self.prepared.set.stacks {
-            let (observer, path) = (Arc::clone(self.observer), stack.path.clone());
-            let progress = move |progress: FileProgress| {
-                let (FileProgress::Hashed {
-                    done_bytes,
-                    size_bytes,
-                }
-                | FileProgress::Sent {
-                    done_bytes,
-                    size_bytes,
-                }) = progress;
-                observer.on(Progress::Importing {
-                    stack: &path,
-                    done_bytes,
-                    total_bytes: size_bytes,
-                });
-            };
-            blobs.push(job.import_file(&stack.path, progress).await?);
-        }
-        Ok(blobs)
-    }
-
-    /// Classes begin with a few particles each.
-    async fn begin(
-        &self,
-        job: &Job,
-        outcomes: &mut Outcomes,
-        images: &Images<'_>,
-    ) -> Result<Between, RefineError> {
-        let shell_max = self.first_shell_max();
-        let grid = self.grid(shell_max)?;
-        let all: Vec<usize> = (0..images.set.particles.len()).collect();
-        let noise = input::noise_of(images.set, &all)?;
-        let (particles, seeds): (Vec<_>, Vec<_>) = self.seeds().into_iter().unzip();
-        let start = Start {
-            iteration: 0,
-            images,
-            particles: &particles,
-            grid: &grid,
-            references: None,
-            common: self.common(shell_max, &noise),
-            seeds: &seeds,
-        };
-        let output = tasks::run(job, outcomes, &start, self.observer.as_ref()).await?;
-        let averages = self.averages(&grid, &output);
-        let state = State {
-            iteration: 0,
-            shell_max,
-            particles: Vec::new(),
-            noise: noise.into_iter().map(|noise| noise.sigma2).collect(),
-            classes: figures(&averages, &output),
-            rounds: Vec::new(),
-        };
-        Ok(Between {
-            state,
-            averages: averages
-                .into_iter()
-                .flat_map(|average| average.samples)
-                .collect(),
-        })
     }
 
     async fn round(
@@ -409,7 +183,12 @@ impl<'a> Run<'a> {
         let mut averages = self.averages(&grid, &output);
         let state = self.state(before, shell_max, &averages, &output, &noise, started);
         if iteration + ROUNDS_UNSPLIT <= self.options.settings.iterations {
-            self.split(&grid, &output, &mut averages);
+            split::split(
+                &grid,
+                &output,
+                self.options.settings.tau_factor,
+                &mut averages,
+            );
         }
         let averages: Vec<Complex32> = averages
             .into_iter()
@@ -420,7 +199,11 @@ impl<'a> Run<'a> {
         Ok(Between { state, averages })
     }
 
-    fn common(&self, shell_max: usize, noise: &[v1::NoiseSpectrum]) -> v1::ClassifyParameters {
+    pub(super) fn common(
+        &self,
+        shell_max: usize,
+        noise: &[v1::NoiseSpectrum],
+    ) -> v1::ClassifyParameters {
         v1::ClassifyParameters {
             noise: noise.to_vec(),
             class_count: self.options.settings.class_count as u32,
@@ -431,7 +214,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn grid(&self, shell_max: usize) -> Result<ClassGrid, RefineError> {
+    pub(super) fn grid(&self, shell_max: usize) -> Result<ClassGrid, RefineError> {
         let set = &self.prepared.set;
         let settings = ClassSettings {
             box_size_px: set.box_size_px,
@@ -443,7 +226,7 @@ impl<'a> Run<'a> {
         ClassGrid::new(&settings).map_err(|error| RefineError::Input(error.to_string()))
     }
 
-    fn first_shell_max(&self) -> usize {
+    pub(super) fn first_shell_max(&self) -> usize {
         let first = (FIRST_LIMIT * self.prepared.set.box_size_px as f64) as usize;
         first.max(SHELLS_MIN).min(self.last_shell())
     }
@@ -487,48 +270,10 @@ impl<'a> Run<'a> {
             .collect())
     }
 
-    /// Particles that the seed chooses, in their order, with the class and angle of each.
-    fn seeds(&self) -> Vec<(usize, v1::ClassSeed)> {
-        let settings = &self.options.settings;
-        let mut random = GaussianNoise::new(settings.seed, 0);
-        let mut below = |count: usize| (random.uniform() * count as f64) as usize;
-        let mut particles: Vec<usize> = (0..self.prepared.set.particles.len()).collect();
-        let count = particles.len().min(SEEDS_PER_CLASS * settings.class_count);
-        let mut seeds = Vec::new();
-        for at in 0..count {
-            let chosen = at + below(particles.len() - at);
-            particles.swap(at, chosen);
-            let seed = v1::ClassSeed {
-                class_index: (at % settings.class_count) as u32,
-                angle: below(1 << 16) as u32,
-            };
-            seeds.push((particles[at], seed));
-        }
-        seeds.sort_by_key(|(particle, _)| *particle);
-        seeds
-    }
-
-    fn averages(&self, grid: &ClassGrid, output: &RoundOutput) -> Vec<ClassAverage> {
+    pub(super) fn averages(&self, grid: &ClassGrid, output: &RoundOutput) -> Vec<ClassAverage> {
         let settings = &self.options.settings;
         let average = |class| output.totals.average(grid, class, settings.tau_factor);
         (0..settings.class_count).map(average).collect()
-    }
-
-    /// Gives classes that have become empty a part in the largest ones: each of the two goes on from the particles of every
-    /// other block. Where a class holds two views, the halves drift apart; where it holds one, it is shown twice.
-    fn split(&self, grid: &ClassGrid, output: &RoundOutput, averages: &mut [ClassAverage]) {
-        let tau_factor = self.options.settings.tau_factor;
-        for (empty, large) in splits(&output.class_weights) {
-            let [even, odd] = output
-                .halves
-                .each_ref()
-                .map(|half| half.average(grid, large, tau_factor));
-            let has_signal = |half: &ClassAverage| half.samples.iter().any(|value| value.re != 0.0);
-            // Few particles are one block.
-            if has_signal(&even) && has_signal(&odd) {
-                (averages[large], averages[empty]) = (even, odd);
-            }
-        }
     }
 
     fn state(
@@ -619,7 +364,7 @@ fn best_rings(classes: &[ClassFigures]) -> usize {
         .unwrap_or(0)
 }
 
-fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures> {
+pub(super) fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures> {
     let pairs = averages.iter().zip(&output.class_weights);
     pairs
         .map(|(average, weight)| ClassFigures {
@@ -627,17 +372,6 @@ fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures>
             resolved_rings: average.resolved_rings(),
         })
         .collect()
-}
-
-/// Which empty class takes part of which large one: the largest first, none twice, and none that is smaller than the mean.
-fn splits(weights: &[f64]) -> Vec<(usize, usize)> {
-    let average = weights.iter().sum::<f64>() / weights.len().max(1) as f64;
-    let mut large: Vec<usize> = (0..weights.len())
-        .filter(|class| weights[*class] > average)
-        .collect();
-    large.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]));
-    let empty = (0..weights.len()).filter(|class| weights[*class] < EMPTY * average);
-    empty.zip(large).collect()
 }
 
 fn spectrum(sigma2: &[f64]) -> v1::NoiseSpectrum {
@@ -658,17 +392,4 @@ fn placed(particle: &v1::ClassifiedParticle) -> Placed {
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::splits;
-
-    #[test]
-    fn empty_classes_take_from_the_largest_and_no_class_gives_twice() {
-        assert_eq!(splits(&[100.0, 0.0, 300.0, 1.0]), [(1, 2)]);
-        assert_eq!(splits(&[250.0, 0.0, 350.0, 0.0, 0.0]), [(1, 2), (3, 0)]);
-        assert_eq!(splits(&[100.0, 90.0, 110.0]), []);
-        assert_eq!(splits(&[]), []);
-    }
 }
