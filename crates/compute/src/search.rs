@@ -246,22 +246,12 @@ impl<'a> Search<'a> {
         sigma2: &[f64],
     ) -> Result<Self, SearchError> {
         let settings = bank.settings();
-        if sigma2.len() <= settings.k_max {
-            return Err(SearchError::NoiseShells {
-                count: sigma2.len(),
-                expected: settings.k_max + 1,
-            });
-        }
+        check_noise(sigma2, settings.k_max)?;
         if projector.n() != bank.box_size_px() {
             return Err(SearchError::Setting {
                 name: "projector box",
                 value: projector.n() as f64,
             });
-        }
-        for (shell, &value) in sigma2.iter().enumerate().take(settings.k_max + 1).skip(1) {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(SearchError::NoisePower { shell, value });
-            }
         }
         Ok(Self {
             preparation: Preparation::new(bank.box_size_px(), settings)?,
@@ -324,6 +314,22 @@ impl<'a> Search<'a> {
             mode.shift_px = add(mode.shift_px, window_px);
         }
         Ok(found)
+    }
+}
+
+/// Fails unless the noise of shells 1 to `k_max` is known, and positive.
+fn check_noise(sigma2: &[f64], k_max: usize) -> Result<(), SearchError> {
+    if sigma2.len() <= k_max {
+        let (count, expected) = (sigma2.len(), k_max + 1);
+        return Err(SearchError::NoiseShells { count, expected });
+    }
+    let is_bad = |value: &f64| !(*value > 0.0 && value.is_finite());
+    match sigma2[..=k_max].iter().skip(1).position(is_bad) {
+        Some(at) => Err(SearchError::NoisePower {
+            shell: at + 1,
+            value: sigma2[at + 1],
+        }),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! are matrix products. Seen from the other side a slice has the coefficients p_m*: the same products, added otherwise, are
 //! its sums. The sum over m is a matrix product too, whose even and odd parts give the half-turned angles for nothing.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::TAU;
 
 use num_complex::Complex32;
 
@@ -13,6 +13,7 @@ use super::Candidate;
 use super::bank::{NORM_FREQUENCY_COUNT, ReferenceBank, TILE, antipode};
 use super::image::Preparation;
 use super::matrix::{Strided, multiply};
+use super::rings::ring_weight;
 use crate::ctf::Ctf;
 use crate::orientation::Rotation;
 
@@ -46,20 +47,8 @@ pub(super) struct PolarSearch<'a> {
 
 impl<'a> PolarSearch<'a> {
     pub fn new(bank: &'a ReferenceBank, sigma2: &[f64]) -> Self {
-        let n = bank.box_size_px() as f64;
         let shift_count = bank.shifts_px.len();
         let psi_count = psi_count(bank);
-        // The half-plane holds half of each ring's 2πr pixels.
-        let weight =
-            |radius: usize, count: usize| radius as f64 * PI / count as f64 / sigma2[radius];
-        let mut phases = Vec::with_capacity(shift_count * bank.rings.points.len());
-        for shift in &bank.shifts_px {
-            phases.extend(bank.rings.points.iter().map(|k| {
-                let turn = f64::from(k[0]) * shift[0] + f64::from(k[1]) * shift[1];
-                let (sin, cos) = libm::sincos(-TAU * turn / n);
-                Complex32::new(cos as f32, sin as f32)
-            }));
-        }
         let even_count = psi_count / 4 + 1;
         let (even, odd) = bank.folding.remainders.split_at(even_count);
         let half = psi_count / 2;
@@ -71,9 +60,9 @@ impl<'a> PolarSearch<'a> {
                 .rings
                 .rings
                 .iter()
-                .map(|r| weight(r.radius, r.sample_count) as f32)
+                .map(|r| (ring_weight(r.radius, r.sample_count) / sigma2[r.radius]) as f32)
                 .collect(),
-            phases,
+            phases: bank.rings.shift_phases(&bank.shifts_px, bank.box_size_px()),
             even_turns: turns(even, psi_count),
             odd_turns: turns(odd, psi_count),
             columns: bank

@@ -1,6 +1,6 @@
 //! Polar rings of Fourier space: where samples lie, and how angular frequencies are folded for a matrix product.
 
-use std::f64::consts::TAU;
+use std::f64::consts::{PI, TAU};
 use std::sync::Arc;
 
 use num_complex::Complex32;
@@ -50,6 +50,26 @@ impl Rings {
         }
         Self { rings, points }
     }
+}
+
+impl Rings {
+    /// e^{-2πi k·t/n} for each shift of an image of `n` pixels, at every sample.
+    pub fn shift_phases(&self, shifts_px: &[[f64; 2]], n: usize) -> Vec<Complex32> {
+        let mut phases = Vec::with_capacity(shifts_px.len() * self.points.len());
+        for shift in shifts_px {
+            phases.extend(self.points.iter().map(|k| {
+                let turn = f64::from(k[0]) * shift[0] + f64::from(k[1]) * shift[1];
+                let (sin, cos) = libm::sincos(-TAU * turn / n as f64);
+                Complex32::new(cos as f32, sin as f32)
+            }));
+        }
+        phases
+    }
+}
+
+/// How many pixels of the half-plane, which holds half of each ring's 2πr, each of a whole ring's samples stands for.
+pub(super) fn ring_weight(radius: usize, sample_count: usize) -> f64 {
+    radius as f64 * PI / sample_count as f64
 }
 
 impl Ring {

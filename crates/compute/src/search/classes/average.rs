@@ -4,10 +4,10 @@ use std::f64::consts::TAU;
 
 use num_complex::Complex32;
 
-use super::expectation::ring_weight;
 use super::grid::{ClassGrid, POWER_FREQUENCY_COUNT};
 use super::sums::ClassSums;
 use crate::search::matrix::{Strided, multiply};
+use crate::search::rings::ring_weight;
 use crate::volume::{Image, SizeError};
 
 /// Angles at which hardly any image has signal are not amplified beyond this part of their ring's mean.

@@ -1,17 +1,16 @@
 //! One particle against all classes: how likely each class, angle and shift is, and what it adds to the averages.
 
-use std::f64::consts::{PI, TAU};
+mod scores;
 
 use num_complex::Complex32;
 
-use super::grid::{ClassGrid, POWER_FREQUENCY_COUNT, unplaced};
+use super::grid::{ClassGrid, POWER_FREQUENCY_COUNT};
 use super::references::ClassReferences;
 use super::sums::{ClassSums, add_turned};
-use crate::ctf::{Ctf, CtfParams};
+use crate::ctf::CtfParams;
 use crate::noise::shell_power;
 use crate::search::SearchError;
 use crate::search::image::Preparation;
-use crate::search::matrix::{Strided, multiply};
 
 /// What is less likely than the best by this factor, as a logarithm, counts as impossible: all of it together is less
 /// than a rounding error of the sums.
@@ -80,15 +79,6 @@ impl<'a> Classifier<'a> {
     /// If the box has no transform.
     pub fn new(grid: &'a ClassGrid) -> Result<Self, SearchError> {
         let settings = grid.settings();
-        let n = settings.box_size_px as f64;
-        let mut phases = Vec::with_capacity(grid.shifts_px.len() * grid.sample_count());
-        for shift in &grid.shifts_px {
-            phases.extend(grid.rings.points.iter().map(|k| {
-                let turn = f64::from(k[0]) * shift[0] + f64::from(k[1]) * shift[1];
-                let (sin, cos) = libm::sincos(-TAU * turn / n);
-                Complex32::new(cos as f32, sin as f32)
-            }));
-        }
         let mut turns = Vec::with_capacity(2 * grid.frequency_count() * grid.psi_count);
         for m in 0..grid.frequency_count() {
             let angle = |psi: usize| grid.psi(m * psi % grid.psi_count);
@@ -110,7 +100,9 @@ impl<'a> Classifier<'a> {
         Ok(Self {
             preparation: Preparation::new(settings.box_size_px, &grid.search_settings())?,
             shell_counts: crate::noise::shell_counts(settings.box_size_px),
-            phases,
+            phases: grid
+                .rings
+                .shift_phases(&grid.shifts_px, settings.box_size_px),
             turns,
             weighted_turns,
             shift_odds: grid.shifts_px.iter().map(odds).collect(),
@@ -195,130 +187,6 @@ impl<'a> Classifier<'a> {
             class_weights,
             residual_power: self.image_power(),
         })
-    }
-
-    /// The rings of an image, weighted by its CTF and the noise, moved by every shift, transformed along the angle.
-    fn load(&mut self, pixels: &[f32], ctf: &CtfParams, sigma2: &[f64]) -> Result<(), SearchError> {
-        let grid = self.grid;
-        check_noise(sigma2, grid.settings.k_max)?;
-        let image = unplaced(pixels, ctf);
-        let ctf = Ctf::new(ctf).map_err(|source| SearchError::Ctf { index: 0, source })?;
-        self.preparation.load(0, &image)?;
-        let step = 1.0 / (grid.settings.box_size_px as f64 * grid.settings.pixel_size_angstrom);
-        let shift_count = grid.shifts_px.len();
-        let (mut full, mut scratch, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, ring) in grid.rings.rings.iter().enumerate() {
-            let samples = ring.start..ring.start + ring.sample_count / 2;
-            let points = &grid.rings.points[samples.clone()];
-            let transfer: Vec<f32> = points
-                .iter()
-                .map(|k| ctf.value(f64::from(k[0]) * step, f64::from(k[1]) * step) as f32)
-                .collect();
-            let weight = ring_weight(ring.radius, ring.sample_count) / sigma2[ring.radius];
-            let weight = weight as f32;
-            let weighted: Vec<Complex32> = points
-                .iter()
-                .zip(&transfer)
-                .map(|(k, c)| self.preparation.sample(*k) * (ctf.data_factor(*c) * weight))
-                .collect();
-            for shift in 0..shift_count {
-                let phases = &self.phases[shift * grid.sample_count()..][samples.clone()];
-                moved.clear();
-                moved.extend(
-                    weighted
-                        .iter()
-                        .zip(phases)
-                        .map(|(value, phase)| value * phase),
-                );
-                ring.transform(&moved, &mut full, &mut scratch);
-                for (m, value) in full.iter().enumerate().take(ring.m_max + 1) {
-                    let [direct, turned] = column_starts(grid, m, shift);
-                    let (at, half) = (index - grid.first_ring(m), grid.span(m).1 / 2);
-                    self.columns[direct + at] = value.re;
-                    self.columns[direct + at + half] = value.im;
-                    self.columns[turned + at] = value.im;
-                    self.columns[turned + at + half] = -value.re;
-                }
-            }
-            let squares = transfer.iter().map(|c| c * c * weight);
-            ring.transform_real(squares, &mut full, &mut scratch);
-            let k_max = grid.settings.k_max;
-            for frequency in 0..POWER_FREQUENCY_COUNT.min(ring.sample_count / 4) {
-                let (value, at) = (full[2 * frequency], 4 * k_max * frequency + index);
-                self.powers[at] = value.re;
-                self.powers[at + k_max] = value.im;
-                self.powers[at + 2 * k_max] = value.im;
-                self.powers[at + 3 * k_max] = -value.re;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills `scores` with Re Σ y p* of every shift, class and angle, and `norms` with ½ Σ C²/σ² |P|².
-    fn score(&mut self, references: &ClassReferences) {
-        let grid = self.grid;
-        let (rows, shift_count) = (references.row_count, grid.shifts_px.len());
-        let lanes = rows * shift_count;
-        self.products
-            .resize(2 * grid.frequency_count() * lanes, 0.0);
-        self.scores.resize(grid.psi_count * lanes, 0.0);
-        for m in 0..grid.frequency_count() {
-            let (offset, length) = grid.span(m);
-            let averages = Strided {
-                data: &references.coefficients[offset * rows..],
-                row_stride: length,
-                column_stride: 1,
-            };
-            let columns = Strided {
-                data: &self.columns[2 * shift_count * offset..],
-                row_stride: 1,
-                column_stride: length,
-            };
-            let out = &mut self.products[2 * m * lanes..][..2 * lanes];
-            multiply(out, [rows, length, 2 * shift_count], averages, columns);
-        }
-        let turns = Strided {
-            data: &self.weighted_turns,
-            row_stride: 1,
-            column_stride: grid.psi_count,
-        };
-        let products = Strided {
-            data: &self.products,
-            row_stride: lanes,
-            column_stride: 1,
-        };
-        let shape = [grid.psi_count, 2 * grid.frequency_count(), lanes];
-        multiply(&mut self.scores, shape, turns, products);
-        self.load_norms(references);
-    }
-
-    fn load_norms(&mut self, references: &ClassReferences) {
-        let grid = self.grid;
-        let (rows, length) = (references.row_count, 2 * grid.settings.k_max);
-        self.norms.clear();
-        self.norms.resize(rows * grid.psi_count, 0.0);
-        let mut sums = vec![0.0; 2 * rows];
-        for frequency in 0..POWER_FREQUENCY_COUNT.min(grid.frequency_count().div_ceil(2)) {
-            let averages = Strided {
-                data: &references.powers[frequency * rows * length..],
-                row_stride: length,
-                column_stride: 1,
-            };
-            let columns = Strided {
-                data: &self.powers[2 * frequency * length..],
-                row_stride: 1,
-                column_stride: length,
-            };
-            multiply(&mut sums, [rows, length, 2], averages, columns);
-            let turns = &self.weighted_turns[4 * frequency * grid.psi_count..];
-            let (cos, sin) = turns.split_at(grid.psi_count);
-            for (class, norms) in self.norms.chunks_exact_mut(grid.psi_count).enumerate() {
-                let (re, im) = (sums[class] / 2.0, sums[rows + class] / 2.0);
-                for ((norm, cos), sin) in norms.iter_mut().zip(cos).zip(sin) {
-                    *norm += re * cos + im * sin;
-                }
-            }
-        }
     }
 
     /// All places that matter, with weights that sum to 1. Scores become log-odds on the way.
@@ -483,26 +351,6 @@ fn column_starts(grid: &ClassGrid, m: usize, shift: usize) -> [usize; 2] {
     [shift, shift_count + shift].map(|column| start + column * length)
 }
 
-/// How many pixels of the half-plane each sample of a whole ring stands for.
-pub(super) fn ring_weight(radius: usize, sample_count: usize) -> f64 {
-    radius as f64 * PI / sample_count as f64
-}
-
 fn likelier(a: Place, b: Place) -> Place {
     if b.weight > a.weight { b } else { a }
-}
-
-fn check_noise(sigma2: &[f64], k_max: usize) -> Result<(), SearchError> {
-    if sigma2.len() <= k_max {
-        let (count, expected) = (sigma2.len(), k_max + 1);
-        return Err(SearchError::NoiseShells { count, expected });
-    }
-    let is_bad = |value: &f64| !(*value > 0.0 && value.is_finite());
-    match sigma2[..=k_max].iter().skip(1).position(is_bad) {
-        Some(at) => Err(SearchError::NoisePower {
-            shell: at + 1,
-            value: sigma2[at + 1],
-        }),
-        None => Ok(()),
-    }
 }
