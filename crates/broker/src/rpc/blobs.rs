@@ -6,6 +6,8 @@
 mod digests;
 mod import;
 mod near;
+mod sending;
+mod status;
 mod uploads;
 
 pub(super) use near::Neighbours;
@@ -17,10 +19,7 @@ use super::{
 };
 use crate::{disk_space::DiskSpace, engine::EngineHandle};
 use bytes::{Bytes, BytesMut};
-use dewar_blobs::{
-    BlobRef, BlobStore, BlobWriter, Digest, ImportError, LoadError, LoadedBlob, SaveError,
-    pieces_of,
-};
+use dewar_blobs::{BlobRef, BlobStore, BlobWriter, Digest, LoadedBlob};
 use dewar_proto::{
     limits::CHUNK_BYTES,
     v1::{
@@ -32,7 +31,9 @@ use dewar_proto::{
 use dewar_queue::{Command, JobId};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use import::Hashing;
-use std::{error::Error, io, ops::Range, pin::Pin, sync::Arc};
+use sending::{messages_of, paced, range, within};
+use status::{from_load, from_save};
+use std::{pin::Pin, sync::Arc};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
@@ -267,7 +268,7 @@ impl Blobs for BlobsService {
             Ok(loaded) => loaded,
             Err(status) => {
                 let near = self.neighbours.find(digest, status).await?;
-                let range = self::range(request.range, near.size_bytes())?;
+                let range = range(request.range, near.size_bytes())?;
                 return Ok(Response::new(self.read_near(near, range)));
             }
         };
@@ -359,47 +360,6 @@ fn digest(bytes: &[u8]) -> Result<Digest, Status> {
     convert::digest("digest", bytes).map(|digest| Digest(digest.0))
 }
 
-/// The bytes asked for; all if nothing is said.
-fn range(range: Option<v1::ByteRange>, size_bytes: u64) -> Result<Range<u64>, Status> {
-    let Some(range) = range else {
-        return Ok(0..size_bytes);
-    };
-    let (start, length) = (range.offset_bytes, range.length_bytes);
-    match start.checked_add(length) {
-        Some(end) if end <= size_bytes => Ok(start..end),
-        _ => Err(convert::invalid(
-            "range",
-            format!("{length} bytes from {start} are not inside the blob's {size_bytes}"),
-        )),
-    }
-}
-
-/// What of a chunk at `offset` lies in the range.
-fn within(mut bytes: Bytes, offset: u64, range: &Range<u64>) -> Bytes {
-    let end = (range.end - offset).min(bytes.len() as u64);
-    bytes.truncate(end as usize);
-    bytes.split_off(range.start.saturating_sub(offset).min(end) as usize)
-}
-
-/// Messages no faster than they may go out, and counted.
-fn paced(
-    traffic: Traffic,
-    messages: impl Stream<Item = Result<ReadResponse, Status>> + Send + 'static,
-) -> Messages<ReadResponse> {
-    let paced = messages.and_then(move |message: ReadResponse| {
-        let traffic = traffic.clone();
-        async move {
-            traffic.send(message.data.len()).await;
-            Ok(message)
-        }
-    });
-    paced.boxed()
-}
-
-fn messages_of(bytes: Bytes) -> impl Iterator<Item = Result<ReadResponse, Status>> + Send {
-    pieces_of(bytes).map(|data| Ok(ReadResponse { data }))
-}
-
 /// Runs work that blocks, when it is its turn.
 async fn on_disk<T: Send + 'static>(
     turns: &Arc<Semaphore>,
@@ -414,109 +374,4 @@ async fn on_disk<T: Send + 'static>(
     })
     .await
     .map_err(|_| Status::internal("a disk access was cut short"))
-}
-
-fn from_load(error: &LoadError) -> Status {
-    let text = with_causes(error);
-    match error {
-        LoadError::Unknown(_) => Status::not_found(text),
-        LoadError::Changed { .. } => Status::failed_precondition(text),
-        LoadError::Corrupt { .. } => Status::data_loss(text),
-        // Without its file it will not come back by asking again…
-        LoadError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Status::failed_precondition(text)
-        }
-        // … but a disk or a server of files that is away, or too many open files, may pass.
-        LoadError::Io { .. } => Status::unavailable(text),
-    }
-}
-
-fn from_save(error: &SaveError, job: Option<JobId>) -> Status {
-    let text = with_causes(error);
-    match error {
-        SaveError::Length { .. } | SaveError::Digest { .. } => Status::invalid_argument(text),
-        // A worker's output waits until there is room.
-        SaveError::Full { .. } if job.is_none() => Status::unavailable(text),
-        SaveError::Full { .. } => Status::resource_exhausted(text),
-        SaveError::Busy { .. } => Status::unavailable(text),
-        SaveError::Io { .. } => Status::internal(text),
-    }
-}
-
-fn from_import(error: &ImportError) -> Status {
-    let text = with_causes(error);
-    match error {
-        ImportError::NotFound { .. } => Status::not_found(text),
-        ImportError::NotAbsolute { .. } | ImportError::NotRegular { .. } => {
-            Status::invalid_argument(format!("path: {text}"))
-        }
-        ImportError::NotExported { .. } | ImportError::Changing { .. } => {
-            Status::failed_precondition(text)
-        }
-        ImportError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            Status::permission_denied(text)
-        }
-        ImportError::Io { .. } => Status::internal(text),
-    }
-}
-
-/// An error and what led to it, on one line: causes do not travel.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tonic::Code;
-
-    #[test]
-    fn ranges_stay_inside_the_blob() {
-        let check = |offset_bytes, length_bytes, size_bytes| {
-            let asked = v1::ByteRange {
-                offset_bytes,
-                length_bytes,
-            };
-            range(Some(asked), size_bytes).ok()
-        };
-        assert_eq!(range(None, 7).unwrap(), 0..7);
-        assert_eq!(check(2, 5, 7), Some(2..7));
-        assert_eq!(check(7, 0, 7), Some(7..7));
-        assert_eq!(check(2, 6, 7), None);
-        assert_eq!(check(8, 0, 7), None);
-        assert_eq!(check(u64::MAX, 2, 7), None);
-    }
-
-    #[test]
-    fn what_may_pass_is_not_final() {
-        let check = |kind: io::ErrorKind| {
-            let error = LoadError::Io {
-                path: "a".into(),
-                source: kind.into(),
-            };
-            from_load(&error).code()
-        };
-        assert_eq!(check(io::ErrorKind::NotFound), Code::FailedPrecondition);
-        assert_eq!(check(io::ErrorKind::PermissionDenied), Code::Unavailable);
-        assert_eq!(
-            check(io::ErrorKind::StaleNetworkFileHandle),
-            Code::Unavailable
-        );
-    }
-
-    #[test]
-    fn chunks_are_cut_to_the_range() {
-        let chunk = Bytes::from_static(b"0123456789");
-        let check = |offset, range: Range<u64>| within(chunk.clone(), offset, &range);
-        assert_eq!(check(100, 103..107), "3456");
-        assert_eq!(check(100, 0..200), "0123456789");
-        assert_eq!(check(100, 90..101), "0");
-        assert_eq!(check(100, 109..120), "9");
-    }
 }

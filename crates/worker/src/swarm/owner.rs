@@ -1,5 +1,7 @@
 //! The one owner of what is wanted: tells the broker, fetches from where it says, and gives the bytes to whoever asked.
 
+mod says;
+
 use super::{
     sharing::{FromBroker, keep_sharing},
     transfer::{Peer, Sources, Trouble},
@@ -8,6 +10,7 @@ use crate::near::{FromSwarm, Near};
 use bytes::Bytes;
 use dewar_blobs::{BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
 use dewar_proto::{AuthorizedChannel, PROTOCOL, v1};
+use says::holding;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -404,69 +407,12 @@ impl Owner {
         }
     }
 
-    /// Of those still wanted it is said soon how they came, and that says that they are here.
-    fn say_precached(&mut self, blob: BlobRef, mut chunks: ChunkSet) {
-        let wanted = self.wants.keys().filter(|(of, _)| *of == blob);
-        chunks.remove_all(&wanted.map(|(_, index)| *index).collect());
-        if !chunks.is_empty() {
-            self.say_held(blob, &chunks);
-        }
-    }
-
-    fn say_held(&mut self, blob: BlobRef, chunks: &ChunkSet) {
-        self.told.entry(blob).or_default().insert_all(chunks);
-        self.say(ToBroker::Holdings(v1::Holdings {
-            added: vec![holding((&blob, chunks))],
-            removed: Vec::new(),
-        }));
-    }
-
-    fn say_not_precached(&mut self, blob: BlobRef, message: String) {
-        self.say(ToBroker::PrecacheFailed(v1::PrecacheFailed {
-            blob: Some(blob.into()),
-            message,
-        }));
-    }
-
-    fn say_wanted(&mut self, keys: impl IntoIterator<Item = Key>) {
-        let mut wanted: HashMap<BlobRef, Vec<u64>> = HashMap::new();
-        for (blob, chunk) in keys {
-            wanted.entry(blob).or_default().push(chunk);
-        }
-        for (blob, mut chunks) in wanted {
-            chunks.sort_unstable();
-            self.say(ToBroker::Want(v1::Want {
-                blob: Some(blob.into()),
-                chunks,
-            }));
-        }
-    }
-
-    fn say_unwanted(&mut self, (blob, chunk): Key) {
-        self.say(ToBroker::Unwant(v1::Unwant {
-            blob: Some(blob.into()),
-            chunks: vec![chunk],
-        }));
-    }
-
     fn waiting(&self) -> Vec<Key> {
         let waiting = self.wants.iter();
         waiting
             .filter(|(_, want)| want.state == State::Waiting)
             .map(|(key, _)| *key)
             .collect()
-    }
-
-    /// A broker that does not read is left: the next connection says again what matters.
-    fn say(&mut self, message: ToBroker) {
-        let request = v1::ShareRequest {
-            message: Some(message),
-        };
-        if let Some(outbox) = &self.outbox
-            && outbox.try_send(request).is_err()
-        {
-            self.outbox = None;
-        }
     }
 }
 
@@ -484,13 +430,6 @@ impl Want {
     fn answer(&mut self, answer: Result<Bytes, ReadError>) -> bool {
         let reply = self.reply.take();
         reply.is_some_and(|reply| reply.send(answer).is_ok())
-    }
-}
-
-fn holding((blob, chunks): (&BlobRef, &ChunkSet)) -> v1::Holding {
-    v1::Holding {
-        blob: Some((*blob).into()),
-        chunks: chunks.to_bitmap(),
     }
 }
 

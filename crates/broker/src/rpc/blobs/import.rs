@@ -1,6 +1,9 @@
 //! Files used by reference: answered at once, and hashed afterwards whether or not anyone still listens.
 
-use super::{BlobsService, from_import, from_load, on_disk};
+use super::{
+    BlobsService, on_disk,
+    status::{from_import, from_load},
+};
 use dewar_blobs::{BlobRef, BlobStore, Digest};
 use dewar_proto::v1::{ImportFileResponse, import_file_response::Step};
 use dewar_queue::JobId;
