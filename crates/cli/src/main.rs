@@ -5,6 +5,7 @@
 
 mod broker;
 mod clock;
+mod computing;
 mod confirm;
 mod failure;
 mod interrupt;

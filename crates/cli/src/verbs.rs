@@ -99,3 +99,11 @@ fn finite(text: &str) -> Result<f64, String> {
         _ => Err("expected a number".to_owned()),
     }
 }
+
+/// A count, for clap.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("expected a whole number from 1".to_owned()),
+    }
+}

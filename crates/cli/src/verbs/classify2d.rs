@@ -1,21 +1,14 @@
 //! `dewar classify2d`: particles sorted into 2-D classes, and the particles of chosen classes.
 
-use super::refine::{
-    EMBEDDED_FOLDER, at_least_one,
-    narrator::Narrator,
-    parallel::{self, Parallel},
-};
-use crate::{broker, failure::Failure, interrupt::Interrupt, output};
+use super::at_least_one;
+use crate::{computing::Where, failure::Failure, output};
 use clap::{Args, Subcommand};
 use dewar_refine::{
-    Observer, RefineError,
+    RefineError,
     classify2d::{self, SelectError, Settings, Summary},
 };
-use dewar_sdk::Client;
-use dewar_settings::ConnectArgs;
 use serde_json::json;
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
-use tokio::runtime;
+use std::{path::PathBuf, time::Duration};
 
 /// Sorts particles into 2-D classes: what they look like, how many of each, and which are junk.
 ///
@@ -68,16 +61,8 @@ pub struct Options {
     /// Folder from which image names in the STAR file count.
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
-    /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
-    #[arg(long, value_name = "WHERE")]
-    parallel: Option<Parallel>,
-    /// The broker's address.
-    #[arg(long, value_name = "HOST:PORT", env = "DEWAR_BROKER")]
-    broker: Option<String>,
-    /// File that holds the broker's token. Without it: DEWAR_TOKEN, else that of this account's own broker here.
-    #[arg(long, value_name = "FILE", env = "DEWAR_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
@@ -117,13 +102,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(Then::Select(options)) = &options.then {
         return options.run();
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(Failure::work)?;
     let stated = options.stated();
-    let summary = runtime.block_on(options.run_until_done(&stated))?;
+    let stacks = || classify2d::check(&stated).map_err(|error| failed(error, &stated));
+    let classified =
+        options
+            .place
+            .compute(&stated.out, stacks, async |client, observer, interrupt| {
+                classify2d::classify(client, &stated, observer, interrupt.came()).await
+            })?;
+    let summary = classified.map_err(|error| failed(error, &stated))?;
     if options.json {
         output::print_json(&to_json(&summary))
     } else {
@@ -147,66 +134,6 @@ impl Options {
                 tau_factor: self.tau,
                 seed: self.seed,
             },
-        }
-    }
-
-    async fn run_until_done(&self, stated: &classify2d::Options) -> Result<Summary, Failure> {
-        let narrator = Arc::new(Narrator::new());
-        let interrupt = Interrupt::catch({
-            let narrator = Arc::clone(&narrator);
-            move || {
-                narrator
-                    .say("stopping: cancelling the job at the broker (once more to leave at once)")
-            }
-        })
-        .map_err(Failure::work)?;
-        let place = self.place();
-        let client = self.client(&place, stated).await?;
-        broker::tell_absences(client.link(), {
-            let narrator = Arc::clone(&narrator);
-            move |line| narrator.say(line)
-        });
-        let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
-        let classified = classify2d::classify(&client, stated, &observer, interrupt.came()).await;
-        narrator.finish();
-        client.shutdown().await;
-        let is_over = classified
-            .as_ref()
-            .map_or_else(RefineError::is_input, |_| true);
-        if matches!(place, Parallel::Threads(_)) && is_over {
-            // Nothing in it is needed any more; where it stays, it only takes room.
-            let _ = fs::remove_dir_all(stated.out.join(EMBEDDED_FOLDER));
-        }
-        classified.map_err(|error| failed(error, stated))
-    }
-
-    async fn client(
-        &self,
-        place: &Parallel,
-        stated: &classify2d::Options,
-    ) -> Result<Client, Failure> {
-        match place {
-            Parallel::Broker(address) => {
-                let connect = ConnectArgs {
-                    broker: address.clone(),
-                    token_file: self.token_file.clone(),
-                };
-                broker::reach(&connect).await
-            }
-            Parallel::Threads(slot_count) => {
-                // Before the broker has a folder: wrong inputs leave nothing behind.
-                let stacks = classify2d::check(stated).map_err(|error| failed(error, stated))?;
-                parallel::embed(&stated.out.join(EMBEDDED_FOLDER), *slot_count, &stacks).await
-            }
-        }
-    }
-
-    /// The most particular of what was said about where to compute.
-    fn place(&self) -> Parallel {
-        match (&self.parallel, &self.broker) {
-            (Some(place), _) => place.clone(),
-            (None, Some(address)) => Parallel::Broker(address.clone()),
-            (None, None) => Parallel::all_cores(),
         }
     }
 }

@@ -1,21 +1,13 @@
 //! `dewar refine`: from particles and a starting map to poses and maps.
 
-pub(super) mod narrator;
-pub(super) mod parallel;
-
-use self::{narrator::Narrator, parallel::Parallel};
-use crate::{broker, failure::Failure, interrupt::Interrupt, output};
+use super::at_least_one;
+use crate::{computing::Where, failure::Failure, output};
 use anyhow::anyhow;
 use clap::Args;
 use dewar_compute::symmetry::PointGroup;
-use dewar_refine::{
-    Observer, RefineError, Settings, Summary, check, postprocess::PostSettings, refine,
-};
-use dewar_sdk::Client;
-use dewar_settings::ConnectArgs;
+use dewar_refine::{RefineError, Settings, Summary, check, postprocess::PostSettings, refine};
 use serde_json::json;
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
-use tokio::runtime;
+use std::{path::PathBuf, time::Duration};
 
 /// Refines a structure: finds each particle's pose, and the map they make together.
 ///
@@ -82,16 +74,8 @@ pub struct Options {
     accept_images: bool,
     #[command(flatten)]
     post: Post,
-    /// Where to compute: dc:HOST:PORT for the workers of that broker, thread:N for N cores of this machine
-    /// [default: thread with all cores, or the broker that --broker or DEWAR_BROKER names].
-    #[arg(long, value_name = "WHERE")]
-    parallel: Option<Parallel>,
-    /// The broker's address.
-    #[arg(long, value_name = "HOST:PORT", env = "DEWAR_BROKER")]
-    broker: Option<String>,
-    /// File that holds the broker's token. Without it: DEWAR_TOKEN, else that of this account's own broker here.
-    #[arg(long, value_name = "FILE", env = "DEWAR_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
@@ -118,9 +102,6 @@ struct Post {
     local_resolution: bool,
 }
 
-/// The embedded broker's data, inside the output folder.
-pub(super) const EMBEDDED_FOLDER: &str = ".dewar";
-
 impl Post {
     /// What was given takes the place of what was stated before.
     fn change(&self, settings: &mut PostSettings) {
@@ -142,12 +123,15 @@ const PROBLEMS_TOLD_MAX: usize = 20;
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(Failure::work)?;
-    let summary = runtime.block_on(run_until_done(options))?;
+    let stated = options.stated()?;
+    let stacks = || check(&stated).map_err(|error| failed(&stated, error));
+    let refined =
+        options
+            .place
+            .compute(&stated.out, stacks, async |client, observer, interrupt| {
+                refine(client, &stated, observer, interrupt.came()).await
+            })?;
+    let summary = refined.map_err(|error| failed(&stated, error))?;
     for warning in warnings(&summary) {
         eprintln!("warning: {warning}");
     }
@@ -158,57 +142,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-async fn run_until_done(options: &Options) -> Result<Summary, Failure> {
-    let stated = options.stated()?;
-    let narrator = Arc::new(Narrator::new());
-    let interrupt = Interrupt::catch({
-        let narrator = Arc::clone(&narrator);
-        move || {
-            narrator.say("stopping: cancelling the job at the broker (once more to leave at once)");
-        }
-    })
-    .map_err(Failure::work)?;
-    let place = options.place();
-    let client = match &place {
-        Parallel::Broker(address) => {
-            let connect = ConnectArgs {
-                broker: address.clone(),
-                token_file: options.token_file.clone(),
-            };
-            broker::reach(&connect).await?
-        }
-        Parallel::Threads(slot_count) => embed(&stated, *slot_count).await?,
-    };
-    broker::tell_absences(client.link(), {
-        let narrator = Arc::clone(&narrator);
-        move |line| narrator.say(line)
-    });
-    let observer: Arc<dyn Observer> = Arc::clone(&narrator) as _;
-    let refined = refine(&client, &stated, &observer, interrupt.came()).await;
-    narrator.finish();
-    client.shutdown().await;
-    let is_over = refined
-        .as_ref()
-        .map_or_else(RefineError::is_input, |_| true);
-    if matches!(place, Parallel::Threads(_)) && is_over {
-        // Nothing in it is needed any more; where it stays, it only takes room.
-        let _ = fs::remove_dir_all(stated.out.join(EMBEDDED_FOLDER));
-        // Only an empty folder goes: wrong inputs, found before the first round was finished.
-        let _ = fs::remove_dir(&stated.out);
-    }
-    refined.map_err(|error| failed(&stated, error))
-}
-
 impl Options {
-    /// The most particular of what was said about where to compute.
-    fn place(&self) -> Parallel {
-        match (&self.parallel, &self.broker) {
-            (Some(place), _) => place.clone(),
-            (None, Some(address)) => Parallel::Broker(address.clone()),
-            (None, None) => Parallel::all_cores(),
-        }
-    }
-
     /// What is to be refined: what the flags say, or the folder to go on with.
     fn stated(&self) -> Result<dewar_refine::Options, Failure> {
         let mut stated = match &self.going_on {
@@ -251,13 +185,6 @@ impl Options {
     }
 }
 
-/// A broker and a worker in this process, which read the stacks where they are.
-async fn embed(stated: &dewar_refine::Options, slot_count: u16) -> Result<Client, Failure> {
-    // Before the broker has a folder: wrong inputs leave nothing behind.
-    let stacks = check(stated).map_err(|error| failed(stated, error))?;
-    parallel::embed(&stated.out.join(EMBEDDED_FOLDER), slot_count, &stacks).await
-}
-
 fn failed(stated: &dewar_refine::Options, error: RefineError) -> Failure {
     match error {
         // Workers know particles by their numbers only.
@@ -286,13 +213,6 @@ fn input_failure(error: &RefineError) -> Failure {
         eprintln!("error: {problem}");
     }
     Failure::input(anyhow!(last))
-}
-
-pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if count > 0 => Ok(count),
-        _ => Err("expected a whole number from 1".to_owned()),
-    }
 }
 
 fn to_text(summary: &Summary) -> String {
