@@ -63,6 +63,12 @@ fn maps_folder(named: Option<&Path>, bench: &str) -> Result<PathBuf> {
     folder.context("there are no maps to simulate from; name their folder with --maps")
 }
 
+/// The middle one of several figures, the upper of two.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
 /// The parts that were asked for; all if none was.
 fn wanted<'a>(parts: &'a [&'a str], only: &'a [String]) -> impl Iterator<Item = &'a str> {
     let is_wanted = |part: &&str| only.is_empty() || only.iter().any(|only| only.as_str() == *part);

@@ -137,15 +137,15 @@ pub(super) fn why(worker: &WorkerStatus) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn a_worker_that_gives_corrupt_chunks_still_computes() {
-        let mut worker = WorkerStatus {
+    /// A worker that has done nothing yet.
+    pub(in crate::verbs) fn idle(name: &str) -> WorkerStatus {
+        WorkerStatus {
             id: String::new(),
-            name: "node7".to_owned(),
-            host_name: "node7".to_owned(),
+            name: name.to_owned(),
+            host_name: name.to_owned(),
             slot_count: 1,
             running_count: 0,
             kinds: Vec::new(),
@@ -165,7 +165,12 @@ mod tests {
             fetched_from_peers_bytes: 0,
             corrupt_count: 0,
             kept_bytes: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_worker_that_gives_corrupt_chunks_still_computes() {
+        let mut worker = idle("node7");
         assert_eq!(why(&worker), "");
         worker.corrupt_count = 3;
         let shunned = "gave 3 corrupt chunks; nobody fetches from it";

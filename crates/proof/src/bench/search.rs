@@ -179,9 +179,7 @@ impl Found {
     }
 
     fn median_deg(&self) -> f64 {
-        let mut errors = self.errors_deg.clone();
-        errors.sort_by(f64::total_cmp);
-        errors[errors.len() / 2]
+        super::median(self.errors_deg.clone())
     }
 }
 

@@ -2,6 +2,7 @@ use super::{
     draw::draw,
     screen::{Focus, Screen, Snapshot, Wish},
 };
+use crate::verbs::workers::tests::idle;
 use dewar_sdk::{BrokerStatus, JobId, JobStatus, WorkerStatus};
 use ratatui::{
     Terminal,
@@ -34,28 +35,10 @@ fn job(number: u64, waiting: u64, succeeded: u64) -> JobStatus {
 
 fn worker(name: &str) -> WorkerStatus {
     WorkerStatus {
-        id: "0a".repeat(16),
-        name: name.to_owned(),
-        host_name: "node7".to_owned(),
         slot_count: 16,
         running_count: 3,
-        kinds: Vec::new(),
-        site: "10.1.2.0/24".to_owned(),
-        program_version: "0.1.0".to_owned(),
-        draining: false,
-        connected: true,
-        succeeded_count: 0,
-        failed_count: 0,
-        joined_unix_ms: 0,
-        waiting_count: 0,
-        memory_bytes: None,
-        held_back_reason: None,
-        data_address: None,
         held_bytes: 5 << 20,
-        fetched_from_broker_bytes: 0,
-        fetched_from_peers_bytes: 0,
-        corrupt_count: 0,
-        kept_bytes: None,
+        ..idle(name)
     }
 }
 

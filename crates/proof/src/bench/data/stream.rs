@@ -5,7 +5,10 @@ use super::{
     link::read_unchecked,
     swarm::{Plan, Swarm},
 };
-use crate::{bench::report::Target, lab};
+use crate::{
+    bench::{median, report::Target},
+    lab,
+};
 use anyhow::{Context as _, Result, ensure};
 use dewar_blobs::{BlobClient, BlobRef, CACHE_BYTES_DEFAULT, ChunkCache};
 use dewar_proto::transport::channel_from;
@@ -140,9 +143,4 @@ fn empty(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
 }

@@ -1,7 +1,10 @@
 //! A million waiting tasks: memory, restart, and whether dispatch gets slower with depth.
 
 use super::{Bench, machine::resident_mb, report::Target, throughput::SMALL_BYTES};
-use crate::lab::{Lab, noops};
+use crate::{
+    bench::median,
+    lab::{Lab, noops},
+};
 use anyhow::Result;
 use dewar_sdk::Job;
 use std::time::Instant;
@@ -82,9 +85,4 @@ async fn dispatch_rate(lab: &Lab, job: &Job) -> Result<f64> {
     let rate = (TIMED_COUNT - 1) as f64 / started.elapsed().as_secs_f64();
     worker.stop()?;
     Ok(rate)
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
