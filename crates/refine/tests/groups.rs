@@ -1,15 +1,13 @@
 //! Groups of particles that are stronger or weaker than others are found to be so.
 
+mod small;
+
 use dewar_compute::symmetry::PointGroup;
 use dewar_formats::star::Document;
-use dewar_kernels::registry;
 use dewar_refine::{
-    Observer, Options, Progress, Settings,
-    postprocess::PostSettings,
-    refine,
+    Observer, Progress, refine,
     simulate::{SimulateOptions, simulate},
 };
-use dewar_sdk::{Client, EmbeddedOptions};
 use std::{fs, future::pending, path::Path, sync::Arc};
 
 /// How strong the particles of each group are; their mean over particles is 1.
@@ -72,27 +70,8 @@ async fn the_strengths_of_groups_are_recovered_and_written() {
     )
     .unwrap();
     regroup(&made.particles);
-    let client = Client::embedded(EmbeddedOptions {
-        data_dir: out.join(".dewar"),
-        slot_count: 2,
-        exports: vec![data],
-        kernels: registry(),
-    })
-    .await
-    .unwrap();
-    let options = Options {
-        particles: made.particles,
-        reference: made.map,
-        out: out.clone(),
-        project_dir: None,
-        settings: Settings {
-            mask_diameter_angstrom: Some(made.diameter_angstrom),
-            iterations_max: 2,
-            ..Settings::default()
-        },
-        accept_images: false,
-        postprocess: PostSettings::default(),
-    };
+    let client = small::embedded(&made, &out).await;
+    let options = small::options(&made, &out, 2);
     let observer: Arc<dyn Observer> = Arc::new(Silent);
     refine(&client, &options, &observer, pending())
         .await

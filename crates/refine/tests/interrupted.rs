@@ -1,14 +1,12 @@
 //! A refinement that was interrupted in the middle of a round computes nothing twice when it is started again.
 
+mod small;
+
 use dewar_compute::symmetry::PointGroup;
-use dewar_kernels::registry;
 use dewar_refine::{
-    Observer, Options, Progress, RefineError, Settings,
-    postprocess::PostSettings,
-    refine,
+    Observer, Progress, RefineError, refine,
     simulate::{SimulateOptions, Simulated, simulate},
 };
-use dewar_sdk::{Client, EmbeddedOptions};
 use std::{
     fs,
     path::Path,
@@ -48,26 +46,8 @@ async fn run(
     out: &Path,
     stops: bool,
 ) -> (Result<dewar_refine::Summary, RefineError>, Vec<String>) {
-    let client = Client::embedded(EmbeddedOptions {
-        data_dir: out.join(".dewar"),
-        slot_count: 2,
-        exports: vec![data.particles.parent().unwrap().to_owned()],
-        kernels: registry(),
-    });
-    let client = client.await.unwrap();
-    let options = Options {
-        particles: data.particles.clone(),
-        reference: data.map.clone(),
-        out: out.to_owned(),
-        project_dir: None,
-        settings: Settings {
-            mask_diameter_angstrom: Some(data.diameter_angstrom),
-            iterations_max: BROKEN,
-            ..Settings::default()
-        },
-        accept_images: false,
-        postprocess: PostSettings::default(),
-    };
+    let client = small::embedded(data, out).await;
+    let options = small::options(data, out, BROKEN);
     let listener = Arc::new(Listener {
         notes: Mutex::default(),
         reached: watch::Sender::new(false),

@@ -1,12 +1,12 @@
 //! A refinement's report: it is there after the first round, whole at the end, and never in the way.
 
+mod small;
+
 use dewar_compute::symmetry::PointGroup;
-use dewar_kernels::registry;
 use dewar_refine::{
-    Observer, Options, Progress, Settings, refine,
+    Observer, Progress, refine,
     simulate::{SimulateOptions, Simulated, simulate},
 };
-use dewar_sdk::{Client, EmbeddedOptions};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -70,26 +70,8 @@ fn set(folder: &Path) -> Simulated {
 }
 
 async fn run(data: &Simulated, out: &Path) -> Arc<Listener> {
-    let client = Client::embedded(EmbeddedOptions {
-        data_dir: out.join(".dewar"),
-        slot_count: 2,
-        exports: vec![data.particles.parent().unwrap().to_owned()],
-        kernels: registry(),
-    });
-    let client = client.await.unwrap();
-    let options = Options {
-        particles: data.particles.clone(),
-        reference: data.map.clone(),
-        out: out.to_owned(),
-        project_dir: None,
-        settings: Settings {
-            mask_diameter_angstrom: Some(data.diameter_angstrom),
-            iterations_max: ROUNDS,
-            ..Settings::default()
-        },
-        accept_images: false,
-        postprocess: Default::default(),
-    };
+    let client = small::embedded(data, out).await;
+    let options = small::options(data, out, ROUNDS);
     let listener = Arc::new(Listener {
         report: out.join("report.html"),
         after_first: Mutex::default(),
