@@ -21,7 +21,7 @@ use crate::{
 };
 use dewar_kernels::{Align, Insert, Sum};
 use dewar_proto::em::v1;
-use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex, TaskResult};
+use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 use workers::ByWorker;
@@ -149,13 +149,7 @@ pub async fn run(
     let mut stages = StageSeconds::default();
     let mut workers = ByWorker::default();
     while !pending.is_empty() {
-        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
-        let Some(piece) = pending.remove(&outcome.index) else {
-            continue;
-        };
-        if outcome.result == TaskResult::Cancelled {
-            return Err(RefineError::Cancelled);
-        }
+        let (outcome, piece) = tasks::next_of(outcomes, &mut pending).await?;
         stages.add(piece, outcome.run_ms);
         workers.add(piece, &outcome);
         reused_count += usize::from(outcome.reused);

@@ -3,8 +3,29 @@
 use crate::error::RefineError;
 use dewar_formats::particles::{Applied, ParticleSet};
 use dewar_proto::em::v1;
-use dewar_sdk::{BlobRef, Input};
+use dewar_sdk::{BlobRef, Input, Outcome, Outcomes, TaskIndex, TaskResult};
 use std::{collections::BTreeMap, ops::Range};
+
+/// The next outcome of a task in `pending`, which it leaves, and what stands there for it. Those of other tasks are
+/// passed over.
+///
+/// # Errors
+/// If the job was cancelled, or the broker refuses.
+pub async fn next_of<T>(
+    outcomes: &mut Outcomes,
+    pending: &mut BTreeMap<TaskIndex, T>,
+) -> Result<(Outcome, T), RefineError> {
+    loop {
+        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
+        let Some(of) = pending.remove(&outcome.index) else {
+            continue;
+        };
+        if outcome.result == TaskResult::Cancelled {
+            return Err(RefineError::Cancelled);
+        }
+        return Ok((outcome, of));
+    }
+}
 
 /// The particles and the blobs their pixels are in.
 pub struct Images<'a> {

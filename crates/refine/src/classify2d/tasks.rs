@@ -10,7 +10,7 @@ use crate::{
 use dewar_compute::search::{ClassGrid, ClassSums, ClassTotals};
 use dewar_kernels::Classify;
 use dewar_proto::em::v1;
-use dewar_sdk::{BlobRef, Input, Job, NewTask, Outcomes, TaskResult};
+use dewar_sdk::{BlobRef, Input, Job, NewTask, Outcomes};
 use std::{collections::BTreeMap, ops::Range};
 
 /// Fewest particles of a task: less would cost more to hand out than to compute.
@@ -85,13 +85,7 @@ pub async fn run(
     results.resize_with(blocks.len(), || None);
     let (mut releasable, mut run_ms, mut reused, mut done) = (Vec::new(), 0, 0, 0);
     while !pending.is_empty() {
-        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
-        let Some(block) = pending.remove(&outcome.index) else {
-            continue;
-        };
-        if outcome.result == TaskResult::Cancelled {
-            return Err(RefineError::Cancelled);
-        }
+        let (outcome, block) = tasks::next_of(outcomes, &mut pending).await?;
         let output = outcome.output::<Classify>()?;
         let [blob] = output.blobs[..] else {
             return Err(wrong(format!("task {} gave no sums", outcome.index)));

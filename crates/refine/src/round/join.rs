@@ -4,9 +4,10 @@ use super::{Piece, StageSeconds, Start, insert_task, only_blob, sum_task};
 use crate::{
     error::RefineError,
     progress::{Observer, Progress},
+    tasks,
 };
 use dewar_kernels::{Insert, Sum};
-use dewar_sdk::{BlobRef, Digest, Job, Outcomes, TaskIndex, TaskResult};
+use dewar_sdk::{BlobRef, Digest, Job, Outcomes, TaskIndex};
 use std::collections::BTreeMap;
 
 /// What inserting everything once more gives.
@@ -37,13 +38,7 @@ pub async fn join(
     let mut releasable: Vec<Digest> = Vec::new();
     let mut stages = StageSeconds::default();
     while !pending.is_empty() {
-        let outcome = outcomes.next().await?.ok_or(RefineError::Cancelled)?;
-        let Some(piece) = pending.remove(&outcome.index) else {
-            continue;
-        };
-        if outcome.result == TaskResult::Cancelled {
-            return Err(RefineError::Cancelled);
-        }
+        let (outcome, piece) = tasks::next_of(outcomes, &mut pending).await?;
         stages.add(piece, outcome.run_ms);
         match piece {
             Piece::Total { half } => {
