@@ -9,9 +9,11 @@ mod folders;
 mod log;
 mod manual;
 mod size;
+mod words;
 
 pub use connect::{ConnectArgs, TokenError};
 pub use file::{SettingsError, parse, try_parse_from};
 pub use folders::{broker_data_dir, host_name, worker_cache_dir};
 pub use log::{LogArgs, LogError, LogFormat};
 pub use size::{Bandwidth, ByteSize, MalformedSize};
+pub use words::{rounded_size, rounded_time};
