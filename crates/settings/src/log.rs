@@ -1,8 +1,23 @@
 //! Logging: fields to standard error, for people or for machines.
+//!
+//! Where that is systemd's journal, each line says how grave it is in the journal's own way, and leaves the time to it.
 
 use clap::{Args, ValueEnum};
-use std::io::{self, IsTerminal};
-use tracing_subscriber::{EnvFilter, filter::ParseError, util::TryInitError};
+use std::{
+    env, fmt,
+    io::{self, IsTerminal},
+};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::ParseError,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Format, Full, Writer},
+    },
+    registry::LookupSpan,
+    util::TryInitError,
+};
 
 /// Flags for what is logged, and how.
 #[derive(Debug, Clone, Args)]
@@ -70,9 +85,87 @@ impl LogArgs {
             .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr);
         let started = match self.log_format {
+            LogFormat::Human if is_journal() => {
+                let format = ForJournal(Format::default().without_time());
+                lines.event_format(format).finish().try_init()
+            }
             LogFormat::Human => lines.finish().try_init(),
             LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
         };
         started.map_err(LogError::Started)
+    }
+}
+
+/// Whether standard error goes to systemd's journal: it says so by the file that it made it.
+fn is_journal() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let stderr = rustix::fs::fstat(io::stderr());
+    stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
+}
+
+/// Lines that begin with the priority of sd-daemon(3): `journalctl -p warning` then finds them.
+struct ForJournal(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for ForJournal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_journal_is_told_how_grave_a_line_is_and_not_when() {
+        let kept = Kept::default();
+        let written = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || written.clone())
+            .event_format(ForJournal(Format::default().without_time()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(task = "j7.42", "failed");
+            tracing::info!(worker = "node7", "attends");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("<4> WARN "), "{text}");
+        assert!(lines[0].ends_with("failed task=\"j7.42\""), "{text}");
+        assert!(lines[1].starts_with("<6> INFO "), "{text}");
     }
 }
