@@ -6,6 +6,7 @@ use crate::{
     disk_space::{DiskSpace, Reserve},
     engine::{Engine, EngineFault, EngineHandle, unix_ms},
     near::Records,
+    reports::Reports,
     roster::Roster,
     rpc::{self, auth::Auth},
     store::{PackError, Packs, SledStore, Store as _, StoreError},
@@ -84,6 +85,9 @@ pub enum StartError {
     /// The folder of blobs does not open.
     #[error("cannot open the blobs")]
     Blobs(#[source] io::Error),
+    /// The folder of reports does not open.
+    #[error("cannot open the reports")]
+    Reports(#[source] io::Error),
     /// An exported folder will not do.
     #[error("cannot export {}", path.display())]
     Export {
@@ -128,7 +132,11 @@ impl StartError {
                 StoreError::Newer { .. } | StoreError::NetworkFileSystem { .. }
             ),
             Self::NoDataDir | Self::Export { .. } | Self::Insecure(_) => true,
-            Self::Packs(_) | Self::Blobs(_) | Self::Listen { .. } | Self::Interrupted => false,
+            Self::Packs(_)
+            | Self::Blobs(_)
+            | Self::Reports(_)
+            | Self::Listen { .. }
+            | Self::Interrupted => false,
         }
     }
 }
@@ -154,6 +162,7 @@ struct Opened {
     handle: EngineHandle,
     blobs: BlobStore,
     near: swarm::Near,
+    reports: Reports,
 }
 
 impl Broker {
@@ -177,6 +186,7 @@ impl Broker {
             handle,
             blobs,
             near,
+            reports,
         } = opened.map_err(|_| StartError::Interrupted)??;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen {
@@ -216,6 +226,7 @@ impl Broker {
             blob_bytes: Arc::new(move || blobs.total_bytes()),
             disk,
             traffic: rpc::Traffic::new(config.upload_limit, config.download_limit),
+            reports,
         };
         Ok(Running {
             address,
@@ -313,6 +324,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         .map_err(StartError::Blobs)?;
     let (records, recorded) =
         Records::open(&folder.path().join("near")).map_err(StartError::Blobs)?;
+    let reports = Reports::open(&folder.path().join("reports")).map_err(StartError::Reports)?;
     let (give_up, given_up) = mpsc::unbounded_channel();
     let near = swarm::Near {
         records,
@@ -343,6 +355,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         handle,
         blobs,
         near,
+        reports,
     })
 }
 

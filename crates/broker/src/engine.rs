@@ -21,6 +21,7 @@ pub use message::{Address, FromWorker, Hello, ToWorker, WorkerInfo};
 
 use crate::{
     disk_space::Reserve,
+    meter::Meter,
     roster::Roster,
     store::{PackError, Packs, Store, StoreError},
 };
@@ -32,11 +33,11 @@ use dewar_queue::{
 use disk::Disk;
 use futures::future::BoxFuture;
 use message::Message;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tell::Release;
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep_until,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +91,7 @@ pub(crate) struct Engine {
     fleet: Fleet,
     disk: Disk,
     clock: Clock,
+    meter: Arc<Meter>,
     drop_blobs: DropBlobs,
     receiver: mpsc::Receiver<Message>,
     /// In order, for the sake of simulations, as in [`Fleet`].
@@ -141,8 +143,10 @@ impl Engine {
         })?;
         packs.sweep();
         let (sender, receiver) = mpsc::channel(MESSAGE_COUNT_MAX);
+        let meter = Arc::<Meter>::default();
         let handle = EngineHandle {
             sender,
+            meter: meter.clone(),
             packs: packs.reader(),
             broker_start,
         };
@@ -151,6 +155,7 @@ impl Engine {
             fleet: Fleet::default(),
             disk: Disk::new(store, packs, reserve),
             clock: Clock::new(),
+            meter,
             drop_blobs,
             receiver,
             watchers: BTreeMap::new(),
@@ -201,8 +206,8 @@ impl Engine {
         }
     }
 
-    fn wake_at(&self, unfinished: bool) -> tokio::time::Instant {
-        let now = tokio::time::Instant::now();
+    fn wake_at(&self, unfinished: bool) -> Instant {
+        let now = Instant::now();
         if unfinished {
             return now;
         }
@@ -213,6 +218,7 @@ impl Engine {
 
     /// One batch: decide, write, tell.
     async fn turn(&mut self, messages: Vec<Message>) -> Result<bool, EngineFault> {
+        let began = Instant::now();
         let now = self.clock.now();
         let mut turn = Turn {
             parameters_in_bulk: has_parameters_in_bulk(&messages),
@@ -230,22 +236,35 @@ impl Engine {
             turn.unfinished |= count == TURN_COUNT_MAX;
         }
 
+        let is_written = turn.events.iter().any(Event::is_durable);
+        let decided = Instant::now();
         let events = self.disk.append(turn.events, &self.queue).await?;
+        if is_written {
+            self.meter.observe_flush(decided.elapsed());
+        }
         // A worker whose outbox was full is cut off; the queue hears of it like of any lost connection.
         let mut cut_off = Vec::new();
+        let mut any_started = false;
         for event in &events {
+            self.meter.note(event, &self.queue, now);
             self.tell(event, &mut cut_off);
+            any_started |= matches!(event, Event::AttemptStarted { .. });
+        }
+        if any_started {
+            self.meter.observe_dispatch(began.elapsed());
         }
         for release in turn.releases {
             self.release(release, &mut cut_off);
         }
         let mut after = Turn::default();
         for worker in cut_off {
-            tracing::warn!(worker = %hex(worker), "does not read what it is told; cut off");
+            let name = self.meter.worker_name(worker);
+            tracing::warn!(worker = name.as_deref(), worker_id = %hex(worker), "does not read what it is told; cut off");
             // Unknown workers have nothing to lose.
             let _ = self.decide(Command::Disconnect { worker }, now, &mut after);
         }
         for event in &after.events {
+            self.meter.note(event, &self.queue, now);
             self.tell(event, &mut Vec::new());
         }
         let unheld = self.queue.take_unheld();

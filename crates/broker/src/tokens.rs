@@ -31,6 +31,8 @@ pub(crate) struct Tokens {
 #[derive(Debug, Clone)]
 struct Known {
     hash: blake3::Hash,
+    /// Of the view token that is made of it.
+    view_hash: blake3::Hash,
     owner: Arc<str>,
 }
 
@@ -54,14 +56,29 @@ impl Tokens {
 
     /// Whose token this is.
     pub(crate) fn owner_of(&self, token: &[u8]) -> Option<Arc<str>> {
+        self.known_by(token, |known, hash| known.hash == *hash)
+    }
+
+    /// Whose token, or view token, this is: who may look.
+    pub(crate) fn viewer_of(&self, token: &[u8]) -> Option<Arc<str>> {
+        self.known_by(token, |known, hash| {
+            known.hash == *hash || known.view_hash == *hash
+        })
+    }
+
+    fn known_by(
+        &self,
+        token: &[u8],
+        is_of: impl Fn(&Known, &blake3::Hash) -> bool,
+    ) -> Option<Arc<str>> {
         // Hashes are compared, in constant time, so that the time taken says nothing about the token.
         let hash = blake3::hash(token);
-        if hash == self.own.hash {
+        if is_of(&self.own, &hash) {
             return Some(self.own.owner.clone());
         }
         self.look_again();
         let others = self.others.read().unwrap_or_else(|lost| lost.into_inner());
-        let known = others.known.iter().find(|known| known.hash == hash)?;
+        let known = others.known.iter().find(|known| is_of(known, &hash))?;
         Some(known.owner.clone())
     }
 
@@ -89,6 +106,7 @@ impl Known {
         let name = token.rsplit_once('.').map_or(token, |(name, _)| name);
         Self {
             hash: blake3::hash(token.as_bytes()),
+            view_hash: blake3::hash(dewar_proto::view_token(token).as_bytes()),
             owner: name.into(),
         }
     }
@@ -197,6 +215,24 @@ mod tests {
         forget_the_look(&tokens);
         assert_eq!(owner(token.trim()), None);
         assert_eq!(owner("ann.secret").as_deref(), Some("ann"));
+    }
+
+    #[test]
+    fn a_view_token_looks_and_is_gone_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::new("ann.secret", folder.path());
+        let path = add_owner(folder.path(), "bob").unwrap();
+        let bob = fs::read_to_string(&path).unwrap();
+        let view = dewar_proto::view_token(bob.trim());
+        assert_eq!(tokens.viewer_of(view.as_bytes()).as_deref(), Some("bob"));
+        assert_eq!(tokens.owner_of(view.as_bytes()), None);
+        let viewer = tokens.viewer_of(bob.trim().as_bytes());
+        assert_eq!(viewer.as_deref(), Some("bob"));
+        fs::remove_file(&path).unwrap();
+        forget_the_look(&tokens);
+        assert_eq!(tokens.viewer_of(view.as_bytes()), None);
+        let own = dewar_proto::view_token("ann.secret");
+        assert_eq!(tokens.viewer_of(own.as_bytes()).as_deref(), Some("ann"));
     }
 
     #[test]

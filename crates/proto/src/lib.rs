@@ -8,10 +8,12 @@ pub mod limits;
 mod poses;
 pub mod transport;
 mod version;
+mod view_token;
 
 pub use codec::{CountingCodec, CountingDecoder};
 pub use transport::{AuthorizedChannel, Token};
 pub use version::{Incompatible, PROTOCOL, check_protocol};
+pub use view_token::view_token;
 
 /// Generated from `proto/dewar/v1`: what brokers, workers and customers say.
 #[allow(missing_docs, clippy::all, rustdoc::all)]

@@ -3,7 +3,7 @@
 use crate::v1::ProtocolVersion;
 
 /// The protocol this build speaks.
-pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 4 };
+pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 5 };
 
 /// Two peers of different major versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -27,7 +27,7 @@ pub use event::{AttemptEnd, Event};
 pub use holdings::{CHUNK_BYTES, Chunks, HoldingChange};
 pub use ids::{AttemptId, BlobRef, Digest, JobId, JobNumber, Now, TaskId, Timestamp, WorkerId};
 pub use job::{Job, Task, TaskCounts};
-pub use queue::{Broken, Queue};
+pub use queue::{Broken, InputBytes, Queue};
 pub use task::{
     Failure, FailureClass, Input, InputSource, Kind, Made, Outcome, OutcomeResult, Output,
     OutputPart, Payload, Resources, TaskSpec, TaskState,

@@ -12,6 +12,7 @@ mod makers;
 mod memo;
 
 pub use check::Broken;
+pub use decide::InputBytes;
 
 use crate::{
     AttemptId, Command, Config, Digest, Event, Expected, HeldAttempt, Job, JobId, JobNumber, Kind,

@@ -7,7 +7,7 @@ pub(crate) use book::{Book, Held};
 pub(crate) use trust::{Streaks, Trust};
 
 use crate::{
-    AttemptId, Kernel, Kind, Resources, Timestamp, WorkerHello,
+    AttemptId, Kernel, Kind, Resources, TaskId, Timestamp, WorkerHello,
     config::Config,
     ready::{Need, Standing},
 };
@@ -96,6 +96,15 @@ impl Worker {
     /// Tries that wait on it behind others.
     pub fn queued_count(&self) -> usize {
         self.book.len() - self.running_count()
+    }
+
+    /// The tries it has in the order in which it takes them up, and whether each runs rather than waiting behind others.
+    pub fn tries(&self) -> impl Iterator<Item = (TaskId, AttemptId, bool)> {
+        let mut running = self.running().map(|(attempt, _)| attempt).peekable();
+        self.book.iter().map(move |(attempt, held)| {
+            let runs = running.next_if_eq(&attempt).is_some();
+            (held.task, attempt, runs)
+        })
     }
 
     /// Tries that succeeded since it joined.

@@ -4,8 +4,9 @@ use super::{
     Effect, EngineError, View,
     message::{FromWorker, Hello, Message, ToWorker},
 };
-use crate::store::PackReader;
+use crate::{meter::Meter, store::PackReader};
 use dewar_queue::{Command, HoldingChange, JobNumber, WorkerId};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A way to the engine; clones are the same.
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct EngineHandle {
     pub(super) sender: mpsc::Sender<Message>,
     pub(super) packs: PackReader,
+    pub(super) meter: Arc<Meter>,
     pub(super) broker_start: u64,
 }
 
@@ -101,6 +103,11 @@ impl EngineHandle {
         changes: Vec<HoldingChange>,
     ) -> Result<(), EngineError> {
         self.send(Message::Holdings { worker, changes }).await
+    }
+
+    /// What happened, counted.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Reads packed payloads.

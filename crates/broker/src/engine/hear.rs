@@ -27,7 +27,7 @@ impl Engine {
         };
         let (id, name, slot_count) = (worker.id, worker.name.clone(), worker.slot_count);
         self.decide(Command::Join { hello: worker }, now, turn)?;
-        tracing::info!(worker = %name, slot_count, "attends");
+        tracing::info!(worker = %name, worker_id = %hex(id), slot_count, "attends");
         let session = self.fleet.attend(id, hello.info, outbox, now.unix_ms);
         for (address, _) in forgotten {
             turn.releases

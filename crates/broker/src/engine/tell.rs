@@ -4,7 +4,7 @@ use super::{
     Effect, Engine, EngineError, View, hex,
     message::{Address, ToWorker},
 };
-use dewar_queue::{AttemptEnd, AttemptId, Event, JobNumber, TaskId, WorkerId};
+use dewar_queue::{AttemptEnd, AttemptId, Event, JobNumber, OutcomeResult, TaskId, WorkerId};
 use tokio::sync::oneshot;
 
 /// An answer that waits for the disk.
@@ -54,20 +54,40 @@ impl Engine {
             }
             Event::WorkerDraining { worker } => self.send(*worker, ToWorker::Drain, cut_off),
             Event::WorkerGone { worker } => {
-                tracing::info!(worker = %hex(*worker), "gone");
+                let name = self.meter.worker_name(*worker);
+                tracing::info!(worker = name.as_deref(), worker_id = %hex(*worker), "gone");
                 self.fleet.forget(*worker);
             }
             Event::AttemptFailed {
                 task,
                 attempt,
+                worker,
                 failure,
                 ..
             } => {
-                tracing::info!(%task, %attempt, class = ?failure.class, reason = failure.message, "attempt failed");
+                let name = worker.and_then(|worker| self.meter.worker_name(worker));
+                tracing::info!(%task, %attempt, worker = name.as_deref(), class = ?failure.class, reason = failure.message, "attempt failed");
             }
-            Event::TaskEnded { outcome, .. } => self.wake(outcome.task.job),
+            Event::TaskEnded { outcome, .. } => {
+                if let OutcomeResult::Failed(failure) = &outcome.result {
+                    tracing::warn!(
+                        task = %outcome.task,
+                        worker = outcome.worker_name.as_deref(),
+                        class = ?failure.class,
+                        reason = failure.message,
+                        "task failed"
+                    );
+                }
+                self.wake(outcome.task.job);
+            }
+            Event::JobCreated { job, owner, name, .. } => {
+                tracing::info!(%job, %owner, %name, "job opened");
+            }
+            Event::JobCancelled { job, .. } => {
+                tracing::info!(%job, "job cancelled");
+                self.wake(*job);
+            }
             Event::JobClosed { job, .. }
-            | Event::JobCancelled { job, .. }
             | Event::TasksCancelled { job, .. }
             // A task that waits for one that failed may fail as soon as it is there.
             | Event::TasksSubmitted { job, .. }
@@ -75,15 +95,16 @@ impl Engine {
             Event::WorkerOnProbation {
                 worker, pause_ms, ..
             } => {
-                tracing::warn!(worker = %hex(*worker), pause_ms, "on probation: it failed everything it touched");
+                let name = self.meter.worker_name(*worker);
+                tracing::warn!(worker = name.as_deref(), worker_id = %hex(*worker), pause_ms, "on probation: it failed everything it touched");
             }
             Event::ComebackOver => tracing::warn!("workers of before the restart did not come back"),
             Event::JobForgotten { job } => {
+                tracing::info!(%job, "job forgotten");
                 // Watchers are woken for good by the end of their channel.
                 self.watchers.remove(job);
             }
-            Event::JobCreated { .. }
-            | Event::AttemptAcquitted { .. }
+            Event::AttemptAcquitted { .. }
             | Event::BlobHeld { .. }
             | Event::BlobsReleased { .. }
             | Event::WorkerJoined { .. }

@@ -19,13 +19,13 @@ const PRECACHE_BLOBS_MAX: usize = 65_536;
 
 /// What does not change while the broker runs.
 #[derive(Debug, Clone)]
-pub(super) struct About {
-    pub(super) host_name: String,
-    pub(super) started_unix_ms: u64,
-    pub(super) data_dir: String,
+pub(crate) struct About {
+    pub(crate) host_name: String,
+    pub(crate) started_unix_ms: u64,
+    pub(crate) data_dir: String,
 }
 
-pub(super) struct AdminService {
+pub(crate) struct AdminService {
     engine: EngineHandle,
     about: About,
     blob_bytes: super::BlobBytes,

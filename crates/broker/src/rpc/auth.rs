@@ -21,6 +21,11 @@ impl Auth {
             tokens: Arc::new(tokens),
         }
     }
+
+    /// The tokens themselves.
+    pub(crate) fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
 }
 
 impl Interceptor for Auth {

@@ -1,7 +1,8 @@
 //! A bound on connections: those a little beyond it are told so, call by call, and more are closed at once.
 //!
 //! Whoever can reach the port can open one, token or not, so each must say the first words of HTTP/2 soon and show a token
-//! before long, and together they leave files for the store to open: a broker that cannot write ends.
+//! before long, and together they leave files for the store to open: a broker that cannot write ends. Browsers, which say
+//! HTTP/1.1, have few places and less time, so that they never take those of workers.
 
 use super::jobs::OPEN_ON_CONNECTION_MAX;
 use futures::{Stream, StreamExt as _};
@@ -20,7 +21,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -44,6 +45,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one may be open without a token: enough for whoever only asks after the broker's health.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
 
+/// The first bytes of that preface: no request of HTTP/1 begins so.
+const PREFACE_BEGIN: &[u8] = b"PRI ";
+
+/// Connections of browsers and scrapers at a time. Each may make the broker hold as many bytes of headers as HTTP/1's
+/// parser takes: 400 kB.
+const HTTP1_COUNT_MAX: usize = 256;
+
+/// How long one of those may be open without a token: enough to fetch the form in which one is typed.
+const HTTP1_TOKEN_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Pause after a connection could not be taken: for want of files that would be at once, and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,6 +63,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Bounds {
     count_max: usize,
     told_count_max: usize,
+    http1_count_max: usize,
 }
 
 /// A connection that is counted for as long as it lives.
@@ -63,7 +75,21 @@ pub(super) struct Counted {
     /// When it is closed, until it has shown a token.
     closes: Option<Closes>,
     has_shown_token: Arc<AtomicBool>,
+    http1: Http1,
     count: Arc<AtomicUsize>,
+}
+
+/// Whether a connection is one of HTTP/1, which have few places.
+enum Http1 {
+    /// Its first bytes have not come.
+    Unknown {
+        begun: Vec<u8>,
+        places: Arc<Semaphore>,
+    },
+    /// It is not.
+    No,
+    /// It is, and has a place.
+    Yes(#[allow(dead_code, reason = "held for as long as the connection")] OwnedSemaphorePermit),
 }
 
 /// What ends a connection that has shown no token.
@@ -135,6 +161,7 @@ impl Bounds {
         Self {
             count_max,
             told_count_max: TOLD_COUNT_MAX.min(count_max / 8),
+            http1_count_max: HTTP1_COUNT_MAX.min(count_max / 4),
         }
     }
 }
@@ -146,8 +173,9 @@ pub(super) fn counted(
     stop: CancellationToken,
 ) -> impl Stream<Item = io::Result<Counted>> {
     let count = Arc::new(AtomicUsize::new(0));
+    let places = Arc::new(Semaphore::new(bounds.http1_count_max));
     incoming.filter_map(move |stream| {
-        let counted = stream.map(|stream| Counted::new(stream, &count, bounds, &stop));
+        let counted = stream.map(|stream| Counted::new(stream, &count, &places, bounds, &stop));
         async move {
             if counted.is_err() {
                 sleep(ACCEPT_PAUSE).await;
@@ -162,12 +190,14 @@ impl Counted {
     fn new(
         stream: TcpStream,
         count: &Arc<AtomicUsize>,
+        places: &Arc<Semaphore>,
         bounds: Bounds,
         stop: &CancellationToken,
     ) -> Option<Self> {
         let Bounds {
             count_max,
             told_count_max,
+            ..
         } = bounds;
         let before = count.fetch_add(1, Ordering::Relaxed);
         if before >= count_max + told_count_max {
@@ -190,6 +220,10 @@ impl Counted {
                 stop: Box::pin(stop.clone().cancelled_owned()),
             }),
             has_shown_token: Arc::default(),
+            http1: Http1::Unknown {
+                begun: Vec::with_capacity(PREFACE_BEGIN.len()),
+                places: places.clone(),
+            },
             count: count.clone(),
         })
     }
@@ -206,6 +240,35 @@ impl Counted {
             closes.time.as_mut().poll(context).is_ready()
                 || closes.stop.as_mut().poll(context).is_ready()
         })
+    }
+}
+
+impl Counted {
+    /// Finds out from the first bytes what a connection speaks.
+    ///
+    /// # Errors
+    /// If it is one of HTTP/1 too many.
+    fn tell_protocol(&mut self, came: &[u8]) -> io::Result<()> {
+        let Http1::Unknown { begun, places } = &mut self.http1 else {
+            return Ok(());
+        };
+        let wanted = PREFACE_BEGIN.len() - begun.len();
+        begun.extend(came.iter().take(wanted));
+        if *begun == PREFACE_BEGIN {
+            self.http1 = Http1::No;
+        } else if !PREFACE_BEGIN.starts_with(begun) {
+            let place = places.clone().try_acquire_owned();
+            let place = place.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            self.http1 = Http1::Yes(place);
+        }
+        Ok(())
+    }
+
+    fn token_patience(&self) -> Duration {
+        match self.http1 {
+            Http1::Yes(_) => HTTP1_TOKEN_PATIENCE,
+            Http1::No | Http1::Unknown { .. } => TOKEN_PATIENCE,
+        }
     }
 }
 
@@ -253,15 +316,18 @@ impl AsyncRead for Counted {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let came = (buffer.filled().len() - before) as u64;
+        let fresh = &buffer.filled()[before..];
+        if let Err(error) = self.tell_protocol(fresh) {
+            return Poll::Ready(Err(error));
+        }
         let read_before = self.read_bytes.fetch_add(came, Ordering::Relaxed);
         let had_begun = read_before >= PREFACE_BYTES;
         let has_begun = read_before + came >= PREFACE_BYTES;
-        if has_begun
-            && !had_begun
-            && matches!(self.standing, Standing::Welcome)
-            && let Some(closes) = &mut self.closes
-        {
-            closes.time.as_mut().reset(Instant::now() + TOKEN_PATIENCE);
+        if has_begun && !had_begun && matches!(self.standing, Standing::Welcome) {
+            let patience = self.token_patience();
+            if let Some(closes) = &mut self.closes {
+                closes.time.as_mut().reset(Instant::now() + patience);
+            }
         }
         read
     }
@@ -325,6 +391,7 @@ mod tests {
         let bounds = Bounds {
             count_max: 1,
             told_count_max: 1,
+            http1_count_max: 1,
         };
         let mut connections = std::pin::pin!(counted(accepted, bounds, CancellationToken::new()));
         let mut ends = vec![TcpStream::connect(address).await.unwrap()];
@@ -375,7 +442,9 @@ mod tests {
             ));
             let mut end = TcpStream::connect(address).await.unwrap();
             let mut connection = connections.next().await.unwrap().unwrap();
-            end.write_all(&[b'x'; 24]).await.unwrap();
+            end.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                .await
+                .unwrap();
             let mut begun = [0; 24];
             connection.read_exact(&mut begun).await.unwrap();
             let known = connection.connect_info();
@@ -399,6 +468,40 @@ mod tests {
         assert!(timeout(PATIENCE / 2, &mut read).await.is_err());
         stop.cancel();
         assert!(timeout(PATIENCE / 4, read).await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_of_http1_have_few_places_and_leave_those_of_http2_alone() {
+        let (address, accepted) = listen().await;
+        let bounds = Bounds {
+            http1_count_max: 1,
+            ..Bounds::within(64)
+        };
+        let mut connections = std::pin::pin!(counted(accepted, bounds, CancellationToken::new()));
+        let mut ends = Vec::new();
+        let mut begin = async |first: &[u8]| {
+            let mut end = TcpStream::connect(address).await.unwrap();
+            let mut connection = connections.next().await.unwrap().unwrap();
+            end.write_all(first).await.unwrap();
+            ends.push(end);
+            let mut begun = vec![0; first.len()];
+            let read = connection.read_exact(&mut begun).await;
+            read.map(|_| connection)
+        };
+        let request = b"PATCH / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let mut first = begin(request).await.unwrap();
+        let refused = begin(request).await.err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let _http2 = begin(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+
+        // It has shown no token, and goes before one of HTTP/2 would.
+        let began = Instant::now();
+        let ended = first.read(&mut [0]).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        let waited = began.elapsed();
+        assert!((HTTP1_TOKEN_PATIENCE..TOKEN_PATIENCE).contains(&waited));
+        drop(first);
+        begin(request).await.unwrap();
     }
 
     #[test]

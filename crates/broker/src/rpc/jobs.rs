@@ -11,6 +11,7 @@ use super::{auth, connections::Connection, convert};
 use crate::{
     disk_space::DiskSpace,
     engine::{Effect, EngineHandle, View},
+    reports::{KeepError, Reports},
 };
 use dewar_proto::{check_protocol, v1};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, TaskSelection, TaskState};
@@ -31,19 +32,26 @@ const TOLD_JOB_COUNT_MAX: usize = 4096;
 /// Blobs in one release.
 const RELEASE_COUNT_MAX: usize = 65_536;
 
-pub(super) struct JobsService {
+pub(crate) struct JobsService {
     engine: EngineHandle,
     disk: DiskSpace,
+    reports: Reports,
     watches: Arc<Semaphore>,
     turns: Turns,
     stop: CancellationToken,
 }
 
 impl JobsService {
-    pub(super) fn new(engine: EngineHandle, disk: DiskSpace, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        engine: EngineHandle,
+        disk: DiskSpace,
+        reports: Reports,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             engine,
             disk,
+            reports,
             watches: Arc::new(Semaphore::new(watch::WATCH_COUNT_MAX)),
             turns: Turns::new(),
             stop,
@@ -270,6 +278,27 @@ impl v1::jobs_server::Jobs for JobsService {
         let job = convert::job_id("job_id", &request.job_id)?;
         self.command(Command::ReleaseBlobs { job, digests }).await?;
         Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn publish(
+        &self,
+        request: Request<v1::PublishRequest>,
+    ) -> Result<Response<v1::PublishResponse>, Status> {
+        let v1::PublishRequest { job_id, html } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        let is_known = self.look(move |view| view.queue.job_by_id(id).is_some());
+        if !is_known.await? {
+            return Err(unknown_job());
+        }
+        self.disk.admit().map_err(convert::no_room)?;
+        let kept = self.reports.keep(id.0, html.into()).await;
+        kept.map_err(|error| match error {
+            KeepError::TooLarge { .. } => convert::invalid("html", error.to_string()),
+            KeepError::TooMany | KeepError::Disk(_) => {
+                Status::resource_exhausted(error.to_string())
+            }
+        })?;
+        Ok(Response::new(v1::PublishResponse {}))
     }
 }
 

@@ -40,12 +40,12 @@ impl Traffic {
     }
 
     /// Bytes that went out since the broker started.
-    pub(super) fn sent_bytes(&self) -> u64 {
+    pub(crate) fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes that came in since the broker started.
-    pub(super) fn received_bytes(&self) -> u64 {
+    pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
     }
 }

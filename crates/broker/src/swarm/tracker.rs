@@ -74,6 +74,8 @@ pub(crate) struct Tracker {
     orders: Vec<Order>,
     /// Workers that gave corrupt chunks and left: a bad disk does not mend by connecting again.
     corrupt: BTreeMap<WorkerId, Counters>,
+    /// What all that ever came moved.
+    moved: Counters,
 }
 
 #[derive(Debug, Default)]
@@ -261,8 +263,14 @@ impl Tracker {
         };
         let site = member.arrival.site.clone();
         match from {
-            Holder::Broker => member.counters.from_broker_bytes += size_bytes,
-            Holder::Worker(_) => member.counters.from_peers_bytes += size_bytes,
+            Holder::Broker => {
+                member.counters.from_broker_bytes += size_bytes;
+                self.moved.from_broker_bytes += size_bytes;
+            }
+            Holder::Worker(_) => {
+                member.counters.from_peers_bytes += size_bytes;
+                self.moved.from_peers_bytes += size_bytes;
+            }
         }
         if let Some(done) = self.sites.get_mut(&site) {
             done.done_count += 1;
@@ -344,6 +352,11 @@ impl Tracker {
         self.members.get(&worker)
     }
 
+    /// What all that ever came moved, those that left included.
+    pub(crate) fn moved(&self) -> Counters {
+        self.moved
+    }
+
     /// All members, by id.
     pub(crate) fn members(&self) -> impl Iterator<Item = (WorkerId, &Member)> {
         self.members
@@ -399,6 +412,7 @@ impl Tracker {
             Miss::Corrupt if is_believed => {
                 let was_shunned = blamed.is_shunned();
                 blamed.counters.corrupt_count += 1;
+                self.moved.corrupt_count += 1;
                 return !was_shunned;
             }
             Miss::Corrupt => {}

@@ -10,4 +10,5 @@ mod report;
 mod rerun;
 mod selection;
 
+pub use locality::InputBytes;
 pub(super) use locality::PASSED_OVER_COUNT_MAX;

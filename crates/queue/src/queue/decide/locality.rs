@@ -16,7 +16,25 @@ use std::cmp::Reverse;
 /// for each of them to go to its holder once.
 pub(in crate::queue) const PASSED_OVER_COUNT_MAX: u8 = 64;
 
+/// What a try reads of blobs, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InputBytes {
+    /// All of it.
+    pub wanted: u64,
+    /// What its worker holds.
+    pub held: u64,
+}
+
 impl Queue {
+    /// What a task reads of blobs as far as they are there, and what of it a worker holds.
+    pub fn input_bytes(&self, task: TaskId, worker: WorkerId) -> InputBytes {
+        let task = self.task(task).filter(|task| task.has_inputs());
+        task.map_or_else(InputBytes::default, |task| InputBytes {
+            wanted: wanted_bytes(task),
+            held: self.held_bytes(worker, task),
+        })
+    }
+
     /// For a task with inputs: it and the best worker with room for it, or one that suits that worker better.
     pub(super) fn nearest_match(
         &self,
