@@ -19,6 +19,7 @@ use caution::Caution;
 use dewar_proto::v1;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -26,6 +27,9 @@ use v1::{report, worker_message::Message as ToBroker};
 
 /// A kernel that was told to stop and goes on for so long is not waited for.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
+
+/// Names of tasks that are kept before those are forgotten that are done with.
+const NAME_COUNT_MIN: usize = 1024;
 
 /// Every attempt of this worker, and what works on them.
 pub(crate) struct Book {
@@ -39,6 +43,8 @@ pub(crate) struct Book {
     /// Nothing new begins: other people need the machine.
     is_paused: bool,
     attempts: HashMap<AttemptKey, Attempt>,
+    /// What people call their tasks, for logs; not known of those of an earlier process.
+    names: HashMap<AttemptKey, Arc<str>>,
     /// Attempts that are [`Attempt::Ready`], in the order they became so; some may be gone since.
     ready: VecDeque<AttemptKey>,
     /// When the time of attempts that run is over.
@@ -69,6 +75,7 @@ impl Book {
             is_away: true,
             is_paused: false,
             attempts: HashMap::new(),
+            names: HashMap::new(),
             ready: VecDeque::new(),
             clocks: Clocks::default(),
             stopping: VecDeque::new(),
@@ -124,6 +131,7 @@ impl Book {
             return;
         }
         tracing::debug!(task = assignment.display_name, attempt = %key, "assigned");
+        self.note_name(key, &assignment.display_name);
         let spec = assignment.spec.unwrap_or_default();
         if materials::is_complete(&spec) {
             // No task of its own for the many that are small.
@@ -138,6 +146,19 @@ impl Book {
         });
         self.attempts
             .insert(key, Attempt::Preparing(preparing.abort_handle()));
+    }
+
+    /// What people call an attempt's task: j7.42.
+    pub(crate) fn task_name(&self, key: AttemptKey) -> Arc<str> {
+        let known = self.names.get(&key).cloned();
+        known.unwrap_or_else(|| "unknown".into())
+    }
+
+    fn note_name(&mut self, key: AttemptKey, name: &str) {
+        if self.names.len() > 2 * self.attempts.len() + NAME_COUNT_MIN {
+            self.names.retain(|key, _| self.attempts.contains_key(key));
+        }
+        self.names.insert(key, name.into());
     }
 
     pub(crate) fn take_up(&mut self, key: AttemptKey, prepared: Result<Prepared, v1::Failure>) {
@@ -184,7 +205,12 @@ impl Book {
                 self.clocks.watch(key, limit);
             }
             if let Some(Attempt::Ready(prepared)) = self.attempts.insert(key, running) {
-                self.slots.run(Work { key, prepared });
+                let task = self.task_name(key);
+                self.slots.run(Work {
+                    key,
+                    task,
+                    prepared,
+                });
             }
         }
     }
@@ -228,7 +254,7 @@ impl Book {
                 return;
             }
             Ran::Failed(failure) => {
-                tracing::warn!(attempt = %key, message = failure.message, "failed");
+                tracing::warn!(task = %self.task_name(key), attempt = %key, message = failure.message, "failed");
                 report::Result::Failed(failure)
             }
             Ran::Cancelled => report::Result::Failed(failure(
@@ -265,7 +291,7 @@ impl Book {
     /// Stops kernels that have run for longer than they may.
     pub(crate) fn stop_out_of_time(&mut self) {
         for (key, failure) in self.clocks.take_over() {
-            tracing::warn!(attempt = %key, message = failure.message, "out of time");
+            tracing::warn!(task = %self.task_name(key), attempt = %key, message = failure.message, "out of time");
             self.halt(key, report::Result::Failed(failure));
         }
     }
@@ -317,7 +343,7 @@ impl Book {
 
     /// Takes back what was given to the slots and not begun.
     fn recall(&mut self) {
-        for Work { key, prepared } in self.slots.recall().into_iter().rev() {
+        for Work { key, prepared, .. } in self.slots.recall().into_iter().rev() {
             // What was handed back meanwhile is nobody's.
             self.clocks.forget(key);
             if let Some(attempt) = self.attempts.get_mut(&key) {

@@ -365,11 +365,11 @@ impl Session {
     fn note_stuck(&mut self, key: AttemptKey) {
         match self.config.stuck {
             StuckKernel::Replace => {
-                tracing::error!(attempt = %key, "the kernel does not stop; another thread takes its slot");
+                tracing::error!(task = %self.book.task_name(key), attempt = %key, "the kernel does not stop; another thread takes its slot");
             }
             StuckKernel::End if self.stop_by.is_some() => {}
             StuckKernel::End => {
-                tracing::error!(attempt = %key, "the kernel does not stop; the worker begins anew");
+                tracing::error!(task = %self.book.task_name(key), attempt = %key, "the kernel does not stop; the worker begins anew");
                 let attempt = key.to_string();
                 self.anew = Some(RunningError::Stuck { attempt });
                 self.stop();

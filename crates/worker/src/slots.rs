@@ -16,6 +16,7 @@ use dewar_task::{Registry, RunError, RunOutput};
 use std::{
     io,
     panic::AssertUnwindSafe,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -67,6 +68,8 @@ enum Order {
 /// A task on its way to a slot.
 pub(crate) struct Work {
     pub(crate) key: AttemptKey,
+    /// What people call it.
+    pub(crate) task: Arc<str>,
     pub(crate) prepared: Prepared,
 }
 
@@ -232,7 +235,14 @@ impl Threads {
 }
 
 fn serve(waiting: &Receiver<Order>, registry: &Registry, events: &mpsc::Sender<Event>) {
-    while let Ok(Order::Run(Work { key, prepared })) = waiting.recv() {
+    while let Ok(Order::Run(work)) = waiting.recv() {
+        let Work {
+            key,
+            task,
+            prepared,
+        } = work;
+        // Whatever the kernel logs says of which task.
+        let _of_task = tracing::info_span!("run", %task, attempt = %key).entered();
         let need = prepared.need;
         if let Some(limit) = &prepared.time_limit {
             limit.begin();

@@ -40,7 +40,12 @@ fn give(slots: &mut Slots, index: u64, need: Need) {
         time_limit: None,
     };
     let key = AttemptKey::from_wire(Some(&task), Some(&attempt)).unwrap();
-    slots.run(Work { key, prepared });
+    let task = "j1.1".into();
+    slots.run(Work {
+        key,
+        task,
+        prepared,
+    });
 }
 
 #[test]
