@@ -147,12 +147,7 @@ impl Meter {
                 failure,
                 ..
             } => {
-                self.failed_attempts
-                    .get_or_create(&ClassLabel(failure.class))
-                    .inc();
-                if is_lost(failure.class) {
-                    self.lost_leases.inc();
-                }
+                self.count_failed(failure.class);
                 let kind = queue.task(*task).map(|task| task.spec().kind.clone());
                 let mut remembered = self.remembered();
                 remembered
@@ -172,6 +167,8 @@ impl Meter {
                     }
                     OutcomeResult::Failed(failure) => {
                         self.outcomes.get_or_create(&FAILED).inc();
+                        // Of the last try there is no event of its own.
+                        self.count_failed(failure.class);
                         let by = outcome.worker_name.clone();
                         let mut remembered = self.remembered();
                         remembered
@@ -278,6 +275,17 @@ impl Meter {
         );
     }
 
+    fn count_failed(&self, class: FailureClass) {
+        self.failed_attempts.get_or_create(&ClassLabel(class)).inc();
+        let is_lost = matches!(
+            class,
+            FailureClass::WorkerLost | FailureClass::KilledWorkers
+        );
+        if is_lost {
+            self.lost_leases.inc();
+        }
+    }
+
     fn note_started(&self, id: TaskId, queue: &Queue, now: Now) {
         let task = queue.task(id);
         if task.is_none_or(|task| task.attempts_begun() > 1 || task.generation() > 0) {
@@ -314,13 +322,6 @@ impl Meter {
             .lock()
             .unwrap_or_else(|lost| lost.into_inner())
     }
-}
-
-fn is_lost(class: FailureClass) -> bool {
-    matches!(
-        class,
-        FailureClass::WorkerLost | FailureClass::KilledWorkers
-    )
 }
 
 /// A class as people read it.

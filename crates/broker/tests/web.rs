@@ -356,6 +356,7 @@ async fn metrics_can_be_parsed_and_tell_what_happened() {
     for (name, label, expected) in [
         ("dewar_outcomes_total", ("outcome", "failed"), 1.0),
         ("dewar_outcomes_total", ("outcome", "succeeded"), 0.0),
+        ("dewar_failed_attempts_total", ("class", "bad input"), 1.0),
         ("dewar_waiting_tasks", ("job", "j1"), 1.0),
         ("dewar_running_tasks", ("job", "j1"), 1.0),
         ("dewar_workers", ("state", "up"), 1.0),

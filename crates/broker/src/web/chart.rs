@@ -25,12 +25,14 @@ pub(super) struct Chart<'a> {
     pub(super) lines: Vec<Line>,
     /// A value as people read it.
     pub(super) told: fn(f64) -> String,
+    /// The end of a scale that has room for a value: a number that is as round as what is told.
+    pub(super) scale: fn(f64) -> f64,
 }
 
 impl Chart<'_> {
     pub(super) fn to_markup(&self) -> Markup {
         let values = self.lines.iter().flat_map(|line| &line.values);
-        let highest = round_up(values.copied().fold(0.0, f64::max));
+        let highest = (self.scale)(values.copied().fold(0.0, f64::max));
         let minutes = EVERY.as_secs() * SAMPLE_COUNT as u64 / 60;
         html! {
             figure.chart {
@@ -85,7 +87,7 @@ fn points(values: &[f64], highest: f64) -> String {
 }
 
 /// The next of 1, 2 and 5 times a power of ten, so that the scale changes seldom.
-fn round_up(value: f64) -> f64 {
+pub(super) fn round_up(value: f64) -> f64 {
     if value <= 0.0 || !value.is_finite() {
         return 1.0;
     }
@@ -93,6 +95,16 @@ fn round_up(value: f64) -> f64 {
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
     let next = steps.into_iter().find(|step| *step >= value);
     next.unwrap_or(10.0 * power)
+}
+
+/// The same of bytes, which are told in powers of 1024.
+pub(super) fn round_up_bytes(value: f64) -> f64 {
+    let unit = if value > 1024.0 && value.is_finite() {
+        1024.0_f64.powf(value.log(1024.0).floor())
+    } else {
+        1024.0
+    };
+    unit * round_up(value / unit)
 }
 
 #[cfg(test)]
@@ -110,6 +122,14 @@ mod tests {
             (130.0, 200.0),
         ] {
             assert_eq!(round_up(value), scale, "{value}");
+        }
+        for (bytes, scale) in [
+            (0.0, 1024.0),
+            (500.0, 0.5 * 1024.0),
+            (500_000.0, 500.0 * 1024.0),
+            (3.0e9, 5.0 * 1024.0 * 1024.0 * 1024.0),
+        ] {
+            assert_eq!(round_up_bytes(bytes), scale, "{bytes}");
         }
     }
 
@@ -133,6 +153,7 @@ mod tests {
                 values: vec![3.0, 2.0],
             }],
             told: |value| format!("{value:.0}"),
+            scale: round_up,
         };
         let said = chart.said(15);
         assert!(said.ends_with("tasks: now 2, at most 3."), "{said}");

@@ -2,7 +2,7 @@
 
 use super::{
     Missing, Shared, Site,
-    chart::{Chart, Line},
+    chart::{Chart, Line, round_up, round_up_bytes},
     history::Rates,
     page::{self, Page},
     sign_in::Viewer,
@@ -164,9 +164,11 @@ impl Overview {
     fn figures(&self) -> Markup {
         let status = &self.status;
         let up = words::time(words::since(status.started_unix_ms));
+        // As the table below has it: what is sent ahead to a worker waits still.
+        let sum = |of: fn(&v1::Job) -> u64| self.jobs.iter().map(of).sum::<u64>().to_string();
         let facts = [
-            ("Running", status.running_count.to_string(), "tasks"),
-            ("Waiting", status.waiting_count.to_string(), "tasks"),
+            ("Running", sum(|job| job.running_count), "tasks"),
+            ("Waiting", sum(|job| job.waiting_count), "tasks"),
             ("Done", words::rate(self.now.outcomes), "tasks a second"),
             ("Slots", status.slot_count.to_string(), "of workers"),
             (
@@ -209,7 +211,7 @@ impl Overview {
         html! {
             div {
                 h3 { "Tasks done a second" }
-                (Chart { title: "Tasks done a second", lines, told: words::rate }.to_markup())
+                (Chart { title: "Tasks done a second", lines, told: words::rate, scale: round_up }.to_markup())
             }
         }
     }
@@ -230,7 +232,7 @@ impl Overview {
         html! {
             div {
                 h3 { "Bytes fetched a second" }
-                (Chart { title: "Bytes that workers fetched a second", lines, told }.to_markup())
+                (Chart { title: "Bytes that workers fetched a second", lines, told, scale: round_up_bytes }.to_markup())
             }
         }
     }

@@ -11,12 +11,16 @@
   const form = document.getElementById('sign-in');
   if (form) {
     // After the #, so that no server log and no other page ever sees it; and out of the history at once.
-    const token = new URLSearchParams(location.hash.slice(1)).get('token');
-    if (token) {
+    const enter = () => {
+      const token = new URLSearchParams(location.hash.slice(1)).get('token');
+      if (!token) return;
       history.replaceState(null, '', location.pathname + location.search);
       form.elements.token.value = token;
       form.submit();
-    }
+    };
+    // A link that is opened where this page is shown already does not load it anew.
+    addEventListener('hashchange', enter);
+    enter();
     return;
   }
 
