@@ -1,7 +1,7 @@
 //! Tokens: the broker's own, and those of further owners, a file each in a folder beside it.
 //!
 //! Owners share workers fairly, so people who should have a share of their own need a token of their own. A file that
-//! is added or deleted counts within a second, without a restart.
+//! is added or deleted counts within a second, without a restart. Whoever has the broker's own token is its administrator.
 
 use crate::data_dir::write_once;
 use rand::{TryRng as _, rngs::SysRng};
@@ -25,6 +25,15 @@ pub(crate) struct Tokens {
     own: Known,
     folder: PathBuf,
     others: RwLock<Others>,
+}
+
+/// What a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    /// The broker's own token: everything.
+    Administrator,
+    /// That of a further owner: work of one's own.
+    Owner,
 }
 
 /// A token, so that its secret is in memory no longer than needed.
@@ -54,32 +63,33 @@ impl Tokens {
         }
     }
 
-    /// Whose token this is.
-    pub(crate) fn owner_of(&self, token: &[u8]) -> Option<Arc<str>> {
+    /// Whose token this is, and what it opens.
+    pub(crate) fn holder_of(&self, token: &[u8]) -> Option<(Arc<str>, Rank)> {
         self.known_by(token, |known, hash| known.hash == *hash)
     }
 
     /// Whose token, or view token, this is: who may look.
     pub(crate) fn viewer_of(&self, token: &[u8]) -> Option<Arc<str>> {
-        self.known_by(token, |known, hash| {
+        let holder = self.known_by(token, |known, hash| {
             known.hash == *hash || known.view_hash == *hash
-        })
+        });
+        holder.map(|(owner, _)| owner)
     }
 
     fn known_by(
         &self,
         token: &[u8],
         is_of: impl Fn(&Known, &blake3::Hash) -> bool,
-    ) -> Option<Arc<str>> {
+    ) -> Option<(Arc<str>, Rank)> {
         // Hashes are compared, in constant time, so that the time taken says nothing about the token.
         let hash = blake3::hash(token);
         if is_of(&self.own, &hash) {
-            return Some(self.own.owner.clone());
+            return Some((self.own.owner.clone(), Rank::Administrator));
         }
         self.look_again();
         let others = self.others.read().unwrap_or_else(|lost| lost.into_inner());
         let known = others.known.iter().find(|known| is_of(known, &hash))?;
-        Some(known.owner.clone())
+        Some((known.owner.clone(), Rank::Owner))
     }
 
     fn look_again(&self) {
@@ -198,23 +208,24 @@ mod tests {
     fn owners_come_and_go_without_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let tokens = Tokens::new("ann.secret", folder.path());
-        let owner = |token: &str| {
-            tokens
-                .owner_of(token.as_bytes())
-                .map(|owner| owner.to_string())
+        let holder = |token: &str| {
+            let holder = tokens.holder_of(token.as_bytes());
+            holder.map(|(owner, rank)| (owner.to_string(), rank))
         };
-        assert_eq!(owner("ann.secret").as_deref(), Some("ann"));
-        assert_eq!(owner("ann.other"), None);
+        let ann = Some(("ann".to_owned(), Rank::Administrator));
+        assert_eq!(holder("ann.secret"), ann);
+        assert_eq!(holder("ann.other"), None);
         let path = add_owner(folder.path(), "bob").unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let token = fs::read_to_string(&path).unwrap();
         forget_the_look(&tokens);
-        assert_eq!(owner(token.trim()).as_deref(), Some("bob"));
+        let bob = Some(("bob".to_owned(), Rank::Owner));
+        assert_eq!(holder(token.trim()), bob);
         fs::remove_file(&path).unwrap();
         forget_the_look(&tokens);
-        assert_eq!(owner(token.trim()), None);
-        assert_eq!(owner("ann.secret").as_deref(), Some("ann"));
+        assert_eq!(holder(token.trim()), None);
+        assert_eq!(holder("ann.secret"), ann);
     }
 
     #[test]
@@ -225,7 +236,7 @@ mod tests {
         let bob = fs::read_to_string(&path).unwrap();
         let view = dewar_proto::view_token(bob.trim());
         assert_eq!(tokens.viewer_of(view.as_bytes()).as_deref(), Some("bob"));
-        assert_eq!(tokens.owner_of(view.as_bytes()), None);
+        assert_eq!(tokens.holder_of(view.as_bytes()), None);
         let viewer = tokens.viewer_of(bob.trim().as_bytes());
         assert_eq!(viewer.as_deref(), Some("bob"));
         fs::remove_file(&path).unwrap();

@@ -74,6 +74,14 @@ pub enum CallError {
         /// What the broker said.
         message: String,
     },
+    /// What was named belongs to another owner.
+    #[error("{call} was refused: {message}")]
+    NotYours {
+        /// What was asked.
+        call: &'static str,
+        /// What the broker said: whose it is, and who may.
+        message: String,
+    },
     /// What was named does not exist there.
     #[error("{message}")]
     NotFound {
@@ -143,7 +151,8 @@ impl CallError {
     pub(crate) fn new(call: &'static str, status: &Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            Code::Unauthenticated | Code::PermissionDenied => Self::Token { message },
+            Code::Unauthenticated => Self::Token { message },
+            Code::PermissionDenied => Self::NotYours { call, message },
             Code::NotFound => Self::NotFound { message },
             Code::ResourceExhausted => Self::Full { message },
             Code::Unimplemented => Self::Answer {

@@ -89,6 +89,8 @@ pub struct WorkerStatus {
     pub corrupt_count: u64,
     /// Bytes of results that its folder keeps; none if it keeps none, as far as the broker says.
     pub kept_bytes: Option<u64>,
+    /// Name of the token it attends with. None from a broker of a minor before 5.
+    pub owner: Option<String>,
 }
 
 impl Client {
@@ -218,6 +220,7 @@ impl From<v1::Worker> for WorkerStatus {
             fetched_from_peers_bytes: worker.fetched_from_peers_bytes,
             corrupt_count: worker.corrupt_count,
             kept_bytes: worker.keeps_results.then_some(worker.kept_bytes),
+            owner: said(worker.owner),
         }
     }
 }

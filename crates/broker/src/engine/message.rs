@@ -72,6 +72,8 @@ pub struct WorkerInfo {
     pub site: String,
     /// Of which release it is.
     pub program_version: String,
+    /// Name of the token it attends with.
+    pub owner: Arc<str>,
 }
 
 /// What a worker says after hello.

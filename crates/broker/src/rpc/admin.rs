@@ -1,6 +1,6 @@
 //! The service Admin: what the people who run the machines ask.
 
-use super::{convert, traffic::Traffic};
+use super::{auth, convert, traffic::Traffic};
 use crate::{
     disk_space::DiskSpace,
     engine::{EngineHandle, View},
@@ -10,7 +10,7 @@ use dewar_blobs::BlobRef;
 use dewar_proto::{PROTOCOL, v1};
 use dewar_queue::{Command, Worker, WorkerId};
 use futures::{StreamExt as _, stream::BoxStream};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -170,6 +170,7 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         request: Request<v1::DrainRequest>,
     ) -> Result<Response<v1::DrainResponse>, Status> {
+        let caller = auth::caller(&request)?;
         let v1::DrainRequest {
             workers: asked,
             all,
@@ -178,9 +179,16 @@ impl v1::admin_server::Admin for AdminService {
             let problem = "name workers or set `all`, one of the two";
             return Err(convert::invalid("workers", problem));
         }
-        let chosen = self.look(move |view| choose(view, &asked)).await?;
+        if all {
+            caller.may_change_all("all workers", "name your own")?;
+        }
+        let chosen = self.look(move |view| choose(view, &asked)).await??;
+        // All of them or none.
+        for Chosen { name, owner, .. } in &chosen {
+            caller.may_change(format_args!("worker {name}"), owner)?;
+        }
         let mut workers = Vec::new();
-        for (id, name) in chosen? {
+        for Chosen { id, name, .. } in chosen {
             // A worker may leave between the look and the command: then it needs no telling.
             if self
                 .engine
@@ -196,8 +204,16 @@ impl v1::admin_server::Admin for AdminService {
     }
 }
 
+/// A worker that was named, or meant with all others.
+struct Chosen {
+    id: WorkerId,
+    name: String,
+    /// Whose token it attends with.
+    owner: Arc<str>,
+}
+
 /// The workers of these names or ids; all if none is given.
-fn choose(view: View<'_>, asked: &[String]) -> Result<Vec<(WorkerId, String)>, Status> {
+fn choose(view: View<'_>, asked: &[String]) -> Result<Vec<Chosen>, Status> {
     let mut chosen = Vec::new();
     let mut found = vec![false; asked.len()];
     for worker in view.queue.workers() {
@@ -210,7 +226,12 @@ fn choose(view: View<'_>, asked: &[String]) -> Result<Vec<(WorkerId, String)>, S
             }
         }
         if wanted {
-            chosen.push((hello.id, hello.name.to_string()));
+            let info = view.fleet.info(hello.id);
+            chosen.push(Chosen {
+                id: hello.id,
+                name: hello.name.to_string(),
+                owner: info.map_or_else(Arc::default, |(info, _)| info.owner.clone()),
+            });
         }
     }
     match asked.iter().zip(&found).find(|(_, found)| !**found) {
@@ -239,6 +260,7 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
         waiting_count: u32::try_from(worker.queued_count()).unwrap_or(u32::MAX),
         memory_bytes: hello.memory_bytes,
         held_back_reason: worker.held_back_reason().unwrap_or_default(),
+        owner: info.map_or_else(String::new, |info| info.owner.to_string()),
         ..Default::default()
     }
 }

@@ -1,13 +1,53 @@
-//! Who calls: the token on every call, whose name is the owner of what is submitted with it.
+//! Who calls: the token on every call, whose name is the owner of what is submitted with it, and what that owner may change.
 
 use super::connections::Connection;
-use crate::tokens::Tokens;
-use std::sync::{Arc, atomic::Ordering};
+use crate::tokens::{Rank, Tokens};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 use tonic::{Request, Status, service::Interceptor};
 
-/// Name of the token a call came with.
+/// Who calls.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(pub(crate) Arc<str>);
+pub(crate) struct Caller {
+    /// Name of the token the call came with.
+    pub(crate) owner: Arc<str>,
+    /// What that token opens.
+    pub(crate) rank: Rank,
+}
+
+impl Caller {
+    /// Owners change what is theirs, administrators everything.
+    ///
+    /// # Errors
+    /// If it is another's; the text names whose.
+    pub(crate) fn may_change(&self, what: impl fmt::Display, owner: &str) -> Result<(), Status> {
+        if self.rank == Rank::Administrator || *self.owner == *owner {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!(
+            "{what} belongs to {owner}, and your token is {}'s; only {owner} may change it, or an administrator with the \
+             broker's own token",
+            self.owner
+        )))
+    }
+
+    /// What is done to everybody's is an administrator's to do.
+    ///
+    /// # Errors
+    /// If the caller is none; the text says what is possible instead.
+    pub(crate) fn may_change_all(&self, what: &str, instead: &str) -> Result<(), Status> {
+        if self.rank == Rank::Administrator {
+            return Ok(());
+        }
+        Err(Status::permission_denied(format!(
+            "{what} belong to several owners, and your token is {}'s; {instead}, or ask an administrator, who has the \
+             broker's own token",
+            self.owner
+        )))
+    }
+}
 
 /// Lets calls pass that carry a token of this broker.
 #[derive(Clone)]
@@ -40,12 +80,12 @@ impl Interceptor for Auth {
             )
         })?;
         let token = header.as_bytes().strip_prefix(b"Bearer ");
-        match token.and_then(|token| self.tokens.owner_of(token)) {
-            Some(owner) => {
+        match token.and_then(|token| self.tokens.holder_of(token)) {
+            Some((owner, rank)) => {
                 if let Some(connection) = request.extensions().get::<Connection>() {
                     connection.has_shown_token.store(true, Ordering::Relaxed);
                 }
-                request.extensions_mut().insert(Caller(owner));
+                request.extensions_mut().insert(Caller { owner, rank });
                 Ok(request)
             }
             None => Err(Status::unauthenticated(
@@ -55,7 +95,7 @@ impl Interceptor for Auth {
     }
 }
 
-/// The caller's name. Only calls without [`Auth`] before them have none.
+/// Who calls. Only calls without [`Auth`] before them have none.
 pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>();
     caller

@@ -3,7 +3,7 @@
 mod assignments;
 
 use super::{
-    connections, convert,
+    auth, connections, convert,
     share::{self, Share},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 use dewar_proto::{PROTOCOL, check_protocol, v1};
 use dewar_queue::{Failure, FailureClass, KIND_COUNT_MAX, TaskResult, WorkerHello, WorkerId};
 use futures::Stream;
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -74,6 +74,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let ends = connections::ends(&request);
+        let auth::Caller { owner, .. } = auth::caller(&request)?;
         let mut incoming = request.into_inner();
         let first = convert::next(&mut incoming)
             .await?
@@ -82,7 +83,7 @@ impl v1::fleet_server::Fleet for FleetService {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
         let minor = hello.protocol.map_or(0, |protocol| protocol.minor);
-        let mut hello = hello_from_wire(hello)?;
+        let mut hello = hello_from_wire(hello, owner)?;
         if let (true, Some(ends)) = (hello.info.site.is_empty(), ends) {
             hello.info.site = share::subnet(ends.remote);
         }
@@ -188,7 +189,7 @@ fn untakable(status: &Status) -> TaskResult {
     })
 }
 
-fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
+fn hello_from_wire(hello: v1::Hello, owner: Arc<str>) -> Result<Hello, Status> {
     check_protocol(hello.protocol, "this worker", "broker")
         .map_err(|error| Status::failed_precondition(error.to_string()))?;
     let text = |field: &str, text: &str| convert::name(field, text).map(|text| text.to_string());
@@ -231,6 +232,7 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Status> {
             host_name: text("hello.host_name", &hello.host_name)?,
             site: text("hello.site", &hello.site)?,
             program_version: text("hello.program_version", &hello.program_version)?,
+            owner,
         },
     })
 }

@@ -7,7 +7,11 @@ mod watch;
 
 pub(super) use turns::OPEN_ON_CONNECTION_MAX;
 
-use super::{auth, connections::Connection, convert};
+use super::{
+    auth::{self, Caller},
+    connections::Connection,
+    convert,
+};
 use crate::{
     disk_space::DiskSpace,
     engine::{Effect, EngineHandle, View},
@@ -69,7 +73,23 @@ impl JobsService {
         self.engine.query(look).await.map_err(convert::status)
     }
 
-    async fn selection(&self, tasks: Option<v1::TaskSelector>) -> Result<TaskSelection, Status> {
+    /// A job that the caller may change.
+    async fn own(&self, caller: &Caller, selector: Selector) -> Result<(JobId, JobNumber), Status> {
+        let job = self.look(move |view| {
+            let job = select(view, selector)?;
+            Some((job.id(), job.number(), job.owner().clone()))
+        });
+        let (id, number, owner) = job.await?.ok_or_else(unknown_job)?;
+        caller.may_change(number, &owner)?;
+        Ok((id, number))
+    }
+
+    /// Tasks that the caller may change.
+    async fn selection(
+        &self,
+        caller: &Caller,
+        tasks: Option<v1::TaskSelector>,
+    ) -> Result<TaskSelection, Status> {
         use v1::task_selector::By;
         let tasks = tasks.ok_or_else(|| convert::invalid("tasks", "is missing"))?;
         let indices = tasks.task_indices;
@@ -83,14 +103,17 @@ impl JobsService {
             None | Some(By::All(false)) => {
                 Err(convert::invalid("tasks.by", "names no job and no owner"))
             }
-            Some(By::All(true)) => Ok(TaskSelection::All),
+            Some(By::All(true)) => {
+                caller.may_change_all("all jobs", "name your own by `--owner`")?;
+                Ok(TaskSelection::All)
+            }
             Some(By::Owner(owner)) => {
-                Ok(TaskSelection::Owner(convert::name("tasks.owner", &owner)?))
+                let owner = convert::name("tasks.owner", &owner)?;
+                caller.may_change(format_args!("every job of {owner}"), &owner)?;
+                Ok(TaskSelection::Owner(owner))
             }
             Some(By::Job(job)) => {
-                let selector = selector(Some(job))?;
-                let job = self.look(move |view| select(view, selector).map(Job::number));
-                let job = job.await?.ok_or_else(unknown_job)?;
+                let (_, job) = self.own(caller, selector(Some(job))?).await?;
                 Ok(if indices.is_empty() {
                     TaskSelection::Job(job)
                 } else {
@@ -112,7 +135,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::CreateJobRequest>,
     ) -> Result<Response<v1::Job>, Status> {
-        let auth::Caller(owner) = auth::caller(&request)?;
+        let Caller { owner, .. } = auth::caller(&request)?;
         let request = request.into_inner();
         check_protocol(request.protocol, "this customer", "broker")
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
@@ -145,7 +168,8 @@ impl v1::jobs_server::Jobs for JobsService {
         let read_bytes = connection.map(|connection| connection.read_bytes.clone());
         let _open = self.turns.open(&caller, connection).await?;
         let read_bytes = read_bytes.unwrap_or_default();
-        self.take_submit(request.into_inner(), &read_bytes).await
+        self.take_submit(request.into_inner(), &caller, &read_bytes)
+            .await
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Outcome, Status>> + Send>>;
@@ -212,9 +236,9 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::Job>, Status> {
+        let caller = auth::caller(&request)?;
         let selector = selector(request.into_inner().job)?;
-        let id = self.look(move |view| select(view, selector).map(Job::id));
-        let id = id.await?.ok_or_else(unknown_job)?;
+        let (id, _) = self.own(&caller, selector).await?;
         self.command(Command::CancelJob { job: id }).await?;
         self.job(id).await
     }
@@ -223,7 +247,8 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::CancelTasksRequest>,
     ) -> Result<Response<v1::CancelTasksResponse>, Status> {
-        let tasks = self.selection(request.into_inner().tasks).await?;
+        let caller = auth::caller(&request)?;
+        let tasks = self.selection(&caller, request.into_inner().tasks).await?;
         let effect = self.command(Command::CancelTasks { tasks }).await?;
         let (jobs, task_count) = (effect.jobs, effect.task_count);
         let job_count = jobs.len() as u64;
@@ -243,8 +268,9 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::RerunRequest>,
     ) -> Result<Response<v1::RerunResponse>, Status> {
+        let caller = auth::caller(&request)?;
         let v1::RerunRequest { tasks, succeeded } = request.into_inner();
-        let tasks = self.selection(tasks).await?;
+        let tasks = self.selection(&caller, tasks).await?;
         let effect = self.command(Command::Rerun { tasks, succeeded }).await?;
         Ok(Response::new(v1::RerunResponse {
             job_count: effect.jobs.len() as u64,
@@ -257,7 +283,9 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::CloseJobRequest>,
     ) -> Result<Response<v1::Job>, Status> {
+        let caller = auth::caller(&request)?;
         let id = convert::job_id("job_id", &request.into_inner().job_id)?;
+        self.own(&caller, Selector::Id(id)).await?;
         self.command(Command::CloseJob { job: id }).await?;
         self.job(id).await
     }
@@ -266,6 +294,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let caller = auth::caller(&request)?;
         let request = request.into_inner();
         if request.digests.len() > RELEASE_COUNT_MAX {
             let problem = format!("has {}, at most {RELEASE_COUNT_MAX}", request.digests.len());
@@ -276,6 +305,7 @@ impl v1::jobs_server::Jobs for JobsService {
             .map(|(index, digest)| convert::digest(&format!("digests[{index}]"), digest))
             .collect::<Result<_, _>>()?;
         let job = convert::job_id("job_id", &request.job_id)?;
+        self.own(&caller, Selector::Id(job)).await?;
         self.command(Command::ReleaseBlobs { job, digests }).await?;
         Ok(Response::new(v1::ReleaseResponse {}))
     }

@@ -165,6 +165,7 @@ pub(super) mod tests {
             fetched_from_peers_bytes: 0,
             corrupt_count: 0,
             kept_bytes: None,
+            owner: None,
         }
     }
 

@@ -147,6 +147,7 @@ impl Worker {
                 host_name: String::new(),
                 site: String::new(),
                 program_version: String::new(),
+                owner: "sim".into(),
             },
         };
         self.link = Link::open(&self.world, hello).await?;

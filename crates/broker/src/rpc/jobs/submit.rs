@@ -1,9 +1,9 @@
 //! Submits: messages taken one after another, several of them on their way to the disk at a time.
 
-use super::{JobsService, unknown_job};
+use super::{JobsService, Selector, unknown_job};
 use crate::{
     engine::{Effect, EngineError},
-    rpc::convert,
+    rpc::{auth::Caller, convert},
 };
 use dewar_proto::{limits::MESSAGE_BYTES_MAX, v1};
 use dewar_queue::{Command, JobId};
@@ -43,6 +43,7 @@ impl JobsService {
     pub(super) async fn take_submit(
         &self,
         mut requests: Streaming<v1::SubmitRequest>,
+        caller: &Caller,
         read_bytes: &AtomicU64,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let mut job = None;
@@ -59,7 +60,7 @@ impl JobsService {
             let id = convert::job_id("job_id", &request.job_id)?;
             let (known, reuse) = match job {
                 Some(known) => known,
-                None => *job.insert((id, self.wants_reuse(id).await?)),
+                None => *job.insert((id, self.wants_reuse(id, caller).await?)),
             };
             if known != id {
                 return Err(convert::invalid("job_id", "differs within one call"));
@@ -107,7 +108,8 @@ impl JobsService {
         answer.await?.ok_or_else(unknown_job).map(Response::new)
     }
 
-    async fn wants_reuse(&self, id: JobId) -> Result<bool, Status> {
+    async fn wants_reuse(&self, id: JobId, caller: &Caller) -> Result<bool, Status> {
+        self.own(caller, Selector::Id(id)).await?;
         let reuse = self.look(move |view| Some(view.queue.job_by_id(id)?.terms().reuse));
         reuse.await?.ok_or_else(unknown_job)
     }

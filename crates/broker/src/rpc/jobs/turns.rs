@@ -86,7 +86,7 @@ impl Turns {
         Ok(Open { _turns: turns })
     }
 
-    fn of_owner(&self, Caller(owner): &Caller) -> Arc<Semaphore> {
+    fn of_owner(&self, Caller { owner, .. }: &Caller) -> Arc<Semaphore> {
         let mut of_owners = self
             .of_owners
             .lock()
@@ -101,7 +101,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::connections::Standing;
+    use crate::{rpc::connections::Standing, tokens::Rank};
 
     fn connection() -> Connection {
         Connection {
@@ -114,7 +114,10 @@ mod tests {
     }
 
     fn caller(name: &str) -> Caller {
-        Caller(name.into())
+        Caller {
+            owner: name.into(),
+            rank: Rank::Owner,
+        }
     }
 
     #[tokio::test(start_paused = true)]
