@@ -7,12 +7,14 @@
 
 mod claim;
 mod evict;
+mod examine;
 mod fetch;
 mod in_use;
 mod ledger;
 mod lists;
 
 pub use evict::Limit;
+pub use examine::{Examined, examine_cache};
 pub use fetch::FetchError;
 
 use crate::{BlobRef, Chunk, ChunkSet, Digest, buffer::Buffer};

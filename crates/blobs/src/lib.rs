@@ -19,7 +19,7 @@ mod stamp;
 mod store;
 mod transient;
 
-pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, FetchError, Limit};
+pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, Examined, FetchError, Limit, examine_cache};
 pub use chunk::{Chunk, chunk_digest, chunk_range, pieces_of};
 pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
 pub use chunk_set::ChunkSet;

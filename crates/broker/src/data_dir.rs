@@ -1,6 +1,7 @@
 //! The data folder: one broker at a time, the token that opens it, and the id by which workers know it again.
 
-use crate::{file_system::network_kind, tokens};
+use crate::tokens;
+use dewar_settings::network_kind;
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},

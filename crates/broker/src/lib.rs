@@ -7,7 +7,6 @@ mod config;
 mod data_dir;
 mod disk_space;
 mod engine;
-mod file_system;
 mod meter;
 mod near;
 mod reports;

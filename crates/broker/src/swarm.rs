@@ -15,7 +15,7 @@ mod precache;
 mod tracker;
 
 pub(crate) use handle::{Said, SwarmHandle, ToMember};
-pub(crate) use member::{Arrival, Counters};
+pub(crate) use member::{Arrival, Counters, Unreached};
 pub(crate) use near::{Near, NearBlob};
 pub(crate) use owner::{OUTBOX_MAX, start};
 pub(crate) use precache::PrecacheProgress;

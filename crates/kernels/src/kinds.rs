@@ -15,6 +15,9 @@ pub struct Sum;
 /// Sorts a block of particles into 2-D classes.
 pub struct Classify;
 
+/// Checks that its worker computes right, and gives its inputs back as they came: how `dewar doctor` tries out the whole way.
+pub struct SelfTest;
+
 impl TaskKind for Align {
     const NAME: &'static str = "em.align";
     const VERSION: u32 = 3;
@@ -34,6 +37,13 @@ impl TaskKind for Sum {
     const VERSION: u32 = 1;
     type Parameters = v1::SumParameters;
     type Output = v1::SumOutput;
+}
+
+impl TaskKind for SelfTest {
+    const NAME: &'static str = "dewar.self-test";
+    const VERSION: u32 = 1;
+    type Parameters = ();
+    type Output = ();
 }
 
 impl TaskKind for Classify {

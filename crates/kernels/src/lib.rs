@@ -13,7 +13,7 @@ mod reference;
 mod self_test;
 mod sum;
 
-pub use kinds::{Align, Classify, Insert, Sum};
+pub use kinds::{Align, Classify, Insert, SelfTest, Sum};
 
 /// The kernels every worker of this release offers, with a check that this machine computes right.
 pub fn registry() -> dewar_task::Registry {
@@ -22,5 +22,6 @@ pub fn registry() -> dewar_task::Registry {
         .with(Insert)
         .with(Sum)
         .with(Classify)
+        .with(SelfTest)
         .with_self_test(self_test::self_test)
 }

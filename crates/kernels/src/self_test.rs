@@ -3,11 +3,13 @@
 //! Overclocked memory, a broken core and a miscompiled library are rare, but one wrong shard spoils a map for all. It
 //! takes less than a millisecond and finds what is always wrong, not what is wrong now and then.
 
+use crate::SelfTest;
 use dewar_compute::{
     fft::{RealFft2, half_plane_len},
     orientation::Rotation,
     reconstruct::{Accumulator, GridShape, Insertion},
 };
+use dewar_task::{Context, Kernel, Product, RunError};
 use num_complex::Complex32;
 use std::f32::consts::FRAC_1_SQRT_2;
 
@@ -28,6 +30,32 @@ pub(crate) fn self_test() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Bytes of inputs that are given back: more would be a transfer of its own.
+const ECHO_BYTES_MAX: u64 = 64 << 20;
+
+impl Kernel for SelfTest {
+    // Who asks wants to hear it of a worker, and not what one said before.
+    const DETERMINISTIC: bool = false;
+
+    fn run(&self, (): (), context: &Context) -> Result<Product<()>, RunError> {
+        self_test().map_err(RunError::Kernel)?;
+        let mut blobs = Vec::new();
+        let mut echoed_bytes = 0;
+        for index in 0..context.input_count() {
+            context.check()?;
+            let input = context.input(index)?;
+            echoed_bytes += input.size_bytes();
+            if echoed_bytes > ECHO_BYTES_MAX {
+                return Err(RunError::BadInput(format!(
+                    "the inputs have more than {ECHO_BYTES_MAX} bytes"
+                )));
+            }
+            blobs.push(input.read_all()?);
+        }
+        Ok(Product { message: (), blobs })
+    }
 }
 
 /// A point at (1, 2) from the centre has the transform exp(-2πi (kx + 2 ky) / 8): multiples of an eighth of a turn.

@@ -40,6 +40,8 @@ pub struct BrokerStatus {
     pub sent_blob_bytes: u64,
     /// Bytes of blobs that came to it since it started; 0 from a broker of a minor before 4.
     pub received_blob_bytes: u64,
+    /// Its clock as it answered; none from a broker of a minor before 5.
+    pub now_unix_ms: Option<u64>,
 }
 
 /// How a worker stands.
@@ -89,8 +91,10 @@ pub struct WorkerStatus {
     pub corrupt_count: u64,
     /// Bytes of results that its folder keeps; none if it keeps none, as far as the broker says.
     pub kept_bytes: Option<u64>,
-    /// Name of the token it attends with. None from a broker of a minor before 5.
+    /// Name of the token it attends with. This and what follows is not said by a broker of a minor before 5.
     pub owner: Option<String>,
+    /// Where it says that peers reach it, while the broker does not, and what became of the broker's last try.
+    pub unreached: Option<(String, String)>,
 }
 
 impl Client {
@@ -181,6 +185,7 @@ impl BrokerStatus {
             refusing_reason: said(status.refusing_reason),
             sent_blob_bytes: status.sent_blob_bytes,
             received_blob_bytes: status.received_blob_bytes,
+            now_unix_ms: Some(status.now_unix_ms).filter(|ms| *ms > 0),
         })
     }
 }
@@ -221,6 +226,8 @@ impl From<v1::Worker> for WorkerStatus {
             corrupt_count: worker.corrupt_count,
             kept_bytes: worker.keeps_results.then_some(worker.kept_bytes),
             owner: said(worker.owner),
+            unreached: said(worker.unreached_address)
+                .map(|address| (address, worker.unreached_reason)),
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What daemons and command share: configuration file, logging, default folders, tokens.
+//! What daemons and command share: configuration file, logging, folders and what they are on, tokens.
 //!
 //! A program states its flags once, with clap. [`parse`] then lets each be set by a flag, by its `DEWAR_…` variable or
 //! by a line of the configuration file, in this order of precedence, with the program's own default last.
 
 mod connect;
 mod file;
+mod file_system;
 mod folders;
 mod log;
 mod manual;
@@ -13,6 +14,7 @@ mod words;
 
 pub use connect::{ConnectArgs, TokenError};
 pub use file::{SettingsError, parse, try_parse_from};
+pub use file_system::network_kind;
 pub use folders::{broker_data_dir, host_name, worker_cache_dir};
 pub use log::{LogArgs, LogError, LogFormat};
 pub use size::{Bandwidth, ByteSize, MalformedSize};

@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-fn blob_of(name: &OsStr) -> Option<BlobRef> {
+pub(super) fn blob_of(name: &OsStr) -> Option<BlobRef> {
     let (digest, size_bytes) = name.to_str()?.split_once('-')?;
     Some(BlobRef {
         digest: digest.parse().ok()?,

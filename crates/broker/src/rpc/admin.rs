@@ -3,8 +3,8 @@
 use super::{auth, convert, traffic::Traffic};
 use crate::{
     disk_space::DiskSpace,
-    engine::{EngineHandle, View},
-    swarm::{Counters, SwarmHandle},
+    engine::{EngineHandle, View, unix_ms},
+    swarm::{Counters, SwarmHandle, Unreached},
 };
 use dewar_blobs::BlobRef;
 use dewar_proto::{PROTOCOL, v1};
@@ -129,6 +129,7 @@ impl v1::admin_server::Admin for AdminService {
             refusing_reason,
             sent_blob_bytes,
             received_blob_bytes,
+            now_unix_ms: unix_ms(),
         });
         status.await.map(Response::new)
     }
@@ -148,6 +149,7 @@ impl v1::admin_server::Admin for AdminService {
             let shares = tracker.members().map(|(id, member)| {
                 let share = MemberShare {
                     data_address: member.address().map(|address| address.to_string()),
+                    unreached: member.unreached().cloned(),
                     held_bytes: tracker.held_bytes(id),
                     counters: member.counters(),
                     kept_bytes: near.kept_bytes_of(id),
@@ -268,6 +270,7 @@ fn worker_of(view: View<'_>, worker: &Worker) -> v1::Worker {
 /// A worker's part in the swarm.
 struct MemberShare {
     data_address: Option<String>,
+    unreached: Option<Unreached>,
     held_bytes: u64,
     counters: Counters,
     /// None if it keeps no more results.
@@ -277,6 +280,10 @@ struct MemberShare {
 impl MemberShare {
     fn show(self, worker: &mut v1::Worker) {
         worker.data_address = self.data_address.unwrap_or_default();
+        if let Some(Unreached { address, reason }) = self.unreached {
+            worker.unreached_address = address.to_string();
+            worker.unreached_reason = reason.to_string();
+        }
         worker.held_bytes = self.held_bytes;
         worker.fetched_from_broker_bytes = self.counters.from_broker_bytes;
         worker.fetched_from_peers_bytes = self.counters.from_peers_bytes;

@@ -5,7 +5,7 @@ mod keeping;
 use super::{connections::Ends, convert};
 use crate::{
     engine::EngineHandle,
-    swarm::{self, Arrival, Holder, Miss, Said, SwarmHandle, ToMember},
+    swarm::{self, Arrival, Holder, Miss, Said, SwarmHandle, ToMember, Unreached},
 };
 use dewar_blobs::{BlobClient, BlobRef, ChunkSet, Digest, chunk_count, chunk_range};
 use dewar_proto::{Token, check_protocol, transport, v1};
@@ -145,6 +145,11 @@ impl Share {
                 }
                 Err(reason) => {
                     tracing::debug!(%address, reason, "a worker's data port was not reached");
+                    let unreached = Unreached {
+                        address: address.as_str().into(),
+                        reason: reason.into(),
+                    };
+                    let _ = self.swarm.unreached(worker, session, unreached).await;
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! How everyone else reaches the owner of the swarm, and what is said to it.
 
-use super::{Arrival, Holder, Miss, NearBlob, Order, PrecacheProgress, SiteName, Tracker};
+use super::{
+    Arrival, Holder, Miss, NearBlob, Order, PrecacheProgress, SiteName, Tracker, Unreached,
+};
 use crate::near::{Announcement, Registry, ToKeeper};
 use dewar_blobs::{BlobRef, ChunkList, ChunkSet, Digest};
 use dewar_queue::WorkerId;
@@ -91,6 +93,12 @@ pub(super) enum Message {
         session: u64,
         address: Arc<str>,
     },
+    /// It did not, so far.
+    Unreached {
+        worker: WorkerId,
+        session: u64,
+        unreached: Unreached,
+    },
     Said {
         worker: WorkerId,
         session: u64,
@@ -145,6 +153,20 @@ impl SwarmHandle {
             worker,
             session,
             address,
+        })
+        .await
+    }
+
+    pub(crate) async fn unreached(
+        &self,
+        worker: WorkerId,
+        session: u64,
+        unreached: Unreached,
+    ) -> Result<(), Gone> {
+        self.send(Message::Unreached {
+            worker,
+            session,
+            unreached,
         })
         .await
     }

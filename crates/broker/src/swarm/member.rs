@@ -27,6 +27,8 @@ pub(crate) struct Member {
     pub(super) arrival: Arrival,
     /// Where others reach it, once the broker has found that they can.
     pub(super) address: Option<Arc<str>>,
+    /// Where the broker tried to reach it, and did not.
+    pub(super) unreached: Option<Unreached>,
     /// Blobs of which it holds chunks.
     pub(super) held: BTreeSet<BlobRef>,
     /// Chunks it asked for and has not got yet.
@@ -40,6 +42,14 @@ pub(crate) struct Member {
     /// Whom it found corrupt.
     accused: BTreeSet<WorkerId>,
     pub(super) counters: Counters,
+}
+
+/// A worker that says where others reach it, and the broker cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreached {
+    pub(crate) address: Arc<str>,
+    /// What became of the last try.
+    pub(crate) reason: Arc<str>,
 }
 
 /// What a worker moved since it joined.
@@ -56,6 +66,7 @@ impl Member {
         Self {
             arrival,
             address: None,
+            unreached: None,
             held: BTreeSet::new(),
             wanted: BTreeSet::new(),
             grant_count: 0,
@@ -79,6 +90,11 @@ impl Member {
     /// Where others reach it, if they can.
     pub(crate) fn address(&self) -> Option<&Arc<str>> {
         self.address.as_ref()
+    }
+
+    /// Where the broker tried in vain to reach it, and why.
+    pub(crate) fn unreached(&self) -> Option<&Unreached> {
+        self.unreached.as_ref()
     }
 
     /// Whether those of a site may be sent to it now.

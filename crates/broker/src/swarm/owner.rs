@@ -121,6 +121,11 @@ impl Owner {
                 self.tracker.set_address(worker, address, now);
                 self.note_reached(worker, now);
             }
+            Message::Unreached {
+                worker,
+                session,
+                unreached,
+            } if self.is_current(worker, session) => self.tracker.set_unreached(worker, unreached),
             Message::Said {
                 worker,
                 session,
@@ -131,7 +136,10 @@ impl Owner {
                 self.tracker.leave(worker, now);
                 self.keeping.registry.leave(worker, now);
             }
-            Message::Reached { .. } | Message::Said { .. } | Message::Leave { .. } => {}
+            Message::Reached { .. }
+            | Message::Unreached { .. }
+            | Message::Said { .. }
+            | Message::Leave { .. } => {}
             Message::Look(look) => look(&self.tracker, &self.keeping.registry),
             Message::FindNear { digest, reply } => {
                 // Whoever asked may have gone.

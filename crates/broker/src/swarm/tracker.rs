@@ -9,7 +9,7 @@ mod assign;
 use super::{
     Instant, SiteName,
     avoided::Avoided,
-    member::{Arrival, Counters, Member},
+    member::{Arrival, Counters, Member, Unreached},
 };
 use assign::{SITE_GRANTS_MAX, STALLED_TRIED_MAX};
 use dewar_blobs::{BlobRef, ChunkSet};
@@ -163,8 +163,16 @@ impl Tracker {
     pub(crate) fn set_address(&mut self, worker: WorkerId, address: Arc<str>, now: Instant) {
         if let Some(member) = self.members.get_mut(&worker) {
             member.address = Some(address);
+            member.unreached = None;
         }
         self.retry(now);
+    }
+
+    /// The broker has not reached a worker so far, and nobody is sent there.
+    pub(crate) fn set_unreached(&mut self, worker: WorkerId, unreached: Unreached) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.unreached = Some(unreached);
+        }
     }
 
     /// A worker holds these chunks besides those it said before.

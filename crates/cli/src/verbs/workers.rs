@@ -166,6 +166,7 @@ pub(super) mod tests {
             corrupt_count: 0,
             kept_bytes: None,
             owner: None,
+            unreached: None,
         }
     }
 

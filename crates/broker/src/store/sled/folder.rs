@@ -5,7 +5,7 @@
 //! start. Early stores have their database in the folder itself and no such file: generation 0.
 
 use super::{super::StoreError, fuse::Fuse};
-use crate::file_system::network_kind;
+use dewar_settings::network_kind;
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},

@@ -61,6 +61,7 @@ fn snapshot(jobs: Vec<JobStatus>) -> Snapshot {
             refusing_reason: None,
             sent_blob_bytes: 0,
             received_blob_bytes: 0,
+            now_unix_ms: None,
         },
         jobs,
         workers: vec![worker("node7-1")],

@@ -50,7 +50,10 @@ const ENCRYPTED_FOLDER: &str = "fuse.gocryptfs";
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// The name of the network file system that a folder is on; None if it is on a local one.
-pub(crate) fn network_kind(path: &Path) -> io::Result<Option<String>> {
+///
+/// # Errors
+/// If the folder cannot be looked at.
+pub fn network_kind(path: &Path) -> io::Result<Option<String>> {
     let status = rustix::fs::statfs(path)?;
     // The number has 32 bits, but its type differs between architectures, and its sign with it.
     let number = status.f_type as u64 & 0xffff_ffff;
