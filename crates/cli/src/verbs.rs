@@ -7,6 +7,7 @@ mod drain;
 mod fsc;
 mod info;
 mod jobs;
+mod post;
 mod postprocess;
 mod precache;
 mod refine;

@@ -2,6 +2,7 @@
 
 mod report;
 
+use super::post::Post;
 use crate::{failure::Failure, map_file, output, progress::Bar};
 use clap::Args;
 use dewar_compute::postprocess::Params;
@@ -36,24 +37,11 @@ pub struct Options {
     /// Folder for the files; must hold none of them yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Soft mask around the particle, values from 0 to 1 [default: made from the half-maps].
-    #[arg(long, value_name = "MAP")]
-    mask: Option<PathBuf>,
     /// Pixel size, where the headers have none or a wrong one.
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     pixel_size: Option<f64>,
-    /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on].
-    #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true, value_parser = super::finite)]
-    b_factor: Option<f64>,
-    /// The detector's modulation transfer (STAR: rlnResolutionInversePixel, rlnMtfValue), to divide out.
-    #[arg(long, value_name = "STAR")]
-    mtf: Option<PathBuf>,
-    /// Pixel size of the micrographs, where the maps' is another.
-    #[arg(long, value_name = "ANGSTROM", requires = "mtf", value_parser = super::positive)]
-    mtf_pixel_size: Option<f64>,
-    /// Measure the resolution at every place too, in a ball of 25 A with soft edges of 25 A; takes all cores for a while.
-    #[arg(long)]
-    local_resolution: bool,
+    #[command(flatten)]
+    post: Post,
     /// What the random phases grow from.
     #[arg(long, value_name = "K", default_value_t = 1)]
     seed: u64,
@@ -70,7 +58,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         map_file::read(&options.first)?,
         map_file::read(&options.second)?,
     );
-    let mask = options.mask.as_deref().map(map_file::read).transpose()?;
+    let mask = options
+        .post
+        .mask
+        .as_deref()
+        .map(map_file::read)
+        .transpose()?;
     let pixel_size_angstrom = map_file::common_pixel_size(
         options.pixel_size,
         [&first, &second].into_iter().chain(&mask),
@@ -85,7 +78,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         seed: settings.seed,
     };
     let halves = [&first.volume, &second.volume];
-    let found = postprocessed(halves, params, options.local_resolution)
+    let found = postprocessed(halves, params, options.post.local_resolution)
         .map_err(|failure| failure.concerning(options.names()))?;
     options.conclude(&places, &settings, &found, pixel_size_angstrom)
 }
@@ -151,18 +144,16 @@ impl Options {
     }
 
     fn settings(&self) -> PostSettings {
-        PostSettings {
-            mask: self.mask.clone(),
-            b_factor_angstrom2: self.b_factor,
-            mtf: self.mtf.clone(),
-            mtf_pixel_size_angstrom: self.mtf_pixel_size,
-            local_resolution: self.local_resolution,
+        let mut settings = PostSettings {
             seed: self.seed,
-        }
+            ..PostSettings::default()
+        };
+        self.post.change(&mut settings);
+        settings
     }
 
     fn names(&self) -> String {
-        let mask = self.mask.as_ref();
+        let mask = self.post.mask.as_ref();
         format!(
             "{} and {}{}",
             self.first.display(),

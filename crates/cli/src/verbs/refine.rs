@@ -1,6 +1,6 @@
 //! `dewar refine`: from particles and a starting map to poses and maps.
 
-use super::at_least_one;
+use super::{at_least_one, post::Post};
 use crate::{computing::Where, failure::Failure, output};
 use anyhow::anyhow;
 use clap::Args;
@@ -72,50 +72,13 @@ pub struct Options {
     /// Go on where images look inverted or unnormalised.
     #[arg(long)]
     accept_images: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Post-processing of the final half-maps")]
     post: Post,
     #[command(flatten)]
     place: Where,
     /// Print JSON at the end.
     #[arg(long)]
     json: bool,
-}
-
-/// How the final half-maps are post-processed; as `dewar postprocess` has it.
-#[derive(Args)]
-#[command(next_help_heading = "Post-processing of the final half-maps")]
-struct Post {
-    /// Soft mask around the particle, values from 0 to 1 [default: made from the half-maps].
-    #[arg(long, value_name = "MAP")]
-    mask: Option<PathBuf>,
-    /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on].
-    #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true, value_parser = super::finite)]
-    b_factor: Option<f64>,
-    /// The detector's modulation transfer (STAR: rlnResolutionInversePixel, rlnMtfValue), to divide out.
-    #[arg(long, value_name = "STAR")]
-    mtf: Option<PathBuf>,
-    /// Pixel size of the micrographs, where the particles' is another.
-    #[arg(long, value_name = "ANGSTROM", requires = "mtf", value_parser = super::positive)]
-    mtf_pixel_size: Option<f64>,
-    /// Measure the resolution at every place too; takes all cores of this machine for a while.
-    #[arg(long)]
-    local_resolution: bool,
-}
-
-impl Post {
-    /// What was given takes the place of what was stated before.
-    fn change(&self, settings: &mut PostSettings) {
-        fn given<T: Clone>(place: &mut Option<T>, value: &Option<T>) {
-            if value.is_some() {
-                place.clone_from(value);
-            }
-        }
-        given(&mut settings.mask, &self.mask);
-        given(&mut settings.b_factor_angstrom2, &self.b_factor);
-        given(&mut settings.mtf, &self.mtf);
-        given(&mut settings.mtf_pixel_size_angstrom, &self.mtf_pixel_size);
-        settings.local_resolution |= self.local_resolution;
-    }
 }
 
 /// Problems of the inputs that are told: enough to see of what kinds they are.
