@@ -6,6 +6,7 @@
 
 mod batch;
 mod clock;
+mod diary;
 mod disk;
 mod fleet;
 mod handle;
@@ -14,6 +15,7 @@ mod message;
 mod tell;
 
 pub(crate) use clock::unix_ms;
+pub(crate) use diary::{Diary, Try};
 pub(crate) use disk::read_payloads;
 pub(crate) use fleet::{Fleet, OUTBOX_MESSAGE_COUNT_MAX};
 pub use handle::EngineHandle;
@@ -83,12 +85,14 @@ pub enum EngineError {
 pub(crate) struct View<'a> {
     pub(crate) queue: &'a Queue,
     pub(crate) fleet: &'a Fleet,
+    pub(crate) diary: &'a Diary,
 }
 
 /// The task's own state.
 pub(crate) struct Engine {
     queue: Queue,
     fleet: Fleet,
+    diary: Diary,
     disk: Disk,
     clock: Clock,
     meter: Arc<Meter>,
@@ -153,6 +157,7 @@ impl Engine {
         let engine = Self {
             queue,
             fleet: Fleet::default(),
+            diary: Diary::default(),
             disk: Disk::new(store, packs, reserve),
             clock: Clock::new(),
             meter,
@@ -247,6 +252,7 @@ impl Engine {
         let mut any_started = false;
         for event in &events {
             self.meter.note(event, &self.queue, now);
+            self.diary.note(event, &self.queue, now.unix_ms);
             self.tell(event, &mut cut_off);
             any_started |= matches!(event, Event::AttemptStarted { .. });
         }

@@ -100,6 +100,7 @@ pub(crate) async fn serve(
         engine.clone(),
         disk.clone(),
         reports.clone(),
+        blobs.clone(),
         stop.clone(),
     ));
     let jobs = JobsServer::from_arc(jobs_service.clone())

@@ -642,6 +642,7 @@ async fn a_result_the_broker_cannot_take_fails_its_try_and_nothing_else() {
                 blobs: vec![blob; 4097],
             })),
             run_ms: 12,
+            fetch_ms: 0,
         }))
         .await;
     worker.wait_for_receipt().await;

@@ -23,11 +23,7 @@ pub fn ask<T, E: Into<Failure>, Answer>(
 where
     Answer: Future<Output = Result<T, E>>,
 {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::work)?;
-    runtime.block_on(async {
+    block_on(async {
         let client = reach(connect).await?;
         match time::timeout(ANSWER_WITHIN, question(client)).await {
             Ok(answer) => answer.map_err(Into::into),
@@ -40,12 +36,25 @@ where
     })
 }
 
+/// Runs what waits for a broker.
+///
+/// # Errors
+/// Its own, and those of the system.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::work)?;
+    runtime.block_on(work)
+}
+
 /// Connects, with the token the settings name.
 ///
 /// # Errors
 /// If there is no token, or the broker is not reached or refuses.
 pub async fn reach(connect: &ConnectArgs) -> Result<Client, Failure> {
-    let token = connect.token().map_err(Failure::input)?;
+    let token = connect.token();
+    let token = token.map_err(|error| Failure::input(error).try_next("dewar doctor"))?;
     let token = token
         .parse()
         .map_err(|error| Failure::input(anyhow!("the token cannot be used: {error}")))?;
@@ -78,7 +87,7 @@ pub fn tell_absences(mut link: watch::Receiver<Link>, say: impl Fn(&str) + Send 
 
 fn not_connected(error: ConnectError) -> Failure {
     match error {
-        ConnectError::NotReached { .. } => Failure::not_reached(error),
+        ConnectError::NotReached { .. } => Failure::not_reached(error).try_next("dewar doctor"),
         ConnectError::Address { .. } => Failure::input(error),
         ConnectError::Call(error) => error.into(),
         ConnectError::Incompatible(_) => Failure::work(error),
@@ -90,7 +99,10 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
             CallError::NotFound { .. } => Self::input(error).try_next("dewar jobs, dewar workers"),
-            CallError::Token { .. } => Self::input(error),
+            CallError::Token { .. } => Self::input(error).try_next("dewar doctor"),
+            CallError::NotYours { .. } => {
+                Self::input(error).try_next("--token-file with the owner's token")
+            }
             _ => Self::work(error),
         }
     }

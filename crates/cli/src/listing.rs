@@ -1,13 +1,9 @@
 //! Lists as verbs print them: a table for people, an array of objects for machines.
 
 use crate::{
-    broker,
-    failure::Failure,
-    output,
+    showing::Shown,
     table::{Column, Table},
 };
-use dewar_sdk::{CallError, Client};
-use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
 
 /// A thing of which there are lists.
@@ -25,23 +21,12 @@ pub trait Listed {
     fn to_json(&self) -> Value;
 }
 
-/// Asks the broker for a list, and prints it.
-///
-/// # Errors
-/// If the broker is not reached or refuses.
-pub fn ask_and_print<T: Listed, Answer>(
-    connect: &ConnectArgs,
-    json: bool,
-    question: impl FnOnce(Client) -> Answer,
-) -> Result<(), Failure>
-where
-    Answer: Future<Output = Result<Vec<T>, CallError>>,
-{
-    let list = broker::ask(connect, question)?;
-    if json {
-        output::print_json(&json!({ T::PLURAL: to_json(&list) }))
-    } else {
-        output::print(&to_text(&list))
+/// A list, for people and for machines.
+pub fn shown<T: Listed>(list: &[T]) -> Shown {
+    Shown {
+        text: to_text(list),
+        json: json!({ T::PLURAL: to_json(list) }),
+        notes: Vec::new(),
     }
 }
 

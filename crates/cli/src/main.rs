@@ -13,6 +13,7 @@ mod listing;
 mod map_file;
 mod output;
 mod progress;
+mod showing;
 mod size;
 mod table;
 mod verbs;

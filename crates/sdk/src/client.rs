@@ -206,22 +206,29 @@ impl Client {
     /// One page of a job's tasks, in order of index.
     ///
     /// # Errors
-    /// If there is no such job.
+    /// If there is no such job, or the broker cannot filter so.
     pub async fn tasks(
         &self,
         job: impl Into<JobSelector>,
         filter: TaskFilter,
     ) -> Result<TaskPage, CallError> {
         const CALL: &str = "listing tasks";
-        let job = job.into();
+        if filter.worker_name.is_some() {
+            self.shared
+                .require_minor(5, "a list of one worker's tasks")?;
+        }
+        let request = filter.request(job.into());
         let answer = self
             .shared
             .caller
-            .call(CALL, |channel| async move {
-                JobsClient::new(channel)
-                    .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-                    .list_tasks(filter.request(job))
-                    .await
+            .call(CALL, |channel| {
+                let request = request.clone();
+                async move {
+                    JobsClient::new(channel)
+                        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+                        .list_tasks(request)
+                        .await
+                }
             })
             .await?;
         TaskPage::from_wire(CALL, answer)
@@ -357,5 +364,19 @@ mod tests {
             "{refused}"
         );
         assert!(shared(1).require_minor(1, "a rerun").is_ok());
+
+        let job = JobSelector::Number(1);
+        let refused = old.task(job, crate::TaskIndex(0)).await.unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("a single task in full needs a broker of protocol 1.5")
+        );
+        let filter = TaskFilter {
+            worker_name: Some("w1".to_owned()),
+            ..TaskFilter::default()
+        };
+        let refused = old.tasks(job, filter).await.unwrap_err();
+        assert!(refused.to_string().contains("1.5"), "{refused}");
     }
 }

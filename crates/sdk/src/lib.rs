@@ -38,6 +38,7 @@ mod resumed;
 mod selection;
 mod submit;
 mod task;
+mod task_detail;
 
 pub use blobs::ImportError;
 pub use call::{CallError, Retry};
@@ -58,3 +59,4 @@ pub use outcome::{
 pub use precache::{PrecacheProgress, Precaching};
 pub use selection::{Selected, TaskSelection};
 pub use task::{TaskFilter, TaskPage, TaskState, TaskStatus};
+pub use task_detail::{Attempt, AttemptState, TaskDetail, TaskInput};

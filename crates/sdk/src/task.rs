@@ -20,10 +20,12 @@ pub enum TaskState {
 }
 
 /// Which tasks to list.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TaskFilter {
     /// Only tasks in this state.
     pub state: Option<TaskState>,
+    /// Only tasks that a worker of this name has or had, as far as the broker remembers; it must be of minor 5 or later.
+    pub worker_name: Option<String>,
     /// First index of the page.
     pub from_index: u64,
     /// Most tasks on the page; 0 for as many as the broker gives at once, 1000.
@@ -83,6 +85,7 @@ impl TaskFilter {
             state: state.into(),
             from_index: self.from_index,
             limit: self.limit,
+            worker_name: self.worker_name.unwrap_or_default(),
         }
     }
 }
@@ -103,7 +106,7 @@ impl TaskPage {
 }
 
 impl TaskStatus {
-    fn from_wire(call: &'static str, task: v1::Task) -> Result<Self, CallError> {
+    pub(crate) fn from_wire(call: &'static str, task: v1::Task) -> Result<Self, CallError> {
         let problem = |problem: String| CallError::Answer { call, problem };
         let state = match task.state() {
             v1::TaskState::Waiting => TaskState::Waiting,

@@ -28,6 +28,8 @@ pub(crate) enum Attempt {
     Running {
         context: Context,
         need: Need,
+        /// How long its inputs were on their way.
+        fetch_ms: u64,
         /// It was told to stop, and this is its end, whatever the kernel makes of the flag.
         halted: Option<v1::report::Result>,
     },
@@ -52,6 +54,15 @@ impl Attempt {
     pub(crate) fn is_delivering(&self) -> bool {
         matches!(self, Self::Delivering { .. })
     }
+}
+
+/// How long a try took; nothing where it came to no end of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Took {
+    /// Until its inputs were here.
+    pub(crate) fetch_ms: u64,
+    /// In its kernel.
+    pub(crate) run_ms: u64,
 }
 
 /// Whether a report outlasts this process.
@@ -100,12 +111,13 @@ impl AttemptKey {
         }
     }
 
-    pub(crate) fn report(&self, result: v1::report::Result, run_ms: u64) -> v1::Report {
+    pub(crate) fn report(&self, result: v1::report::Result, took: Took) -> v1::Report {
         v1::Report {
             task: Some(self.task()),
             attempt: Some(self.attempt()),
             result: Some(result),
-            run_ms,
+            run_ms: took.run_ms,
+            fetch_ms: took.fetch_ms,
         }
     }
 }

@@ -7,7 +7,7 @@ mod caution;
 mod results;
 
 use crate::{
-    attempt::{Attempt, AttemptKey, Durability, failure},
+    attempt::{Attempt, AttemptKey, Durability, Took, failure},
     delivery::{self, Delivery},
     materials::{self, Materials, Prepared},
     results::Keeper,
@@ -175,7 +175,7 @@ impl Book {
                 self.ready.push_back(key);
             }
             Err(failure) => {
-                let report = key.report(report::Result::Failed(failure), 0);
+                let report = key.report(report::Result::Failed(failure), Took::default());
                 self.say_report(key, report, Durability::Recent);
             }
         }
@@ -199,6 +199,7 @@ impl Book {
             let running = Attempt::Running {
                 context: prepared.context.clone(),
                 need: prepared.need,
+                fetch_ms: prepared.fetch_ms,
                 halted: None,
             };
             if let Some(limit) = prepared.time_limit.clone() {
@@ -231,11 +232,18 @@ impl Book {
         self.slots.end(need, run_time);
         let run_ms = u64::try_from(run_time.as_millis()).unwrap_or(u64::MAX);
         // What was handed back is nobody's.
-        let Some(Attempt::Running { halted, .. }) = self.attempts.get_mut(&key) else {
+        let Some(Attempt::Running {
+            halted, fetch_ms, ..
+        }) = self.attempts.get_mut(&key)
+        else {
             return;
         };
+        let took = Took {
+            fetch_ms: *fetch_ms,
+            run_ms,
+        };
         if let Some(end) = halted.take() {
-            self.report(key, end, run_ms);
+            self.report(key, end, took);
             return;
         }
         let ran = match ran {
@@ -250,7 +258,7 @@ impl Book {
                 report::Result::Succeeded(delivery::inline(output))
             }
             Ran::Output(output) => {
-                self.deliver_new(key, output, run_ms);
+                self.deliver_new(key, output, took);
                 return;
             }
             Ran::Failed(failure) => {
@@ -262,7 +270,7 @@ impl Book {
                 "the kernel says it was cancelled, but nobody cancelled it",
             )),
         };
-        self.report(key, result, run_ms);
+        self.report(key, result, took);
     }
 
     pub(crate) fn stop_attempt(&mut self, key: AttemptKey) {
@@ -276,9 +284,9 @@ impl Book {
             Some(Attempt::Preparing(work) | Attempt::Delivering { work, .. }) => {
                 work.abort();
                 self.keeper.forget(key);
-                self.report(key, cancelled, 0);
+                self.report(key, cancelled, Took::default());
             }
-            Some(Attempt::Ready(_)) => self.report(key, cancelled, 0),
+            Some(Attempt::Ready(_)) => self.report(key, cancelled, Took::default()),
             Some(Attempt::Reported { .. }) | None => {}
         }
     }
@@ -335,7 +343,7 @@ impl Book {
                 tracing::error!(%error, "a slot is lost: its kernel does not stop, and no other thread can be had");
             }
             self.stuck.insert(key);
-            self.report(key, end, 0);
+            self.report(key, end, Took::default());
             given_up.push(key);
         }
         given_up

@@ -197,6 +197,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::Took;
     use crate::{attempt::AttemptKey, results::Identity};
     use dewar_proto::transport;
     use tokio::net::TcpListener;
@@ -223,7 +224,10 @@ mod tests {
         let blob = hash_bytes(&bytes).blob();
         let result = Kept {
             key,
-            report: key.report(v1::report::Result::Succeeded(v1::Output::default()), 0),
+            report: key.report(
+                v1::report::Result::Succeeded(v1::Output::default()),
+                Took::default(),
+            ),
             pieces: vec![Piece { blob, bytes }],
         };
         let (events, mut heard) = mpsc::channel(1);

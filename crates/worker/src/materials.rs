@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dewar_blobs::{BlobRef, ChunkCache, FetchError};
 use dewar_proto::v1;
 use dewar_task::{Context, InputBytes, Kind};
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 
 /// Tasks whose inputs are fetched at once. Each fetches several chunks at once; more would only share the same wire.
@@ -23,6 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) context: Context,
     pub(crate) need: Need,
     pub(crate) time_limit: Option<TimeLimit>,
+    /// How long it took to get all of it here.
+    pub(crate) fetch_ms: u64,
 }
 
 /// What one try takes of its worker while it runs.
@@ -82,6 +84,7 @@ fn prepared(
         context: Context::with_slots(inputs, need.slot_count),
         need,
         time_limit,
+        fetch_ms: 0,
     })
 }
 
@@ -105,6 +108,7 @@ impl Materials {
     /// Fetches what a task needs, for as long as it takes. An error is final: no other try could do better.
     pub(crate) async fn prepare(&self, spec: v1::TaskSpec) -> Result<Prepared, v1::Failure> {
         let _turn = self.turns.acquire().await;
+        let began = Instant::now();
         let (need, time_limit) = (Need::of(&spec), TimeLimit::of(&spec));
         let parameters = match spec.parameters.and_then(|payload| payload.place) {
             Some(v1::payload::Place::Inline(bytes)) => bytes,
@@ -127,7 +131,10 @@ impl Materials {
                 }
             });
         }
-        prepared(spec.kind, parameters, inputs, need, time_limit)
+        Ok(Prepared {
+            fetch_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ..prepared(spec.kind, parameters, inputs, need, time_limit)?
+        })
     }
 
     async fn fetch(

@@ -120,6 +120,7 @@ mod tests {
     fn report(n: u64) -> Message {
         Message::Report(v1::Report {
             run_ms: n,
+            fetch_ms: 0,
             ..Default::default()
         })
     }

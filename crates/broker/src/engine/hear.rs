@@ -1,7 +1,9 @@
 //! What workers say, as commands to the queue.
 
 use super::{
-    Engine, EngineError, Turn, hex,
+    Engine, EngineError, Turn,
+    diary::Times,
+    hex,
     message::{Address, FromWorker, Hello, ToWorker},
     tell::Release,
 };
@@ -63,7 +65,10 @@ impl Engine {
                 address,
                 result,
                 run_ms,
+                fetch_ms,
             } => {
+                let times = Times { fetch_ms, run_ms };
+                self.diary.note_times(address.attempt, times);
                 // Told when durable, or when it turns out not to be wanted: either way the worker may forget it.
                 turn.releases
                     .push(Release::ToWorker(worker, ToWorker::Received(address)));

@@ -92,6 +92,8 @@ pub enum FromWorker {
         result: TaskResult,
         /// How long it ran.
         run_ms: u64,
+        /// How long its inputs were on their way; 0 if that was not said.
+        fetch_ms: u64,
     },
     /// It gives tries back.
     HandBack {

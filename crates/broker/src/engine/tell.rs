@@ -129,6 +129,7 @@ impl Engine {
             Release::Query(query) => query(View {
                 queue: &self.queue,
                 fleet: &self.fleet,
+                diary: &self.diary,
             }),
             Release::Attended(reply, answer) => {
                 let _ = reply.send(answer);

@@ -263,6 +263,7 @@ fn from_wire(message: v1::WorkerMessage) -> Result<FromWorker, Status> {
             result: convert::result("report.result", report.result)
                 .unwrap_or_else(|status| untakable(&status)),
             run_ms: report.run_ms,
+            fetch_ms: report.fetch_ms,
         }),
         Some(Message::HandBack(hand_back)) => {
             let attempts = hand_back.attempts.into_iter().enumerate();

@@ -17,10 +17,11 @@ use crate::{
     engine::{Effect, EngineHandle, View},
     reports::{KeepError, Reports},
 };
+use dewar_blobs::{BlobRef, BlobStore, LoadedBlob};
 use dewar_proto::{check_protocol, v1};
 use dewar_queue::{Command, Job, JobId, JobNumber, JobTerms, TaskSelection, TaskState};
 use futures::Stream;
-use show::{job_of, tasks_page};
+use show::{Wanted, detail_of, job_of, tasks_page};
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,7 @@ pub(crate) struct JobsService {
     reports: Reports,
     watches: Arc<Semaphore>,
     turns: Turns,
+    blobs: BlobStore,
     stop: CancellationToken,
 }
 
@@ -50,6 +52,7 @@ impl JobsService {
         engine: EngineHandle,
         disk: DiskSpace,
         reports: Reports,
+        blobs: BlobStore,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl JobsService {
             reports,
             watches: Arc::new(Semaphore::new(watch::WATCH_COUNT_MAX)),
             turns: Turns::new(),
+            blobs,
             stop,
         }
     }
@@ -225,11 +229,42 @@ impl v1::jobs_server::Jobs for JobsService {
             0 => PAGE_TASK_COUNT_MAX,
             limit => limit.min(PAGE_TASK_COUNT_MAX),
         };
-        let from_index = request.from_index;
-        let page = self.look(move |view| {
-            select(view, selector).map(|job| tasks_page(view, job, state, from_index, limit))
-        });
+        let worker_name = convert::name("worker_name", &request.worker_name)?;
+        let wanted = Wanted {
+            state,
+            worker_name: Some(worker_name).filter(|name| !name.is_empty()),
+            from_index: request.from_index,
+            limit,
+        };
+        let page =
+            self.look(move |view| select(view, selector).map(|job| tasks_page(view, job, &wanted)));
         page.await?.ok_or_else(unknown_job).map(Response::new)
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<v1::GetTaskRequest>,
+    ) -> Result<Response<v1::TaskDetail>, Status> {
+        let v1::GetTaskRequest { job, index } = request.into_inner();
+        let selector = selector(job)?;
+        let detail = self.look(move |view| {
+            let job = select(view, selector).ok_or_else(unknown_job)?;
+            detail_of(view, job, index).ok_or_else(|| {
+                let count = job.task_count();
+                let number = job.number();
+                Status::not_found(format!("{number} has no task {index}, but {count} of them"))
+            })
+        });
+        let mut detail = detail.await??;
+        let blobs = self.blobs.clone();
+        let named = tokio::task::spawn_blocking(move || {
+            name_files(&blobs, &mut detail.inputs);
+            detail
+        });
+        let detail = named
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(detail))
     }
 
     async fn cancel(
@@ -352,6 +387,20 @@ fn select(view: View<'_>, selector: Selector) -> Option<&Job> {
     match selector {
         Selector::Id(id) => view.queue.job_by_id(id),
         Selector::Number(number) => view.queue.job(number),
+    }
+}
+
+/// Where files lie that are read in place. One that cannot be looked at has no name to tell.
+fn name_files(blobs: &BlobStore, inputs: &mut [v1::TaskInput]) {
+    for input in inputs {
+        let Ok(blob) = BlobRef::from_wire(input.blob.as_ref(), "blob") else {
+            continue;
+        };
+        let file = blobs.load(&blob.digest);
+        let file = file.ok().filter(LoadedBlob::is_by_reference);
+        if let Some(file) = file.and_then(|file| file.local_file().ok()) {
+            input.file = String::from_utf8_lossy(&file.to_wire().path).into_owned();
+        }
     }
 }
 

@@ -210,6 +210,7 @@ impl FakeWorker {
                 blobs: Vec::new(),
             })),
             run_ms: 12,
+            fetch_ms: 0,
         }))
         .await;
     }

@@ -4,9 +4,10 @@ use crate::{
     clock,
     failure::Failure,
     listing::{self, Listed},
+    showing::{ShowArgs, show},
     table::Column,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dewar_sdk::JobStatus;
 use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 /// Lists jobs and how far they are.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  dewar jobs\n  dewar jobs --unfinished --json | jq -r '.jobs[].number'\n\n\
+    after_help = "Examples:\n  dewar jobs\n  dewar jobs --state blocked\n  dewar jobs --owner anna --watch\n  \
+    dewar jobs --unfinished --json | jq -r '.jobs[].number'\n\n\
     JSON keys, of each in jobs: job_id, number, name, owner, priority, created_unix_ms, closed, state, task_count, \
     waiting_count, running_count, succeeded_count, failed_count, cancelled_count, blocked_reason (null if it is not), \
     keep_ms, absence_ms_max (null: it runs on without its customer), reuse\n\
@@ -25,19 +27,41 @@ pub struct Options {
     /// Leave out those whose tasks all have their outcomes.
     #[arg(long)]
     unfinished: bool,
+    /// Only those of this owner: the name of the token that opened them.
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    /// Only those in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<State>,
     #[command(flatten)]
     connect: ConnectArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// How a job stands, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    Open,
+    Running,
+    Blocked,
+    Finished,
 }
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let unfinished_only = options.unfinished;
-    listing::ask_and_print(&options.connect, options.json, async |client| {
-        client.jobs(unfinished_only).await
+    show(&options.connect, &options.show, async |client| {
+        let mut jobs = client.jobs(options.unfinished).await?;
+        jobs.retain(|job| options.wants(job));
+        Ok(listing::shown(&jobs))
     })
+}
+
+impl Options {
+    fn wants(&self, job: &JobStatus) -> bool {
+        let is_of_owner = self.owner.as_ref().is_none_or(|owner| *owner == job.owner);
+        is_of_owner && self.state.is_none_or(|state| state == State::of(job))
+    }
 }
 
 impl Listed for JobStatus {
@@ -50,15 +74,15 @@ impl Listed for JobStatus {
         Column::Number("RUNNING"),
         Column::Number("WAITING"),
         Column::Number("FAILED"),
-        Column::Number("AGE"),
-        Column::Text("OWNER"),
+        Column::SpareNumber("AGE"),
+        Column::SpareText("OWNER"),
         Column::Text("NAME"),
     ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             format!("j{}", self.number),
-            state(self).to_owned(),
+            State::of(self).name().to_owned(),
             format!("{}/{}", self.outcome_count(), self.task_count()),
             self.running_count.to_string(),
             self.waiting_count.to_string(),
@@ -81,7 +105,7 @@ impl Listed for JobStatus {
             "priority": self.priority,
             "created_unix_ms": self.created_unix_ms,
             "closed": self.closed,
-            "state": state(self),
+            "state": State::of(self).name(),
             "task_count": self.task_count(),
             "waiting_count": self.waiting_count,
             "running_count": self.running_count,
@@ -96,15 +120,25 @@ impl Listed for JobStatus {
     }
 }
 
-/// A word for how a job stands.
-pub(super) fn state(job: &JobStatus) -> &'static str {
-    match job {
-        JobStatus {
-            blocked_reason: Some(_),
-            ..
-        } => "blocked",
-        job if job.unfinished_count() > 0 => "running",
-        JobStatus { closed: true, .. } => "finished",
-        _ => "open",
+impl State {
+    pub(super) fn of(job: &JobStatus) -> Self {
+        match job {
+            JobStatus {
+                blocked_reason: Some(_),
+                ..
+            } => Self::Blocked,
+            job if job.unfinished_count() > 0 => Self::Running,
+            JobStatus { closed: true, .. } => Self::Finished,
+            _ => Self::Open,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Running => "running",
+            Self::Blocked => "blocked",
+            Self::Finished => "finished",
+        }
     }
 }

@@ -4,10 +4,11 @@ use crate::{
     clock,
     failure::Failure,
     listing::{self, Listed},
+    showing::{ShowArgs, show},
     size,
     table::Column,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dewar_sdk::WorkerStatus;
 use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
@@ -15,29 +16,55 @@ use serde_json::{Value, json};
 /// Lists workers and what they do.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  dewar workers\n  dewar workers --json | jq '[.workers[].slot_count] | add'\n\n\
+    after_help = "Examples:\n  dewar workers\n  dewar workers --state held-back\n  dewar workers --owner anna --watch 5\n  \
+    dewar workers --json | jq '[.workers[].slot_count] | add'\n\n\
     JSON keys, of each in workers: worker_id, name, host_name, state, slot_count, running_count, kinds, site, \
     program_version, succeeded_count, failed_count, joined_unix_ms, waiting_count (sent ahead of time), memory_bytes (null \
     if not said), held_back_reason (null if it is not), data_address (where peers fetch from it; null if they cannot), \
     held_bytes (of inputs, that others can fetch), fetched_from_broker_bytes and fetched_from_peers_bytes (since it joined), \
     corrupt_count (chunks it gave that were not what they should be), kept_bytes (of results, that it keeps instead of the broker; null if \
-    it keeps none)\n\
+    it keeps none), owner (of the token it attends with; null if the broker is too old to say), unreached_address and unreached_reason \
+    (where it says that peers fetch from it, and why the broker did not get there; null otherwise)\n\
     States: up, held back (given nothing or little: its machine is busy, or it failed everything it touched), draining \
     (finishes and leaves), away (not heard of; given up soon)"
 )]
 pub struct Options {
     #[command(flatten)]
     connect: ConnectArgs,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    /// Only those that attend with this owner's token.
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    /// Only those in this state.
+    #[arg(long, value_name = "STATE")]
+    state: Option<State>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// How a worker stands, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    Up,
+    HeldBack,
+    Draining,
+    Away,
 }
 
 /// Runs the verb.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    listing::ask_and_print(&options.connect, options.json, async |client| {
-        client.workers().await
+    show(&options.connect, &options.show, async |client| {
+        let mut workers = client.workers().await?;
+        workers.retain(|worker| options.wants(worker));
+        Ok(listing::shown(&workers))
     })
+}
+
+impl Options {
+    fn wants(&self, worker: &WorkerStatus) -> bool {
+        let owner = self.owner.as_ref();
+        let is_of_owner = owner.is_none_or(|owner| worker.owner.as_ref() == Some(owner));
+        is_of_owner && self.state.is_none_or(|state| state == State::of(worker))
+    }
 }
 
 impl Listed for WorkerStatus {
@@ -45,16 +72,17 @@ impl Listed for WorkerStatus {
 
     const COLUMNS: &'static [Column] = &[
         Column::Text("WORKER"),
-        Column::Text("HOST"),
-        Column::Text("SITE"),
+        Column::SpareText("HOST"),
+        Column::SpareText("SITE"),
         Column::Text("STATE"),
         Column::Number("RUNNING"),
         Column::Number("DONE"),
         Column::Number("FAILED"),
-        Column::Number("HELD"),
-        Column::Number("KEPT"),
-        Column::Number("HERE FOR"),
-        Column::Text("VERSION"),
+        Column::SpareNumber("HELD"),
+        Column::SpareNumber("KEPT"),
+        Column::SpareNumber("HERE FOR"),
+        Column::SpareText("VERSION"),
+        Column::SpareText("OWNER"),
         Column::Text("WHY"),
     ];
 
@@ -63,7 +91,7 @@ impl Listed for WorkerStatus {
             self.name.clone(),
             self.host_name.clone(),
             self.site.clone(),
-            state(self).to_owned(),
+            State::of(self).name().to_owned(),
             format!("{}/{}", self.running_count, self.slot_count),
             self.succeeded_count.to_string(),
             self.failed_count.to_string(),
@@ -72,6 +100,7 @@ impl Listed for WorkerStatus {
                 .map_or_else(|| "-".to_owned(), size::rounded),
             clock::duration(clock::since_unix_ms(self.joined_unix_ms)),
             self.program_version.clone(),
+            self.owner.clone().unwrap_or_default(),
             why(self),
         ]
     }
@@ -81,7 +110,7 @@ impl Listed for WorkerStatus {
             "worker_id": self.id,
             "name": self.name,
             "host_name": self.host_name,
-            "state": state(self),
+            "state": State::of(self).name(),
             "slot_count": self.slot_count,
             "running_count": self.running_count,
             "kinds": self.kinds.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -99,24 +128,35 @@ impl Listed for WorkerStatus {
             "fetched_from_peers_bytes": self.fetched_from_peers_bytes,
             "corrupt_count": self.corrupt_count,
             "kept_bytes": self.kept_bytes,
+            "owner": self.owner,
+            "unreached_address": self.unreached.as_ref().map(|(address, _)| address),
+            "unreached_reason": self.unreached.as_ref().map(|(_, reason)| reason),
         })
     }
 }
 
-/// Up, and yet given nothing or little.
-const HELD_BACK: &str = "held back";
+impl State {
+    pub(super) fn of(worker: &WorkerStatus) -> Self {
+        match worker {
+            WorkerStatus {
+                connected: false, ..
+            } => Self::Away,
+            WorkerStatus { draining: true, .. } => Self::Draining,
+            WorkerStatus {
+                held_back_reason: Some(_),
+                ..
+            } => Self::HeldBack,
+            _ => Self::Up,
+        }
+    }
 
-pub(super) fn state(worker: &WorkerStatus) -> &'static str {
-    match worker {
-        WorkerStatus {
-            connected: false, ..
-        } => "away",
-        WorkerStatus { draining: true, .. } => "draining",
-        WorkerStatus {
-            held_back_reason: Some(_),
-            ..
-        } => HELD_BACK,
-        _ => "up",
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::HeldBack => "held back",
+            Self::Draining => "draining",
+            Self::Away => "away",
+        }
     }
 }
 
@@ -124,7 +164,7 @@ pub(super) fn state(worker: &WorkerStatus) -> &'static str {
 pub(super) fn why(worker: &WorkerStatus) -> String {
     let held_back = worker.held_back_reason.clone();
     // That it drains because it drains says nothing.
-    let held_back = held_back.filter(|_| state(worker) == HELD_BACK);
+    let held_back = held_back.filter(|_| State::of(worker) == State::HeldBack);
     let shunned = match worker.corrupt_count {
         0 => None,
         1 => Some("gave 1 corrupt chunk; nobody fetches from it".to_owned()),
@@ -176,7 +216,10 @@ pub(super) mod tests {
         assert_eq!(why(&worker), "");
         worker.corrupt_count = 3;
         let shunned = "gave 3 corrupt chunks; nobody fetches from it";
-        assert_eq!((state(&worker), why(&worker).as_str()), ("up", shunned));
+        assert_eq!(
+            (State::of(&worker), why(&worker).as_str()),
+            (State::Up, shunned)
+        );
         worker.held_back_reason = Some("its machine is busy".to_owned());
         assert_eq!(why(&worker), format!("its machine is busy; {shunned}"));
         worker.draining = true;

@@ -1,7 +1,7 @@
 //! Verbs that talk to a broker.
 
 use crate::{
-    dewar::{command, keys, ran, word},
+    dewar::{command, ran, word},
     lab::{Lab, SLOTS, TASKS},
 };
 
@@ -10,26 +10,6 @@ fn a_running_job_is_shown_from_every_side() {
     let lab = Lab::start();
 
     let status = lab.status();
-    let promised = [
-        "broker",
-        "host_name",
-        "program_version",
-        "protocol",
-        "started_unix_ms",
-        "broker_start",
-        "data_dir",
-        "job_count",
-        "waiting_count",
-        "running_count",
-        "worker_count",
-        "slot_count",
-        "blob_bytes",
-        "sent_blob_bytes",
-        "received_blob_bytes",
-        "free_bytes",
-        "refusing_reason",
-    ];
-    assert_eq!(keys(&status), promised);
     assert_eq!(
         (&status["worker_count"], &status["slot_count"]),
         (&1.into(), &SLOTS.into())
@@ -47,27 +27,6 @@ fn a_running_job_is_shown_from_every_side() {
 
     let jobs = lab.dewar(&["jobs", "--json"]).ok().json();
     let job = &jobs["jobs"][0];
-    let promised = [
-        "job_id",
-        "number",
-        "name",
-        "owner",
-        "priority",
-        "created_unix_ms",
-        "closed",
-        "state",
-        "task_count",
-        "waiting_count",
-        "running_count",
-        "succeeded_count",
-        "failed_count",
-        "cancelled_count",
-        "blocked_reason",
-        "keep_ms",
-        "absence_ms_max",
-        "reuse",
-    ];
-    assert_eq!(keys(job), promised);
     assert_eq!(
         (&job["name"], &job["state"]),
         (&"hold the line".into(), &"running".into())
@@ -84,21 +43,6 @@ fn a_running_job_is_shown_from_every_side() {
     let tasks = lab.dewar(&["tasks", &lab.job_name(), "--json"]).ok().json();
     assert_eq!(tasks["tasks"].as_array().map(Vec::len), Some(TASKS));
     let first = &tasks["tasks"][0];
-    let promised = [
-        "index",
-        "kind",
-        "state",
-        "attempts_begun",
-        "workers",
-        "failure",
-        "run_ms",
-        "progress",
-        "key",
-        "generation",
-        "reused",
-        "waits_for",
-    ];
-    assert_eq!(keys(first), promised);
     assert_eq!(
         (&first["kind"], &first["state"]),
         (&"test.hold/1".into(), &"running".into())
@@ -113,30 +57,6 @@ fn a_running_job_is_shown_from_every_side() {
 
     let workers = lab.dewar(&["workers", "--json"]).ok().json();
     let worker = &workers["workers"][0];
-    let promised = [
-        "worker_id",
-        "name",
-        "host_name",
-        "state",
-        "slot_count",
-        "running_count",
-        "kinds",
-        "site",
-        "program_version",
-        "succeeded_count",
-        "failed_count",
-        "joined_unix_ms",
-        "waiting_count",
-        "memory_bytes",
-        "held_back_reason",
-        "data_address",
-        "held_bytes",
-        "fetched_from_broker_bytes",
-        "fetched_from_peers_bytes",
-        "corrupt_count",
-        "kept_bytes",
-    ];
-    assert_eq!(keys(worker), promised);
     assert_eq!(
         (&worker["state"], &worker["kinds"][0]),
         (&"up".into(), &"test.hold/1".into())

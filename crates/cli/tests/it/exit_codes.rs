@@ -129,3 +129,52 @@ fn the_configuration_file_sets_what_flags_do_not() {
     fs::write(&config, "brokr = \"titan\"\n").unwrap();
     ran(&mut status).fails(2, &["dewar.toml", "brokr"]);
 }
+
+/// Verbs that need a broker, with words that are right.
+const BROKER_VERBS: [&[&str]; 8] = [
+    &["status"],
+    &["jobs"],
+    &["tasks", "j7"],
+    &["tasks", "j7.42"],
+    &["workers"],
+    &["cancel", "j7"],
+    &["rerun", "j7"],
+    &["drain", "--all", "--yes"],
+];
+
+#[test]
+fn every_verb_says_what_to_try_where_no_broker_is_and_no_token() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    // At the same time, since each waits for a broker that may be about to start.
+    std::thread::scope(|scope| {
+        for words in BROKER_VERBS {
+            let address = &address;
+            scope.spawn(move || {
+                dewar(words).fails(2, &["no token", "try: dewar doctor"]);
+                let mut lost = command();
+                lost.args(words)
+                    .args(["--broker", address])
+                    .env("DEWAR_TOKEN", "me.secret");
+                ran(&mut lost).fails(3, &["not reached", "try: dewar doctor"]);
+            });
+        }
+    });
+}
+
+#[test]
+fn words_in_the_wrong_order_are_told_with_the_right_one() {
+    let told = |words: &[&str], tip: &str| {
+        let ran = dewar(words);
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(tip), "no {tip:?} in {ran:?}");
+    };
+    told(&["--json", "status"], "status --json");
+    told(&["j7", "tasks"], "try '--help'");
+    told(&["stauts"], "status");
+    told(&["jobs", "--sate", "open"], "--state");
+    told(&["jobs", "--state", "opne"], "open");
+    told(&["tasks"], "<JOB[.TASK]>");
+    told(&["tasks", "--watch", "j7"], "number of seconds");
+}

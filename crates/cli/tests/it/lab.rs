@@ -15,7 +15,7 @@ pub const SLOTS: u16 = 2;
 /// Tasks of the job.
 pub const TASKS: usize = 9;
 
-/// Runs until it is stopped.
+/// Runs until it is stopped, unless it was given something to read.
 struct Hold;
 
 impl TaskKind for Hold {
@@ -27,6 +27,9 @@ impl TaskKind for Hold {
 
 impl Kernel for Hold {
     fn run(&self, (): (), context: &Context) -> Result<Product<()>, RunError> {
+        if context.input_count() > 0 {
+            return Err(RunError::BadInput("there is nothing to hold".to_owned()));
+        }
         context.set_progress(0.25);
         loop {
             context.check()?;
@@ -99,6 +102,20 @@ impl Lab {
             let after = vec![task("the patient one").after(given)];
             self.job.submit_keyed(after).await.unwrap();
         });
+    }
+
+    /// Adds a task that fails as soon as it has its input, which a slot is made free for, and gives its index.
+    pub fn submit_what_fails(&self) -> u64 {
+        let index = self.runtime.block_on(async {
+            let blob = self.job.upload(b"something".to_vec().into()).await.unwrap();
+            let task = NewTask::new::<Hold>(&(), vec![blob.into()]);
+            self.job.submit_all(vec![task]).await.unwrap().start
+        });
+        for held in 0..TASKS {
+            self.dewar(&["cancel", &format!("{}.{held}", self.job_name())])
+                .ok();
+        }
+        index.0
     }
 
     /// Where the broker listens.

@@ -1,10 +1,12 @@
 //! The real command, run as people and scripts run it.
 
+mod asking;
 mod book;
 mod broker;
 mod classify2d;
 mod compare;
 mod dewar;
+mod documented;
 mod exit_codes;
 mod fsc;
 mod grpcurl;
@@ -17,4 +19,5 @@ mod precache;
 mod refine;
 mod rounds;
 mod simulate;
+mod terminal;
 mod top;

@@ -1,77 +1,11 @@
-//! `dewar top` in a real terminal: tmux, of 80 columns and 24 lines.
+//! `dewar top` in a real terminal.
 
-use crate::{dewar::dewar, lab::Lab};
-use std::{
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
-
-/// A terminal of its own server, which ends with it.
-struct Terminal(TempDir);
-
-impl Terminal {
-    /// None, with a message, where there is no tmux.
-    fn open(lab: &Lab) -> Option<Self> {
-        let terminal = Self(tempfile::tempdir().unwrap());
-        let program = env!("CARGO_BIN_EXE_dewar");
-        let setting = |name: &str, value: &str| format!("{name}={value}");
-        let mut command = terminal.tmux();
-        command
-            .args(["new-session", "-d", "-x", "80", "-y", "24"])
-            .args(["-e", &setting("DEWAR_BROKER", lab.address())])
-            .args(["-e", &setting("DEWAR_TOKEN", lab.token())])
-            .args([&format!("{program} top; echo left with $?; cat")]);
-        match command.status() {
-            Ok(status) if status.success() => Some(terminal),
-            Ok(status) => panic!("tmux ended with {status}"),
-            Err(error) => {
-                eprintln!("skipped: tmux is not here ({error}); `cargo xtask test` installs it");
-                None
-            }
-        }
-    }
-
-    fn tmux(&self) -> Command {
-        let mut command = Command::new("tmux");
-        command.env_remove("TMUX").env("TERM", "xterm-256color");
-        command.args(["-f", "/dev/null", "-S"]);
-        command.arg(self.0.path().join("socket"));
-        command
-    }
-
-    fn press(&self, key: &str) {
-        let status = self.tmux().args(["send-keys", key]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Waits until all of these stand on the screen.
-    #[track_caller]
-    fn shows(&self, texts: &[&str]) {
-        let until = Instant::now() + Duration::from_secs(30);
-        loop {
-            let output = self.tmux().args(["capture-pane", "-p"]).output().unwrap();
-            let screen = String::from_utf8(output.stdout).unwrap();
-            if texts.iter().all(|text| screen.contains(text)) {
-                return;
-            }
-            assert!(Instant::now() < until, "no {texts:?} in\n{screen}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.tmux().arg("kill-server").status();
-    }
-}
+use crate::{dewar::dewar, lab::Lab, terminal::Terminal};
 
 #[test]
 fn top_shows_looks_into_and_cancels_a_job() {
     let lab = Lab::start();
-    let Some(terminal) = Terminal::open(&lab) else {
+    let Some(terminal) = Terminal::open(&lab, "top") else {
         return;
     };
     let job = lab.job_name();

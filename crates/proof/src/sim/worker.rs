@@ -283,6 +283,7 @@ impl Worker {
                 address: attempt.address,
                 result: result.clone(),
                 run_ms: *run_ms,
+                fetch_ms: 0,
             });
         }
     }

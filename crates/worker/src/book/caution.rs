@@ -5,7 +5,7 @@
 
 use super::Book;
 use crate::{
-    attempt::{Attempt, AttemptKey, Durability, failure},
+    attempt::{Attempt, AttemptKey, Durability, Took, failure},
     results::Kept,
 };
 use dewar_proto::v1;
@@ -50,7 +50,7 @@ impl Book {
         let message = format!("the broker refuses the result: {reason}");
         let failed = failure(v1::FailureClass::KernelError, &message);
         let reported = Attempt::Reported {
-            report: key.report(report::Result::Failed(failed), 0),
+            report: key.report(report::Result::Failed(failed), Took::default()),
             pieces: Vec::new(),
             durability: Durability::Recent,
         };

@@ -4,7 +4,7 @@
 
 use super::Book;
 use crate::{
-    attempt::{Attempt, AttemptKey, Durability},
+    attempt::{Attempt, AttemptKey, Durability, Took},
     delivery::{self, DeliveryError, Waiting},
     results::{Keeper, Kept},
     session::Event,
@@ -59,15 +59,15 @@ impl Book {
         }
     }
 
-    pub(super) fn deliver_new(&mut self, key: AttemptKey, output: RunOutput, run_ms: u64) {
-        let waiting = if self.is_away || run_ms >= EXPENSIVE_MS {
+    pub(super) fn deliver_new(&mut self, key: AttemptKey, output: RunOutput, took: Took) {
+        let waiting = if self.is_away || took.run_ms >= EXPENSIVE_MS {
             Waiting::ToKeep
         } else {
             Waiting::InMemory
         };
         self.deliver(key, waiting, async move {
             let (output, pieces) = delivery::named(output).await;
-            let report = key.report(report::Result::Succeeded(output), run_ms);
+            let report = key.report(report::Result::Succeeded(output), took);
             Kept {
                 key,
                 report,
@@ -132,7 +132,7 @@ impl Book {
         match result {
             Ok(kept) => self.say_result(kept, durability),
             Err(DeliveryError::Refused(failure)) => {
-                let report = key.report(report::Result::Failed(failure), 0);
+                let report = key.report(report::Result::Failed(failure), Took::default());
                 self.say_report(key, report, durability);
             }
             Err(DeliveryError::Damaged) => {
@@ -145,9 +145,9 @@ impl Book {
     }
 
     /// Says what an attempt came to, and keeps it until the broker has it.
-    pub(super) fn report(&mut self, key: AttemptKey, result: report::Result, run_ms: u64) {
+    pub(super) fn report(&mut self, key: AttemptKey, result: report::Result, took: Took) {
         if self.attempts.contains_key(&key) {
-            self.say_report(key, key.report(result, run_ms), Durability::Recent);
+            self.say_report(key, key.report(result, took), Durability::Recent);
         }
     }
 

@@ -81,6 +81,7 @@ mod tests {
             }),
             result: Some(v1::report::Result::Cancelled(v1::Cancelled {})),
             run_ms: 5,
+            fetch_ms: 0,
         }
     }
 

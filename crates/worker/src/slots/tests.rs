@@ -38,6 +38,7 @@ fn give(slots: &mut Slots, index: u64, need: Need) {
         context: Context::default(),
         need,
         time_limit: None,
+        fetch_ms: 0,
     };
     let key = AttemptKey::from_wire(Some(&task), Some(&attempt)).unwrap();
     let task = "j1.1".into();

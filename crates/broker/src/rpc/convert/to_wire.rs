@@ -33,7 +33,7 @@ pub(in crate::rpc) fn kind_to_wire(kind: &Kind) -> v1::Kind {
     }
 }
 
-fn blob_to_wire(blob: &BlobRef) -> v1::BlobRef {
+pub(in crate::rpc) fn blob_to_wire(blob: &BlobRef) -> v1::BlobRef {
     v1::BlobRef {
         digest: blob.digest.0.to_vec(),
         size_bytes: blob.size_bytes,

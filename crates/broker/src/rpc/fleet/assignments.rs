@@ -134,6 +134,7 @@ impl Packed {
                 message,
             }),
             run_ms: 0,
+            fetch_ms: 0,
         });
     }
 

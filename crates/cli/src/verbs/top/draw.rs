@@ -215,7 +215,7 @@ const WAITS: Style = Style::new().fg(Color::Yellow);
 const PAST: Style = Style::new().add_modifier(Modifier::DIM);
 
 fn job_row(job: &JobStatus, left: Option<Duration>) -> Row<'static> {
-    let state = jobs::state(job);
+    let state = jobs::State::of(job).name();
     let style = match state {
         "blocked" => WAITS,
         "finished" => PAST,
@@ -246,7 +246,7 @@ fn bar(done: u64, all: u64) -> String {
 }
 
 fn worker_row(worker: &WorkerStatus) -> Row<'static> {
-    let state = workers::state(worker);
+    let state = workers::State::of(worker).name();
     let style = match state {
         "away" => BAD,
         "up" => Style::new(),

@@ -129,8 +129,8 @@ async fn tasks(client: &Client, number: u64) -> Result<Vec<TaskStatus>, CallErro
     ] {
         let filter = TaskFilter {
             state: Some(state),
-            from_index: 0,
             limit: TASKS_MAX,
+            ..TaskFilter::default()
         };
         let page = client.tasks(JobSelector::Number(number), filter).await?;
         tasks.extend(page.tasks);

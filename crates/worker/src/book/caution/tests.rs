@@ -98,7 +98,13 @@ fn kept(index: u64) -> Kept {
     let key = AttemptKey::from_wire(Some(&task), Some(&attempt)).unwrap();
     Kept {
         key,
-        report: key.report(report::Result::Succeeded(v1::Output::default()), 5),
+        report: key.report(
+            report::Result::Succeeded(v1::Output::default()),
+            crate::attempt::Took {
+                fetch_ms: 0,
+                run_ms: 5,
+            },
+        ),
         pieces: Vec::new(),
     }
 }

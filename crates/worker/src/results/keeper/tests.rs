@@ -23,6 +23,7 @@ fn kept(index: u64, pieces: &[&'static [u8]]) -> Kept {
             blobs: pieces.iter().map(|piece| piece.blob.into()).collect(),
         })),
         run_ms: 5,
+        fetch_ms: 0,
     };
     let key = AttemptKey::from_wire(report.task.as_ref(), report.attempt.as_ref()).unwrap();
     Kept {
