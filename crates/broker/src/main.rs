@@ -46,7 +46,7 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    let settings: Settings = dewar_settings::parse("broker");
+    let settings: Settings = dewar_settings::parse("dewar-broker");
     if let Err(error) = settings.log.start() {
         eprintln!("error: {:#}", anyhow::Error::from(error));
         return ExitCode::from(2);

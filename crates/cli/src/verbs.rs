@@ -3,6 +3,7 @@
 mod cancel;
 mod classify2d;
 mod compare;
+mod config;
 mod drain;
 mod fsc;
 mod info;
@@ -56,6 +57,7 @@ enum Verb {
     Rerun(rerun::Options),
     Drain(drain::Options),
     Precache(precache::Options),
+    Config(config::Options),
     WorkerScript(worker_script::Options),
 }
 
@@ -81,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Rerun(options) => rerun::run(&options),
         Verb::Drain(options) => drain::run(&options),
         Verb::Precache(options) => precache::run(&options),
+        Verb::Config(options) => config::run(&options),
         Verb::WorkerScript(options) => worker_script::run(&options),
     }
 }

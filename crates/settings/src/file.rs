@@ -3,7 +3,7 @@
 //! Feeding them to clap as defaults gives the order of precedence for nothing: a flag beats the environment, which
 //! beats a default. Every value is checked, used or not, so that a mistake is found when it is made.
 
-use crate::{folders, manual};
+use crate::{folders, inspect, manual};
 use clap::{
     Arg, ArgAction, Command, CommandFactory, FromArgMatches, builder::OsStr, error::ErrorKind,
 };
@@ -61,8 +61,8 @@ pub enum SettingsError {
 /// `program` names the configuration file looked for when `--config` is not given: `dewar/PROGRAM.toml` in the
 /// account's configuration folder.
 ///
-/// A command line that begins with `--completions` or `--man` is answered from the definitions of the flags, and the process
-/// exits.
+/// A command line that begins with `--completions`, `--man` or `--settings` is answered from the definitions of the flags, and the
+/// process exits.
 pub fn parse<T: CommandFactory + FromArgMatches>(program: &str) -> T {
     let arguments: Vec<OsString> = env::args_os().collect();
     if let Some(written) = manual::write_if_asked(with_config::<T>(), &arguments) {
@@ -74,6 +74,12 @@ pub fn parse<T: CommandFactory + FromArgMatches>(program: &str) -> T {
             }
         }
     }
+    if arguments
+        .get(1)
+        .is_some_and(|word| word == inspect::ASKED_BY)
+    {
+        print_settings::<T>(program, arguments);
+    }
     match try_parse_from(program, arguments) {
         Ok(settings) => settings,
         Err(SettingsError::CommandLine(error)) => error.exit(),
@@ -82,6 +88,23 @@ pub fn parse<T: CommandFactory + FromArgMatches>(program: &str) -> T {
             std::process::exit(2);
         }
     }
+}
+
+/// What `--settings` is answered with: a document for machines.
+fn print_settings<T: CommandFactory>(program: &str, mut arguments: Vec<OsString>) -> ! {
+    arguments.remove(1);
+    let code = match inspect::inspect::<T>(program, &arguments) {
+        Ok(inspected) => {
+            let text = serde_json::to_string(&inspected);
+            println!("{}", text.expect("names and values are text"));
+            0
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            2
+        }
+    };
+    std::process::exit(code)
 }
 
 /// [`parse`] of a given command line.
@@ -104,7 +127,7 @@ pub fn try_parse_from<T: CommandFactory + FromArgMatches>(
     Ok(T::from_arg_matches_mut(&mut matches)?)
 }
 
-fn with_config<T: CommandFactory>() -> Command {
+pub(crate) fn with_config<T: CommandFactory>() -> Command {
     T::command().arg(config_arg())
 }
 
@@ -119,17 +142,51 @@ fn config_arg() -> Arg {
 }
 
 /// The file that was named, or the one in its usual place if there is one.
-fn find(command: &Command, arguments: &[OsString], program: &str) -> Option<PathBuf> {
+pub(crate) fn find(command: &Command, arguments: &[OsString], program: &str) -> Option<PathBuf> {
     let named = command
         .clone()
         .ignore_errors(true)
         .try_get_matches_from(arguments)
         .ok()
         .and_then(|matches| matches.get_one::<PathBuf>("config").cloned());
-    named.or_else(|| folders::config_file(program).filter(|file| file.exists()))
+    named.or_else(|| in_usual_place(program))
 }
 
-fn with_file(mut command: Command, file: &Path) -> Result<Command, SettingsError> {
+/// The file of a program, or the one under the name that earlier releases looked for.
+fn in_usual_place(program: &str) -> Option<PathBuf> {
+    let file = folders::config_file(program)?;
+    let old = old_name(program).and_then(folders::config_file);
+    let old = old.filter(|old| old.exists());
+    match (file.exists(), old) {
+        (true, None) => Some(file),
+        (true, Some(old)) => {
+            eprintln!(
+                "warning: {} is not read, since {} is there; delete the former",
+                old.display(),
+                file.display()
+            );
+            Some(file)
+        }
+        (false, Some(old)) => {
+            eprintln!(
+                "warning: {} is read under its old name; rename it to {}",
+                old.display(),
+                file.display()
+            );
+            Some(old)
+        }
+        (false, None) => None,
+    }
+}
+
+fn old_name(program: &str) -> Option<&'static str> {
+    match program {
+        "dewar-broker" => Some("broker"),
+        _ => None,
+    }
+}
+
+pub(crate) fn with_file(mut command: Command, file: &Path) -> Result<Command, SettingsError> {
     let text = fs::read_to_string(file).map_err(|source| SettingsError::Read {
         file: file.to_owned(),
         source,
@@ -160,7 +217,7 @@ fn with_file(mut command: Command, file: &Path) -> Result<Command, SettingsError
 }
 
 /// The first flag of this long name, and the subcommands that lead to it.
-fn locate<'c>(command: &'c Command, key: &str) -> Option<(Vec<String>, &'c Arg)> {
+pub(crate) fn locate<'c>(command: &'c Command, key: &str) -> Option<(Vec<String>, &'c Arg)> {
     let own = command
         .get_arguments()
         .find(|arg| arg.get_long() == Some(key) && key != "config");
@@ -174,7 +231,7 @@ fn locate<'c>(command: &'c Command, key: &str) -> Option<(Vec<String>, &'c Arg)>
     })
 }
 
-fn values_for(arg: &Arg, value: toml::Value) -> Result<Vec<String>, String> {
+pub(crate) fn values_for(arg: &Arg, value: toml::Value) -> Result<Vec<String>, String> {
     let is_switch = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
     let takes_many = matches!(arg.get_action(), ArgAction::Append);
     match value {

@@ -2,7 +2,7 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "refine",
     "classify2d",
     "simulate",
@@ -19,6 +19,7 @@ const VERBS: [&str; 17] = [
     "rerun",
     "drain",
     "precache",
+    "config",
     "worker-script",
 ];
 

@@ -18,6 +18,7 @@ mod postprocess;
 mod precache;
 mod refine;
 mod rounds;
+mod settings;
 mod simulate;
 mod terminal;
 mod top;
