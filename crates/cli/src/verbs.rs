@@ -4,6 +4,7 @@ mod cancel;
 mod classify2d;
 mod compare;
 mod config;
+mod doctor;
 mod drain;
 mod fsc;
 mod info;
@@ -57,6 +58,7 @@ enum Verb {
     Rerun(rerun::Options),
     Drain(drain::Options),
     Precache(precache::Options),
+    Doctor(doctor::Options),
     Config(config::Options),
     WorkerScript(worker_script::Options),
 }
@@ -83,6 +85,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Rerun(options) => rerun::run(&options),
         Verb::Drain(options) => drain::run(&options),
         Verb::Precache(options) => precache::run(&options),
+        Verb::Doctor(options) => doctor::run(&options),
         Verb::Config(options) => config::run(&options),
         Verb::WorkerScript(options) => worker_script::run(&options),
     }

@@ -44,7 +44,7 @@ pub use blobs::ImportError;
 pub use call::{CallError, Retry};
 pub use client::{Client, ConnectError, ConnectOptions};
 pub use dewar_blobs::{BlobRef, Digest, FileProgress};
-pub use dewar_proto::Token;
+pub use dewar_proto::{PROTOCOL, Token};
 #[cfg(feature = "embedded")]
 pub use embedded::{EmbeddedError, EmbeddedOptions};
 pub use fleet::{BrokerStatus, WorkerStatus};

@@ -2,7 +2,7 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "refine",
     "classify2d",
     "simulate",
@@ -19,6 +19,7 @@ const VERBS: [&str; 18] = [
     "rerun",
     "drain",
     "precache",
+    "doctor",
     "config",
     "worker-script",
 ];

@@ -6,6 +6,7 @@ mod broker;
 mod classify2d;
 mod compare;
 mod dewar;
+mod doctor;
 mod documented;
 mod exit_codes;
 mod fsc;
