@@ -7,7 +7,6 @@
 mod fleet;
 pub(crate) mod load;
 mod namespace;
-mod proxy;
 mod refinement;
 mod strike;
 

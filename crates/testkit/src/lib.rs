@@ -5,11 +5,13 @@
 
 mod process;
 mod programs;
+mod proxy;
 pub mod refinement;
 mod small_disk;
 
 pub use process::{Guarded, output, run, wait_until};
 pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};
+pub use proxy::{Mode, Proxy};
 pub use rustix::process::Signal;
 pub use small_disk::SmallDisk;
 

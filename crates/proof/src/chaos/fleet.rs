@@ -1,11 +1,8 @@
 //! The processes that chaos strikes: one broker, several workers, each with a network of its own.
 
-use super::{
-    namespace::Namespace,
-    proxy::{Mode, Proxy},
-};
+use super::namespace::Namespace;
 use anyhow::{Context, Result};
-use dewar_testkit::{Broker, BrokerOptions, Guarded, Programs, Signal, WorkerOptions};
+use dewar_testkit::{Broker, BrokerOptions, Guarded, Mode, Programs, Proxy, Signal, WorkerOptions};
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -77,7 +74,7 @@ impl Fleet {
             program,
             options,
             process: None,
-            proxy: Proxy::start(host, self.address().to_owned()).await?,
+            proxy: Proxy::start(host, Ipv4Addr::LOCALHOST, self.address().parse()?).await?,
             namespace,
         });
         self.start_worker(self.workers.len() - 1)
@@ -136,7 +133,7 @@ impl Fleet {
         let member = &self.workers[index];
         match (&member.namespace, mode) {
             (Some(namespace), Mode::Cut | Mode::Held) => namespace.plug(false),
-            (Some(namespace), Mode::Open | Mode::Slow) => {
+            (Some(namespace), _) => {
                 member.proxy.set(mode);
                 namespace.plug(true)
             }

@@ -1,8 +1,8 @@
 //! What strikes, when, and how it is mended.
 
-use super::{fleet::Fleet, proxy::Mode};
+use super::fleet::Fleet;
 use anyhow::Result;
-use dewar_testkit::Signal;
+use dewar_testkit::{Mode, Signal};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use std::{
