@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// Longest wait for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// After such a silence the broker gives a worker up.
+pub const LEASE: Duration = Duration::from_secs(5);
+
 pub struct Lab {
     pub broker: dewar_broker::Running,
     pub folder: TempDir,
@@ -63,7 +66,7 @@ pub async fn start_broker_with(
             near,
             patience: Patience {
                 heartbeat: Duration::from_millis(200),
-                lease: Duration::from_secs(5),
+                lease: LEASE,
                 reconnect: Duration::from_millis(500),
                 comeback: Duration::from_secs(1),
             },

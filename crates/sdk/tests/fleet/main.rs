@@ -6,6 +6,7 @@ mod kinds;
 mod lab;
 mod losses;
 mod near;
+mod planes;
 mod reruns;
 mod reuse;
 mod slots;

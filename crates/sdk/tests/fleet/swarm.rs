@@ -12,33 +12,42 @@ use dewar_proto::{
     v1::{self, admin_client::AdminClient},
 };
 use dewar_sdk::{Input, Job, NewTask};
+use dewar_testkit::{Mode, Proxy};
 use dewar_worker::{DataConfig, Running, Worker};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
+use tokio::net::TcpListener;
 
 const MIB: u64 = 1 << 20;
 
 /// A worker with a cache and an address of its own.
-fn machine(lab: &Lab, site: u8, host: u8) -> Running {
+pub fn machine(lab: &Lab, site: u8, host: u8) -> Running {
     machine_with_cache(lab, site, host, 1 << 30)
 }
 
 fn machine_with_cache(lab: &Lab, site: u8, host: u8, cache_bytes_max: u64) -> Running {
     let config = dewar_worker::Config {
+        cache_bytes_max,
+        ..machine_config(lab, site, host)
+    };
+    Worker::start(config, kinds::registry()).unwrap()
+}
+
+fn machine_config(lab: &Lab, site: u8, host: u8) -> dewar_worker::Config {
+    dewar_worker::Config {
         name: format!("{site}.{host}"),
         cache_dir: cache(lab, site, host),
-        cache_bytes_max,
         data: Some(DataConfig {
             listen: Some(([127, 0, site, host], 0).into()),
             ..Default::default()
         }),
         ..lab.worker_config(1)
-    };
-    Worker::start(config, kinds::registry()).unwrap()
+    }
 }
 
 pub fn cache(lab: &Lab, site: u8, host: u8) -> PathBuf {
@@ -81,7 +90,7 @@ async fn until_workers(
 }
 
 /// Has all workers fetch a blob, all at once.
-async fn precache(lab: &Lab, blob: dewar_sdk::BlobRef) {
+pub async fn precache(lab: &Lab, blob: dewar_sdk::BlobRef) {
     let mut admin = admin(lab);
     let request = v1::PrecacheRequest {
         blobs: vec![blob.into()],
@@ -214,6 +223,43 @@ async fn a_bad_disk_is_found_out_and_shunned() {
     assert!(first.corrupt_count <= 4, "{workers:#?}");
     assert_eq!(second.fetched_from_peers_bytes, 0);
     assert_eq!(second.fetched_from_broker_bytes, 8 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_dribbles_is_left_for_another_source() {
+    let lab = Lab::open().await;
+    // What it gives goes by a slow way, which it names as its own.
+    let listen = free_address([127, 0, 4, 2].into()).await;
+    let (host, broker) = (Ipv4Addr::new(127, 0, 4, 9), Ipv4Addr::LOCALHOST);
+    let proxy = Proxy::start(host, broker, listen).await.unwrap();
+    let config = dewar_worker::Config {
+        data: Some(DataConfig {
+            listen: Some(listen),
+            advertise: Some(proxy.address.to_string()),
+            ..Default::default()
+        }),
+        ..machine_config(&lab, 4, 2)
+    };
+    let _slow = Worker::start(config, kinds::registry()).unwrap();
+    until_reached(&lab, 1).await;
+    let job = lab.job().await;
+    let blob = job.upload(pattern(8 * MIB as usize)).await.unwrap();
+    precache(&lab, blob).await;
+    proxy.set(Mode::Dribbling);
+    let _other = machine(&lab, 4, 3);
+    until_reached(&lab, 2).await;
+    // A site's own workers are asked first, so this waits for the slow one, and not for long: it would take a minute.
+    precache(&lab, blob).await;
+    let workers = workers(&lab).await;
+    let other = &workers["4.3"];
+    assert_eq!(other.fetched_from_broker_bytes, 8 * MIB, "{workers:#?}");
+    assert_eq!(workers["4.2"].corrupt_count, 0, "slow is not wrong");
+}
+
+/// An address nobody listens on.
+async fn free_address(host: Ipv4Addr) -> SocketAddr {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    listener.local_addr().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
