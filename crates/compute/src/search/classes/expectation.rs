@@ -56,14 +56,20 @@ pub struct Classifier<'a> {
     columns: Vec<f32>,
     /// For each even m, a column of C²/σ², then the same times -i.
     powers: Vec<f32>,
-    weighted_turns: Vec<f32>,
+    /// The same of the angles of half a turn, twice where m > 0 for the sake of -m: those of even m, then those of odd m.
+    half_turns: Vec<f32>,
+    /// As `half_turns`, for each shift and class.
     products: Vec<f32>,
     /// For each shift and class, the scores of all angles.
     scores: Vec<f32>,
     norms: Vec<f32>,
 }
+    /// For each shift and class, what even frequencies have in the scores of all angles of half a turn; then what odd ones
+    /// have. Half a turn further, the former is the same and the latter its negative.
+    halves: [Vec<f32>; 2],
 
 /// A place with its weight, in the grid's numbers.
+    /// For each class, those of the angles of half a turn: the rest are the same.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     class: usize,
@@ -85,15 +91,13 @@ impl<'a> Classifier<'a> {
             turns.extend((0..grid.psi_count).map(|psi| libm::cos(angle(psi)) as f32));
             turns.extend((0..grid.psi_count).map(|psi| libm::sin(angle(psi)) as f32));
         }
-        // -m gives the conjugate of what m gives.
-        let twice = |(at, turn): (usize, &f32)| {
-            if at < 2 * grid.psi_count {
-                *turn
-            } else {
-                2.0 * turn
-            }
-        };
-        let weighted_turns = turns.iter().enumerate().map(twice).collect();
+        let half_turns = by_parity(grid)
+            .flat_map(|m| turns_of(&turns, grid, m).map(move |turns| (m, turns)))
+            .flat_map(|(m, turns)| {
+                let half = turns[..grid.psi_count / 2].iter();
+                half.map(move |turn| mates(m) * turn)
+            })
+            .collect();
         // Most particles lie near the centre: the largest shift is two standard deviations.
         let variance = (settings.max_shift_px / 2.0).max(1.0).powi(2);
         let odds = |t: &[f64; 2]| (-(t[0] * t[0] + t[1] * t[1]) / (2.0 * variance)) as f32;
@@ -104,7 +108,7 @@ impl<'a> Classifier<'a> {
                 .rings
                 .shift_phases(&grid.shifts_px, settings.box_size_px),
             turns,
-            weighted_turns,
+            half_turns,
             shift_odds: grid.shifts_px.iter().map(odds).collect(),
             columns: vec![0.0; 2 * grid.shifts_px.len() * grid.coefficient_count()],
             powers: vec![0.0; 2 * grid.power_count()],
@@ -113,6 +117,7 @@ impl<'a> Classifier<'a> {
             norms: Vec::new(),
             grid,
         })
+            halves: [Vec::new(), Vec::new()],
     }
 
     /// Finds where a particle belongs, and adds it to the sums of every class by its weight there. Noise variance (of real
@@ -199,14 +204,18 @@ impl<'a> Classifier<'a> {
             .map(|(lane, scores)| {
                 let (shift, class) = (lane / rows, lane % rows);
                 if references.is_empty(class) {
+        let half = psi_count / 2;
                     return f32::NEG_INFINITY;
                 }
                 let odds = self.shift_odds[shift];
-                let norms = &self.norms[class * psi_count..][..psi_count];
+                let norms = &self.norms[class * half..][..half];
+                let [even, odd] = self.halves.each_ref().map(|of| &of[lane * half..][..half]);
+                let (near, far) = scores.split_at_mut(half);
                 let mut top = f32::NEG_INFINITY;
-                for (score, norm) in scores.iter_mut().zip(norms) {
-                    *score = (*score - norm) * share + odds;
-                    top = top.max(*score);
+                for (at, norm) in norms.iter().enumerate() {
+                    near[at] = (even[at] + odd[at] - norm) * share + odds;
+                    far[at] = (even[at] - odd[at] - norm) * share + odds;
+                    top = top.max(near[at]).max(far[at]);
                 }
                 top
             })
@@ -294,12 +303,10 @@ impl<'a> Classifier<'a> {
         references: &ClassReferences,
     ) -> Vec<f64> {
         let grid = self.grid;
-        let (k_max, psi_count) = (grid.settings.k_max, grid.psi_count);
+        let k_max = grid.settings.k_max;
         let mut gains = vec![0.0_f64; k_max];
         let turn = |m: usize| {
-            let at = 2 * m * psi_count + best.psi;
-            let turns = &self.weighted_turns;
-            (f64::from(turns[at]), f64::from(turns[at + psi_count]))
+            turns_of(&self.turns, grid, m).map(|turns| f64::from(mates(m) * turns[best.psi]))
         };
         for m in 0..grid.frequency_count() {
             let length = grid.span(m).1;
@@ -307,7 +314,7 @@ impl<'a> Classifier<'a> {
             let columns =
                 column_starts(grid, m, best.shift).map(|at| &self.columns[at..][..length]);
             let products = ring_products(average, columns);
-            let (cos, sin) = turn(m);
+            let [cos, sin] = turn(m);
             for (gain, [re, im]) in gains[grid.first_ring(m)..].iter_mut().zip(products) {
                 *gain += cos * re + sin * im;
             }
@@ -317,7 +324,7 @@ impl<'a> Classifier<'a> {
             let at = references.power_at(grid, best.class, frequency);
             let columns = [0, 1].map(|at| &self.powers[(2 * frequency + at) * length..][..length]);
             let products = ring_products(&references.powers[at..][..length], columns);
-            let (cos, sin) = turn(2 * frequency);
+            let [cos, sin] = turn(2 * frequency);
             for (gain, [re, im]) in gains.iter_mut().zip(products) {
                 *gain -= (cos * re + sin * im) / 2.0;
             }
@@ -354,3 +361,20 @@ fn column_starts(grid: &ClassGrid, m: usize, shift: usize) -> [usize; 2] {
 fn likelier(a: Place, b: Place) -> Place {
     if b.weight > a.weight { b } else { a }
 }
+/// Angular frequencies, the even ones first.
+fn by_parity(grid: &ClassGrid) -> impl Iterator<Item = usize> {
+    let count = grid.frequency_count();
+    (0..count).step_by(2).chain((1..count).step_by(2))
+}
+
+/// How many frequencies m stands for: -m gives the conjugate of what m gives.
+fn mates(m: usize) -> f32 {
+    if m == 0 { 1.0 } else { 2.0 }
+}
+
+/// cos mψ of all angles, and sin mψ.
+fn turns_of<'a>(turns: &'a [f32], grid: &ClassGrid, m: usize) -> [&'a [f32]; 2] {
+    let psi_count = grid.psi_count;
+    [0, 1].map(|at| &turns[(2 * m + at) * psi_count..][..psi_count])
+}
+

@@ -123,7 +123,13 @@ fn a_view_is_placed_where_it_lies_and_leaves_little_behind() {
     let references = ClassReferences::new(&grid, &samples(&true_averages(&grid)));
     let mut classifier = Classifier::new(&grid).unwrap();
     let step = TAU / grid.psi_count as f64;
-    for (class, turn, shift) in [(0, 5, 7), (1, 20, 0), (2, 31, 30), (0, 0, grid.centre())] {
+    for (class, turn, shift) in [
+        (0, 5, 7),
+        (1, 20, 0),
+        (2, 31, 30),
+        (1, 50, 3),
+        (0, 0, grid.centre()),
+    ] {
         let shift = shift % grid.shifts_px.len();
         let (psi, shift_px) = (step * turn as f64, grid.shifts_px[shift]);
         let pixels = imaged(&view(class, psi, shift_px), &ctf(1.5));

@@ -2,7 +2,7 @@
 
 use num_complex::Complex32;
 
-use super::{Classifier, column_starts};
+use super::{Classifier, by_parity, column_starts, mates, turns_of};
 use crate::ctf::{Ctf, CtfParams};
 use crate::search::classes::grid::{POWER_FREQUENCY_COUNT, unplaced};
 use crate::search::classes::references::ClassReferences;
@@ -73,7 +73,7 @@ impl Classifier<'_> {
         Ok(())
     }
 
-    /// Fills `scores` with Re Σ y p* of every shift, class and angle, and `norms` with ½ Σ C²/σ² |P|².
+    /// Fills `halves` with the two parts of Re Σ y p* of every shift, class and angle, and `norms` with ½ Σ C²/σ² |P|².
     pub(super) fn score(&mut self, references: &ClassReferences) {
         let grid = self.grid;
         let (rows, shift_count) = (references.row_count, grid.shifts_px.len());
@@ -81,7 +81,7 @@ impl Classifier<'_> {
         self.products
             .resize(2 * grid.frequency_count() * lanes, 0.0);
         self.scores.resize(grid.psi_count * lanes, 0.0);
-        for m in 0..grid.frequency_count() {
+        for (m, out) in by_parity(grid).zip(self.products.chunks_exact_mut(2 * lanes)) {
             let (offset, length) = grid.span(m);
             let averages = Strided {
                 data: &references.coefficients[offset * rows..],
@@ -96,26 +96,32 @@ impl Classifier<'_> {
             let out = &mut self.products[2 * m * lanes..][..2 * lanes];
             multiply(out, [rows, length, 2 * shift_count], averages, columns);
         }
-        let turns = Strided {
-            data: &self.weighted_turns,
-            row_stride: 1,
-            column_stride: grid.psi_count,
-        };
-        let products = Strided {
-            data: &self.products,
-            row_stride: lanes,
-            column_stride: 1,
-        };
-        let shape = [grid.psi_count, 2 * grid.frequency_count(), lanes];
-        multiply(&mut self.scores, shape, turns, products);
+        let half = grid.psi_count / 2;
+        let even_count = grid.frequency_count().div_ceil(2);
+        let of_parity = [0..even_count, even_count..grid.frequency_count()];
+        for (out, frequencies) in self.halves.iter_mut().zip(of_parity) {
+            let turns = Strided {
+                data: &self.half_turns[2 * frequencies.start * half..],
+                row_stride: 1,
+                column_stride: half,
+            };
+            let products = Strided {
+                data: &self.products[2 * frequencies.start * lanes..],
+                row_stride: lanes,
+                column_stride: 1,
+            };
+            out.resize(half * lanes, 0.0);
+            multiply(out, [half, 2 * frequencies.len(), lanes], turns, products);
+        }
         self.load_norms(references);
     }
 
     fn load_norms(&mut self, references: &ClassReferences) {
         let grid = self.grid;
         let (rows, length) = (references.row_count, 2 * grid.settings.k_max);
+        let half = grid.psi_count / 2;
         self.norms.clear();
-        self.norms.resize(rows * grid.psi_count, 0.0);
+        self.norms.resize(rows * half, 0.0);
         let mut sums = vec![0.0; 2 * rows];
         for frequency in 0..POWER_FREQUENCY_COUNT.min(grid.frequency_count().div_ceil(2)) {
             let averages = Strided {
@@ -129,10 +135,10 @@ impl Classifier<'_> {
                 column_stride: length,
             };
             multiply(&mut sums, [rows, length, 2], averages, columns);
-            let turns = &self.weighted_turns[4 * frequency * grid.psi_count..];
-            let (cos, sin) = turns.split_at(grid.psi_count);
-            for (class, norms) in self.norms.chunks_exact_mut(grid.psi_count).enumerate() {
-                let (re, im) = (sums[class] / 2.0, sums[rows + class] / 2.0);
+            let m = 2 * frequency;
+            let [cos, sin] = turns_of(&self.turns, grid, m).map(|turns| &turns[..half]);
+            for (class, norms) in self.norms.chunks_exact_mut(half).enumerate() {
+                let [re, im] = [class, rows + class].map(|at| mates(m) * sums[at] / 2.0);
                 for ((norm, cos), sin) in norms.iter_mut().zip(cos).zip(sin) {
                     *norm += re * cos + im * sin;
                 }
