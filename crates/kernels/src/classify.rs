@@ -4,11 +4,8 @@ use crate::{
     Classify,
     images::{ImageReader, bad, ctf_params, noise},
 };
-use dewar_compute::{
-    noise::shell_counts,
-    search::{
-        ClassGrid, ClassReferences, ClassSettings, ClassSums, Classified, Classifier, SearchError,
-    },
+use dewar_compute::search::{
+    ClassGrid, ClassReferences, ClassSettings, ClassSums, Classified, Classifier, SearchError,
 };
 use dewar_proto::em::v1;
 use dewar_task::{Context, InputBytes, Kernel, Product, RunError};
@@ -38,7 +35,6 @@ impl Kernel for Classify {
         let mut classifier = Classifier::new(&grid).map_err(|error| bad(error.to_string()))?;
         let mut sums = ClassSums::new(&grid, class_count);
         let mut output = empty_output(&parameters, images.box_size_px());
-        let shells = shell_counts(images.box_size_px());
         let mut pixels = vec![0.0; images.box_size_px() * images.box_size_px()];
         for (at, particle) in parameters.particles.iter().enumerate() {
             context.check()?;
@@ -64,7 +60,7 @@ impl Kernel for Classify {
             add(&mut output.class_weights, &found.class_weights);
             let residual = &mut output.residuals[particle.noise_index as usize];
             add(&mut residual.power, &found.residual_power);
-            add(&mut residual.count, &shells);
+            add(&mut residual.count, &found.residual_count);
             context.set_progress((at + 1) as f32 / parameters.particles.len() as f32);
         }
         Ok(Product {

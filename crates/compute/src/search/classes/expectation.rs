@@ -7,8 +7,9 @@ use num_complex::Complex32;
 use super::grid::{ClassGrid, POWER_FREQUENCY_COUNT};
 use super::references::ClassReferences;
 use super::sums::{ClassSums, add_turned};
-use crate::ctf::CtfParams;
-use crate::noise::shell_power;
+use crate::ctf::{Applied, Ctf, CtfParams};
+use crate::fft::half_plane_len;
+use crate::noise::{for_each_frequency, shell_power};
 use crate::search::SearchError;
 use crate::search::image::Preparation;
 
@@ -39,12 +40,15 @@ pub struct Classified {
     /// For each shell 0..=n/2, the power of the masked image less that of the best average, over the half-plane without
     /// Hermitian duplicates; beyond the limit, of the image.
     pub residual_power: Vec<f64>,
+    /// What each of these is the sum of: so many values, or where noise was multiplied by the CTF, as many as its power
+    /// makes whole ones.
+    pub residual_count: Vec<f64>,
 }
 
 /// Places one particle after another, reusing its scratch.
 pub struct Classifier<'a> {
     grid: &'a ClassGrid,
-    preparation: Preparation,
+    pub(super) preparation: Preparation,
     shell_counts: Vec<f64>,
     /// e^{-2πi k·t/n} for each shift, at every sample.
     phases: Vec<Complex32>,
@@ -60,16 +64,16 @@ pub struct Classifier<'a> {
     half_turns: Vec<f32>,
     /// As `half_turns`, for each shift and class.
     products: Vec<f32>,
-    /// For each shift and class, the scores of all angles.
-    scores: Vec<f32>,
-    norms: Vec<f32>,
-}
     /// For each shift and class, what even frequencies have in the scores of all angles of half a turn; then what odd ones
     /// have. Half a turn further, the former is the same and the latter its negative.
     halves: [Vec<f32>; 2],
+    /// For each shift and class, the scores of all angles.
+    scores: Vec<f32>,
+    /// For each class, those of the angles of half a turn: the rest are the same.
+    norms: Vec<f32>,
+}
 
 /// A place with its weight, in the grid's numbers.
-    /// For each class, those of the angles of half a turn: the rest are the same.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     class: usize,
@@ -113,11 +117,11 @@ impl<'a> Classifier<'a> {
             columns: vec![0.0; 2 * grid.shifts_px.len() * grid.coefficient_count()],
             powers: vec![0.0; 2 * grid.power_count()],
             products: Vec::new(),
+            halves: [Vec::new(), Vec::new()],
             scores: Vec::new(),
             norms: Vec::new(),
             grid,
         })
-            halves: [Vec::new(), Vec::new()],
     }
 
     /// Finds where a particle belongs, and adds it to the sums of every class by its weight there. Noise variance (of real
@@ -133,7 +137,7 @@ impl<'a> Classifier<'a> {
         references: &ClassReferences,
         sums: &mut ClassSums,
     ) -> Result<Classified, SearchError> {
-        self.load(pixels, ctf, sigma2)?;
+        let ctf = self.load(pixels, ctf, sigma2)?;
         self.score(references);
         let places = self.posterior(references);
         let Some(best) = places.iter().copied().reduce(likelier) else {
@@ -144,6 +148,7 @@ impl<'a> Classifier<'a> {
             class_weights[place.class] += f64::from(place.weight);
         }
         self.add(&places, sums);
+        let residual_count = self.residual_count(&ctf);
         Ok(Classified {
             best: ClassPlacement {
                 class: best.class,
@@ -152,7 +157,8 @@ impl<'a> Classifier<'a> {
             },
             weight: f64::from(best.weight),
             class_weights,
-            residual_power: self.residual_power(&best, sigma2, references),
+            residual_power: self.residual_power(&best, sigma2, &residual_count, references),
+            residual_count,
         })
     }
 
@@ -172,7 +178,7 @@ impl<'a> Classifier<'a> {
             let (name, value) = ("class", class as f64);
             return Err(SearchError::Setting { name, value });
         }
-        self.load(pixels, ctf, sigma2)?;
+        let ctf = self.load(pixels, ctf, sigma2)?;
         let place = Place {
             class,
             shift: self.grid.centre(),
@@ -191,12 +197,14 @@ impl<'a> Classifier<'a> {
             weight: 1.0,
             class_weights,
             residual_power: self.image_power(),
+            residual_count: self.residual_count(&ctf),
         })
     }
 
     /// All places that matter, with weights that sum to 1. Scores become log-odds on the way.
     fn posterior(&mut self, references: &ClassReferences) -> Vec<Place> {
         let (psi_count, rows) = (self.grid.psi_count, references.row_count);
+        let half = psi_count / 2;
         // The mask leaves so many independent values of those that were summed.
         let share = self.preparation.noise_share() as f32;
         let lanes = self.scores.chunks_exact_mut(psi_count).enumerate();
@@ -204,7 +212,6 @@ impl<'a> Classifier<'a> {
             .map(|(lane, scores)| {
                 let (shift, class) = (lane / rows, lane % rows);
                 if references.is_empty(class) {
-        let half = psi_count / 2;
                     return f32::NEG_INFINITY;
                 }
                 let odds = self.shift_odds[shift];
@@ -295,11 +302,29 @@ impl<'a> Classifier<'a> {
         pairs.map(|(mean, count)| mean * count).collect()
     }
 
-    /// Σ |X - C P|² = Σ |X|² - 2σ² (cross - norm), ring by ring.
+    /// What each shell's residual is the sum of.
+    fn residual_count(&self, ctf: &Ctf) -> Vec<f64> {
+        if ctf.applied() != Applied::Whole {
+            return self.shell_counts.clone();
+        }
+        let settings = &self.grid.settings;
+        let n = settings.box_size_px;
+        let mut transfer = vec![0.0; half_plane_len(n)];
+        ctf.fill_half_plane(n, settings.pixel_size_angstrom, &mut transfer);
+        let mut counts = vec![0.0; self.shell_counts.len()];
+        for_each_frequency(n, |index, shell| {
+            counts[shell] += f64::from(transfer[index] * transfer[index]);
+        });
+        counts
+    }
+
+    /// Σ |X - C P|² = Σ |X|² - 2σ² (cross - norm), ring by ring. Of an image that was multiplied by its CTF that is what C P
+    /// takes from X / C; what C² P takes from X is the less the smaller C² is, for which its mean over the shell stands.
     fn residual_power(
         &self,
         best: &Place,
         sigma2: &[f64],
+        counts: &[f64],
         references: &ClassReferences,
     ) -> Vec<f64> {
         let grid = self.grid;
@@ -331,11 +356,29 @@ impl<'a> Classifier<'a> {
         }
         let mut power = self.image_power();
         for (ring, gain) in grid.rings.rings.iter().zip(gains) {
+            let multiplied = counts[ring.radius] / self.shell_counts[ring.radius];
             let shell = &mut power[ring.radius];
-            *shell = (*shell - 2.0 * sigma2[ring.radius] * gain).max(0.0);
+            *shell = (*shell - 2.0 * sigma2[ring.radius] * gain * multiplied).max(0.0);
         }
         power
     }
+}
+
+/// Angular frequencies, the even ones first.
+fn by_parity(grid: &ClassGrid) -> impl Iterator<Item = usize> {
+    let count = grid.frequency_count();
+    (0..count).step_by(2).chain((1..count).step_by(2))
+}
+
+/// How many frequencies m stands for: -m gives the conjugate of what m gives.
+fn mates(m: usize) -> f32 {
+    if m == 0 { 1.0 } else { 2.0 }
+}
+
+/// cos mψ of all angles, and sin mψ.
+fn turns_of<'a>(turns: &'a [f32], grid: &ClassGrid, m: usize) -> [&'a [f32]; 2] {
+    let psi_count = grid.psi_count;
+    [0, 1].map(|at| &turns[(2 * m + at) * psi_count..][..psi_count])
 }
 
 /// Re and Im of y p* for each ring, y being given as a column and the same times -i.
@@ -361,20 +404,3 @@ fn column_starts(grid: &ClassGrid, m: usize, shift: usize) -> [usize; 2] {
 fn likelier(a: Place, b: Place) -> Place {
     if b.weight > a.weight { b } else { a }
 }
-/// Angular frequencies, the even ones first.
-fn by_parity(grid: &ClassGrid) -> impl Iterator<Item = usize> {
-    let count = grid.frequency_count();
-    (0..count).step_by(2).chain((1..count).step_by(2))
-}
-
-/// How many frequencies m stands for: -m gives the conjugate of what m gives.
-fn mates(m: usize) -> f32 {
-    if m == 0 { 1.0 } else { 2.0 }
-}
-
-/// cos mψ of all angles, and sin mψ.
-fn turns_of<'a>(turns: &'a [f32], grid: &ClassGrid, m: usize) -> [&'a [f32]; 2] {
-    let psi_count = grid.psi_count;
-    [0, 1].map(|at| &turns[(2 * m + at) * psi_count..][..psi_count])
-}
-

@@ -3,7 +3,7 @@ use std::f64::consts::TAU;
 use num_complex::Complex32;
 
 use super::*;
-use crate::ctf::{Ctf, CtfParams};
+use crate::ctf::{Applied, Ctf, CtfParams};
 use crate::fft::{RealFft2, half_plane_len};
 use crate::noise::GaussianNoise;
 
@@ -144,10 +144,57 @@ fn a_view_is_placed_where_it_lies_and_leaves_little_behind() {
         );
         assert_eq!(found.best.shift_px, shift_px);
         assert!(found.class_weights[class] > 0.999 && found.weight > 0.5);
+        assert_eq!(found.residual_count, crate::noise::shell_counts(N));
         let left: f64 = found.residual_power[2..12].iter().sum();
         let whole: f64 = classifier.image_power()[2..12].iter().sum();
         assert!(left < 0.15 * whole, "{left} of {whole}");
     }
+}
+
+/// Of images that were multiplied by their CTF, noise and all.
+#[test]
+fn multiplied_noise_counts_for_what_the_ctf_left_of_it() {
+    let grid = grid(14);
+    let references = ClassReferences::new(&grid, &samples(&true_averages(&grid)));
+    let mut classifier = Classifier::new(&grid).unwrap();
+    let mut sums = ClassSums::new(&grid, 3);
+    let sigma2 = 4.0 * (N * N) as f64 / 2.0;
+    let (mut power, mut count) = (vec![0.0; N / 2 + 1], vec![0.0; N / 2 + 1]);
+    let mut noise = GaussianNoise::new(3, 0);
+    for _ in 0..40 {
+        let mut pixels = imaged(&view(1, 0.0, [0.0; 2]), &ctf(1.5));
+        for pixel in &mut pixels {
+            *pixel += 2.0 * noise.next() as f32;
+        }
+        let multiplied = CtfParams {
+            applied: Applied::Whole,
+            ..ctf(1.5)
+        };
+        let found = classifier
+            .classify(
+                &imaged(&pixels, &ctf(1.5)),
+                &multiplied,
+                &[sigma2; N],
+                &references,
+                &mut sums,
+            )
+            .unwrap();
+        assert_eq!(found.best.class, 1);
+        for (sum, value) in power.iter_mut().zip(&found.residual_power) {
+            *sum += value;
+        }
+        for (sum, value) in count.iter_mut().zip(&found.residual_count) {
+            *sum += value;
+        }
+    }
+    let (power, count): (f64, f64) = (power[3..14].iter().sum(), count[3..14].iter().sum());
+    // The mask leaves this part of white noise.
+    let expected = sigma2 * classifier.preparation.noise_share();
+    let found = power / (2.0 * count);
+    assert!(
+        (found / expected - 1.0).abs() < 0.1,
+        "{found} of {expected}"
+    );
 }
 
 #[test]

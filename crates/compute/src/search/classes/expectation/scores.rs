@@ -11,13 +11,14 @@ use crate::search::rings::ring_weight;
 use crate::search::{SearchError, check_noise};
 
 impl Classifier<'_> {
-    /// The rings of an image, weighted by its CTF and the noise, moved by every shift, transformed along the angle.
+    /// The rings of an image, weighted by its CTF and the noise, moved by every shift, transformed along the angle. Gives the
+    /// CTF.
     pub(super) fn load(
         &mut self,
         pixels: &[f32],
         ctf: &CtfParams,
         sigma2: &[f64],
-    ) -> Result<(), SearchError> {
+    ) -> Result<Ctf, SearchError> {
         let grid = self.grid;
         check_noise(sigma2, grid.settings.k_max)?;
         let image = unplaced(pixels, ctf);
@@ -70,7 +71,7 @@ impl Classifier<'_> {
                 self.powers[at + 3 * k_max] = -value.re;
             }
         }
-        Ok(())
+        Ok(ctf)
     }
 
     /// Fills `halves` with the two parts of Re Σ y p* of every shift, class and angle, and `norms` with ½ Σ C²/σ² |P|².
@@ -93,7 +94,6 @@ impl Classifier<'_> {
                 row_stride: 1,
                 column_stride: length,
             };
-            let out = &mut self.products[2 * m * lanes..][..2 * lanes];
             multiply(out, [rows, length, 2 * shift_count], averages, columns);
         }
         let half = grid.psi_count / 2;
