@@ -2,14 +2,16 @@
 //!
 //! [`classify`] goes round by round, as a refinement does: one task for each block of particles, whose partial sums are
 //! added in their order here, so that the result does not depend on who computed. Detail grows with what the averages
-//! resolve. A finished round is one folder; the same call goes on from the last.
+//! resolve, and it ends when classes no longer change. A finished round is one folder; the same call goes on from the last.
 
 mod begin;
+mod figures;
 mod gallery;
 mod inputs;
 mod options;
 mod outputs;
 mod rounds;
+mod schedule;
 mod select;
 mod split;
 mod state;

@@ -136,6 +136,14 @@ impl InputDigests {
 /// If it cannot be read.
 pub fn digest(path: &Path) -> Result<FileDigest, RefineError> {
     let mut hasher = blake3::Hasher::new();
+/// The command that was given, word by word. What is no text is told as near as can be.
+pub fn command() -> Vec<String> {
+    let words = std::env::args_os();
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
     let mut file = fs::File::open(path).map_err(|error| cannot_read(path, &error))?;
     io::copy(&mut file, &mut hasher).map_err(|error| cannot_read(path, &error))?;
     Ok(FileDigest {

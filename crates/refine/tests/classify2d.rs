@@ -59,7 +59,7 @@ async fn views_and_noise_fall_into_classes_of_their_own() {
         project_dir: None,
         settings: Settings {
             class_count: 8,
-            iterations: 12,
+            iterations: 25,
             ..Settings::default()
         },
     };
@@ -68,6 +68,7 @@ async fn views_and_noise_fall_into_classes_of_their_own() {
         .await
         .unwrap();
     client.shutdown().await;
+    assert!(summary.converged && summary.iterations < 25, "{summary:?}");
 
     let mut table: BTreeMap<usize, BTreeMap<Option<usize>, usize>> = BTreeMap::new();
     for (class, view) in classes(&out).into_iter().zip(&truth) {

@@ -13,39 +13,46 @@ use std::{path::PathBuf, time::Duration};
 /// Sorts particles into 2-D classes: what they look like, how many of each, and which are junk.
 ///
 /// Each particle is compared with every class average at all in-plane angles and shifts, with its CTF and the noise of its
-/// optics group, and counts in each by how likely it is. The same command goes on from the last finished round of an
-/// interrupted run, and the result does not depend on how many computers took part.
+/// optics group, and counts in each by how likely it is. Rounds go on until classes no longer change. The same command goes
+/// on from the last finished round of an interrupted run, and the result does not depend on how many computers took part.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:\n  dewar classify2d particles.star --classes 50 --out classes\n  \
     dewar classify2d select classes --classes 1,4,7 --out good.star\n  \
-    dewar classify2d particles.star --classes 100 --out classes --diameter 180 --parallel dc:titan:9990\n\n\
+    dewar classify2d particles.star --classes 100 --out classes --diameter 180 --parallel dc:titan:9990\n  \
+    dewar classify2d --continue classes --iterations 40 --parallel dc:titan:9990\n\n\
     Writes classes.mrcs (the averages, the class with the most particles first), gallery.png (the same to look at, each \
     with its number, its particles and its resolution), classes.star, particles.star (rlnClassNumber, in-plane angle and \
     shift) and classify2d.json.\nCtrl-C cancels the job and keeps the last finished round.\n\
-    JSON keys: classes (number, particle_count, fraction, resolution_angstrom), iterations, seconds, averages, gallery, \
+    JSON keys: classes (number, particle_count, fraction, resolution_angstrom), iterations, converged, seconds, averages, gallery, \
     particles, record"
 )]
 pub struct Options {
     #[command(subcommand)]
     then: Option<Then>,
     /// The particles (STAR, of RELION 3.0 to 5).
-    #[arg(value_name = "PARTICLES", required = true)]
+    #[arg(value_name = "PARTICLES", required_unless_present = "going_on")]
     particles: Option<PathBuf>,
     /// How many classes.
     #[arg(long, value_name = "K", default_value_t = Settings::default().class_count, value_parser = at_least_one)]
     classes: usize,
     /// Folder for everything that comes of it.
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "going_on")]
     out: Option<PathBuf>,
+    /// Go on with the classification in this folder as it was stated, with more rounds or on other workers; of other flags
+    /// only --iterations and those that say where to compute may be given.
+    #[arg(id = "going_on", long = "continue", value_name = "DIR", conflicts_with_all = [
+        "particles", "classes", "out", "diameter", "max_shift", "limit", "tau", "seed", "project",
+    ])]
+    going_on: Option<PathBuf>,
     /// Diameter of the circle that holds the particle [default: four fifths of the box].
     #[arg(long, value_name = "ANGSTROM", value_parser = super::positive)]
     diameter: Option<f64>,
-    /// Rounds.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().iterations, value_parser = at_least_one)]
-    iterations: usize,
+    /// Rounds at most [default: 25, or as many as were allowed before].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    iterations: Option<usize>,
     /// How far particles may lie off the centre of their images.
     #[arg(long, value_name = "ANGSTROM", default_value_t = Settings::default().shift_max_angstrom, value_parser = super::positive)]
     max_shift: f64,
@@ -102,7 +109,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(Then::Select(options)) = &options.then {
         return options.run();
     }
-    let stated = options.stated();
+    let stated = options.stated()?;
     let stacks = || classify2d::check(&stated).map_err(|error| failed(error, &stated));
     let classified =
         options
@@ -119,7 +126,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 impl Options {
-    fn stated(&self) -> classify2d::Options {
+    /// What is to be sorted: what the flags say, or the folder to go on with.
+    fn stated(&self) -> Result<classify2d::Options, Failure> {
+        let mut stated = match &self.going_on {
+            Some(folder) => classify2d::Options::of_folder(folder).map_err(Failure::input)?,
+            None => self.stated_anew(),
+        };
+        if let Some(iterations) = self.iterations {
+            stated.settings.iterations = iterations;
+        }
+        Ok(stated)
+    }
+
+    fn stated_anew(&self) -> classify2d::Options {
         classify2d::Options {
             // Both are required where no other verb follows.
             particles: self.particles.clone().unwrap_or_default(),
@@ -129,10 +148,10 @@ impl Options {
                 class_count: self.classes,
                 mask_diameter_angstrom: self.diameter,
                 shift_max_angstrom: self.max_shift,
-                iterations: self.iterations,
                 limit_angstrom: self.limit,
                 tau_factor: self.tau,
                 seed: self.seed,
+                ..Settings::default()
             },
         }
     }
@@ -201,11 +220,18 @@ fn to_text(summary: &Summary) -> String {
         .iter()
         .filter(|class| class.particle_count == 0)
         .count();
-    if empty > 0 {
-        text += &format!("{empty} classes are empty\n");
+    match empty {
+        0 => {}
+        1 => text += "1 class is empty\n",
+        _ => text += &format!("{empty} classes are empty\n"),
     }
+    let why = if summary.converged {
+        "classes no longer changed"
+    } else {
+        "as many as allowed"
+    };
     text + &format!(
-        "rounds     {}\ntook       {}\naverages   {}\ngallery    {}\nparticles  {}\n",
+        "rounds     {}, {why}\ntook       {}\naverages   {}\ngallery    {}\nparticles  {}\n",
         summary.iterations,
         crate::clock::duration(Duration::from_secs_f64(summary.seconds.max(0.0))),
         summary.averages.display(),
@@ -218,6 +244,7 @@ fn to_json(summary: &Summary) -> serde_json::Value {
     json!({
         "classes": summary.classes,
         "iterations": summary.iterations,
+        "converged": summary.converged,
         "seconds": summary.seconds,
         "averages": summary.averages,
         "gallery": summary.gallery,

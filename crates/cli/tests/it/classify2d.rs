@@ -66,6 +66,36 @@ fn classes_do_not_depend_on_who_computes_and_can_be_chosen() {
         refused.stderr
     );
 
+    // How sure poses are was not measured.
+    assert!(!text.contains("dewarAngleSdDeg") && text.contains("_rlnAnglePsi"));
+
+    let words = [
+        "classify2d",
+        "--continue",
+        word(&outs[0]),
+        "--iterations",
+        "4",
+    ];
+    let told = dewar(
+        words
+            .into_iter()
+            .chain(["--parallel", "thread:2", "--json"]),
+    );
+    let told: serde_json::Value = serde_json::from_str(&told.ok().stdout).unwrap();
+    assert_eq!(
+        (&told["iterations"], &told["converged"]),
+        (&4.into(), &false.into())
+    );
+    assert!(!outs[0].join("it003").exists() && outs[0].join("it004").exists());
+    let nothing = folder.path().join("nothing");
+    let refused = dewar(["classify2d", "--continue", word(&nothing)]);
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.stderr.contains("no classification to go on with"),
+        "{}",
+        refused.stderr
+    );
+
     // Other settings do not go on from these rounds.
     let words = [
         "classify2d",

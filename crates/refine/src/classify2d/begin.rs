@@ -1,7 +1,8 @@
 //! How classes begin: a few particles each, at angles that the seed chooses.
 
 use super::{
-    rounds::{Between, Run, figures},
+    figures,
+    rounds::{Between, Run},
     state::State,
     tasks::{self, Start},
 };
@@ -43,7 +44,7 @@ impl Run<'_> {
             shell_max,
             particles: Vec::new(),
             noise: noise.into_iter().map(|noise| noise.sigma2).collect(),
-            classes: figures(&averages, &output),
+            classes: figures::of_classes(&averages, &output),
             rounds: Vec::new(),
         };
         Ok(Between {

@@ -34,30 +34,56 @@ const CLASS_COUNT_MAX: usize = 1000;
 /// If the inputs are wrong, or the folder holds something else.
 pub fn check(options: &Options) -> Result<Vec<PathBuf>, RefineError> {
     let prepared = prepare(options)?;
-    check_folder(&options.out, &Claim::of(options, &prepared)?)?;
+    check_folder(&options.out, &Identity::of(options, &prepared))?;
     let stacks = prepared.set.stacks.into_iter();
     Ok(stacks.map(|stack| stack.path).collect())
 }
 
+/// How the classification in a folder was stated last.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn stated(out: &Path) -> Result<Options, RefineError> {
+    let path = out.join(CLAIM);
+    if !path.exists() {
+        return Err(RefineError::OutputFolder {
+            folder: out.to_owned(),
+            problem:
+                "it holds no classification to go on with; expected the --out of an earlier one"
+                    .to_owned(),
+        });
+    }
+    let claim: Claim = checkpoint::read_json(&path)?;
+    Ok(claim.options)
+}
+
 /// What a folder was claimed for.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Claim {
+    /// What makes it this classification and no other.
+    identity: Identity,
+    /// How it was stated last, for who goes on with it.
+    options: Options,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
     settings: Settings,
     particles_blake3: String,
     stacks: Vec<FileStamp>,
 }
 
-impl Claim {
-    fn of(options: &Options, prepared: &Prepared) -> Result<Self, RefineError> {
-        Ok(Self {
+impl Identity {
+    fn of(options: &Options, prepared: &Prepared) -> Self {
+        Self {
             // More rounds may be asked of the same classification.
             settings: Settings {
                 iterations: 0,
                 ..options.settings.clone()
             },
             particles_blake3: prepared.digest.blake3.clone(),
-            stacks: prepared.stamps.clone(),
-        })
+            stacks: prepared.stamps.iter().map(FileStamp::anywhere).collect(),
+        }
     }
 }
 
@@ -66,16 +92,21 @@ impl Claim {
 /// # Errors
 /// If it holds something else, or the disk refuses.
 pub(super) fn claim(options: &Options, prepared: &Prepared) -> Result<(), RefineError> {
-    let claim = Claim::of(options, prepared)?;
-    check_folder(&options.out, &claim)?;
+    let identity = Identity::of(options, prepared);
+    check_folder(&options.out, &identity)?;
+    let claim = Claim {
+        identity,
+        options: options.absolute(),
+    };
     checkpoint::write_json(&options.out.join(CLAIM), &claim)
 }
 
-fn check_folder(out: &Path, claim: &Claim) -> Result<(), RefineError> {
+fn check_folder(out: &Path, identity: &Identity) -> Result<(), RefineError> {
     let path = out.join(CLAIM);
     let problem = if path.exists() {
         // A run that finished no round has nothing to lose.
-        if state::last_iteration(out).is_none() || checkpoint::read_json::<Claim>(&path)? == *claim
+        if state::last_iteration(out).is_none()
+            || checkpoint::read_json::<Claim>(&path)?.identity == *identity
         {
             return Ok(());
         }

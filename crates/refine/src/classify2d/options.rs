@@ -1,10 +1,12 @@
 //! What a user decides about a classification.
 
+use super::inputs;
+use crate::error::RefineError;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A classification as its user states it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The particle file (STAR).
     pub particles: PathBuf,
@@ -16,6 +18,31 @@ pub struct Options {
     pub settings: Settings,
 }
 
+impl Options {
+    /// The classification that a folder holds, finished or not, as it was stated last.
+    ///
+    /// # Errors
+    /// If the folder holds none.
+    pub fn of_folder(out: &Path) -> Result<Self, RefineError> {
+        Ok(Self {
+            // It may have been moved.
+            out: out.to_owned(),
+            ..inputs::stated(out)?
+        })
+    }
+
+    /// The same with paths that mean the same from any folder.
+    pub(super) fn absolute(&self) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+        Self {
+            particles: absolute(&self.particles),
+            out: absolute(&self.out),
+            project_dir: self.project_dir.as_ref().map(absolute),
+            settings: self.settings.clone(),
+        }
+    }
+}
+
 /// The settings a result depends on, as `classify2d.json` records them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -25,7 +52,7 @@ pub struct Settings {
     pub mask_diameter_angstrom: Option<f64>,
     /// Largest shift of a particle from the centre of its image.
     pub shift_max_angstrom: f64,
-    /// Rounds.
+    /// Rounds at most.
     pub iterations: usize,
     /// No finer detail than this is compared; without it, as fine as the averages resolve.
     pub limit_angstrom: Option<f64>,

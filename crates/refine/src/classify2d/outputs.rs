@@ -3,13 +3,13 @@
 use super::{
     gallery::{self, Tile},
     options::{Options, Settings},
-    rounds,
+    rounds, schedule,
     state::{Placed, RoundFigures, State},
 };
 use crate::{
     checkpoint,
     error::RefineError,
-    record::{FileDigest, FileStamp},
+    record::{self, FileDigest, FileStamp},
 };
 use dewar_compute::{
     search::{ClassAverage, ClassGrid},
@@ -41,6 +41,14 @@ pub struct Prepared {
 pub struct Record {
     /// The release that wrote it.
     pub program_version: String,
+    /// The class of instructions of the machine that made the averages: on workers of the same class they are the same bytes.
+    pub instruction_class: String,
+    /// The command that was given.
+    pub command: Vec<String>,
+    /// Where it was given: relative paths count from there.
+    pub working_dir: PathBuf,
+    /// Folder from which image names counted, if one was given.
+    pub project_dir: Option<PathBuf>,
     /// What the user decided.
     pub settings: Settings,
     /// The mask diameter that was used.
@@ -57,6 +65,8 @@ pub struct Record {
     pub pixel_size_angstrom: f64,
     /// Rounds done.
     pub iterations: usize,
+    /// Whether it stopped because classes no longer changed.
+    pub converged: bool,
     /// Each class, the one with the most particles first.
     pub classes: Vec<ClassSummary>,
     /// Each round.
@@ -85,6 +95,8 @@ pub struct Summary {
     pub classes: Vec<ClassSummary>,
     /// Rounds done.
     pub iterations: usize,
+    /// Whether it stopped because classes no longer changed.
+    pub converged: bool,
     /// How long this run took.
     pub seconds: f64,
     /// The averages.
@@ -103,6 +115,7 @@ impl Summary {
         Self {
             classes: record.classes,
             iterations: record.iterations,
+            converged: record.converged,
             seconds: record.seconds,
             averages: out.join("classes.mrcs"),
             gallery: out.join("gallery.png"),
@@ -152,6 +165,10 @@ pub fn write(
     particles_document(set, &path, &placed, &rows)?.write(&path)?;
     let record = Record {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instruction_class: dewar_task::instruction_class().to_owned(),
+        command: record::command(),
+        working_dir: std::env::current_dir().unwrap_or_default(),
+        project_dir: options.project_dir.clone(),
         settings: options.settings.clone(),
         mask_diameter_angstrom: prepared.mask_diameter_angstrom,
         particles: prepared.digest.clone(),
@@ -160,6 +177,7 @@ pub fn write(
         box_size_px: set.box_size_px,
         pixel_size_angstrom: set.pixel_size_angstrom,
         iterations: state.iteration,
+        converged: schedule::has_converged(&state.results()),
         classes,
         rounds: state.rounds.clone(),
         seconds,
@@ -308,10 +326,12 @@ fn refined((placed, particle): (&Placed, &dewar_formats::particles::Particle)) -
     }
 }
 
-/// Half-sets that the file had stay; none are made up.
+/// Half-sets that the file had stay; none are made up. How sure poses are is not known of these.
 fn with_classes(table: &Table, placed: &[Placed], rows: &[usize], has_halves: bool) -> Table {
-    let is_kept =
-        |label: &&String| *label != "rlnClassNumber" && (has_halves || *label != "rlnRandomSubset");
+    const DROPPED: [&str; 3] = ["rlnClassNumber", "dewarAngleSdDeg", "dewarShiftSdAngst"];
+    let is_kept = |label: &&String| {
+        !DROPPED.contains(&label.as_str()) && (has_halves || *label != "rlnRandomSubset")
+    };
     let kept: Vec<&String> = table.labels().iter().filter(is_kept).collect();
     let columns: Vec<usize> = kept
         .iter()

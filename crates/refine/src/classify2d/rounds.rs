@@ -1,17 +1,19 @@
 //! The classification itself: inputs to the broker, rounds, outputs.
 
 use super::{
-    SHELLS_MIN, inputs,
+    SHELLS_MIN,
+    figures::best_rings,
+    inputs,
     options::Options,
     outputs::{self, Prepared, Record, Summary},
-    split,
-    state::{self, ClassFigures, Placed, RoundFigures, State},
+    schedule, split,
+    state::{self, State},
     tasks::{self, RoundOutput, Start},
 };
 use crate::{
     checkpoint,
     error::RefineError,
-    folder, job, maps,
+    folder, held_up, job,
     progress::{Observer, Progress},
     tasks::Images,
 };
@@ -28,10 +30,8 @@ pub const FILE: &str = "classify2d.json";
 /// Classes begin with detail of this many Fourier pixels a pixel: 14 pixels.
 const FIRST_LIMIT: f64 = 0.07;
 
-/// In so many last rounds no class is split: what it became must settle.
-const ROUNDS_UNSPLIT: usize = 6;
-
-/// Sorts particles into classes, until the rounds are used up or `stop` comes, as [`crate::refine`] does.
+/// Sorts particles into classes, until those no longer change, the rounds are used up, or `stop` comes, as [`crate::refine`]
+/// does.
 ///
 /// # Errors
 /// If the inputs are wrong, the broker refuses, a task fails for good, or an output cannot be written.
@@ -52,6 +52,7 @@ pub async fn classify(
     };
     let result = tokio::select! {
         result = run.rounds(&job) => result,
+        never = held_up::tell(&job, observer) => match never {},
         () = stop => Err(RefineError::Cancelled),
     };
     job::end(&job, &options.out, &result).await?;
@@ -94,19 +95,18 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The summary of an earlier run that did as many rounds as are asked for.
+    /// The summary of an earlier run that came to its end with at least as many rounds allowed.
     fn already_done(&self) -> Result<Option<Summary>, RefineError> {
         let path = self.options.out.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
         let record: Record = checkpoint::read_json(&path)?;
-        Ok(
-            (record.iterations >= self.options.settings.iterations).then(|| {
-                self.note("this classification is done already; nothing was computed");
-                Summary::of(&self.options.out, record)
-            }),
-        )
+        let is_complete = record.converged || record.iterations >= self.options.settings.iterations;
+        Ok(is_complete.then(|| {
+            self.note("this classification is done already; nothing was computed");
+            Summary::of(&self.options.out, record)
+        }))
     }
 
     /// Opens this run's job, and ends what an interrupted run may have left.
@@ -133,10 +133,15 @@ impl<'a> Run<'a> {
             }
             None => self.begin(job, &mut outcomes, &images).await?,
         };
-        while last.state.iteration < self.options.settings.iterations {
+        while !self.is_over(&last.state) {
             last = self.round(job, &mut outcomes, &images, &last).await?;
         }
         self.finish(&last)
+    }
+
+    fn is_over(&self, state: &State) -> bool {
+        schedule::has_converged(&state.results())
+            || state.iteration >= self.options.settings.iterations
     }
 
     async fn round(
@@ -181,15 +186,13 @@ impl<'a> Run<'a> {
             ));
         }
         let mut averages = self.averages(&grid, &output);
-        let state = self.state(before, shell_max, &averages, &output, &noise, started);
-        if iteration + ROUNDS_UNSPLIT <= self.options.settings.iterations {
-            split::split(
-                &grid,
-                &output,
-                self.options.settings.tau_factor,
-                &mut averages,
-            );
+        let settings = &self.options.settings;
+        let mut state = self.state(before, &grid, &averages, &output, &noise);
+        if schedule::may_split(&state.results(), settings.iterations) {
+            let count = split::split(&grid, &output, settings.tau_factor, &mut averages);
+            state.last_round(|round| round.split_count = count);
         }
+        state.last_round(|round| round.seconds = started.elapsed().as_secs_f64());
         let averages: Vec<Complex32> = averages
             .into_iter()
             .flat_map(|average| average.samples)
@@ -276,63 +279,6 @@ impl<'a> Run<'a> {
         (0..settings.class_count).map(average).collect()
     }
 
-    fn state(
-        &self,
-        before: &Between,
-        shell_max: usize,
-        averages: &[ClassAverage],
-        output: &RoundOutput,
-        noise: &[v1::NoiseSpectrum],
-        started: Instant,
-    ) -> State {
-        let particles: Vec<Placed> = output.particles.iter().map(placed).collect();
-        let classes = figures(averages, output);
-        let pairs = before.state.particles.iter().zip(&particles);
-        let moved = pairs.map(|(a, b)| f64::from(u8::from(a.class != b.class)));
-        let mut counts = vec![0_usize; classes.len()];
-        for placed in &particles {
-            counts[placed.class] += 1;
-        }
-        let round = RoundFigures {
-            limit_angstrom: self.resolution_angstrom(shell_max),
-            resolution_angstrom: self.resolution_angstrom(best_rings(&classes)),
-            moved: mean(moved),
-            mean_weight: mean(particles.iter().map(|placed| placed.weight)),
-            empty_classes: counts.iter().filter(|count| **count == 0).count(),
-            seconds: started.elapsed().as_secs_f64(),
-            task_seconds: output.task_seconds,
-        };
-        State {
-            iteration: before.state.iteration + 1,
-            shell_max,
-            noise: maps::noise_from_residuals(&output.residuals, noise),
-            particles,
-            classes,
-            rounds: [&before.state.rounds[..], &[round]].concat(),
-        }
-    }
-
-    fn tell(&self, state: &State) {
-        let Some(round) = state.rounds.last() else {
-            return;
-        };
-        let empty = match round.empty_classes {
-            0 => String::new(),
-            count => format!(", {count} classes are empty"),
-        };
-        let moved = match state.iteration {
-            1 => "every particle has a class".to_owned(),
-            _ => format!(
-                "{:.1} % of the particles changed class",
-                100.0 * round.moved
-            ),
-        };
-        self.note(&format!(
-            "round {}: {moved}, the best class shows {:.1} A{empty}, {:.1} s",
-            state.iteration, round.resolution_angstrom, round.seconds
-        ));
-    }
-
     fn finish(&self, last: &Between) -> Result<Summary, RefineError> {
         let grid = self.grid(last.state.shell_max)?;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -346,50 +292,17 @@ impl<'a> Run<'a> {
         )
     }
 
-    fn resolution_angstrom(&self, shell: usize) -> f64 {
+    pub(super) fn resolution_angstrom(&self, shell: usize) -> f64 {
         outputs::resolution_angstrom(&self.prepared.set, shell)
     }
 
-    fn note(&self, line: &str) {
+    pub(super) fn note(&self, line: &str) {
         self.observer.on(Progress::Note(line));
     }
-}
-
-/// The rings of the best class that at least one particle is in.
-fn best_rings(classes: &[ClassFigures]) -> usize {
-    let inhabited = classes.iter().filter(|class| class.weight >= 1.0);
-    inhabited
-        .map(|class| class.resolved_rings)
-        .max()
-        .unwrap_or(0)
-}
-
-pub(super) fn figures(averages: &[ClassAverage], output: &RoundOutput) -> Vec<ClassFigures> {
-    let pairs = averages.iter().zip(&output.class_weights);
-    pairs
-        .map(|(average, weight)| ClassFigures {
-            weight: *weight,
-            resolved_rings: average.resolved_rings(),
-        })
-        .collect()
 }
 
 fn spectrum(sigma2: &[f64]) -> v1::NoiseSpectrum {
     v1::NoiseSpectrum {
         sigma2: sigma2.to_vec(),
     }
-}
-
-fn placed(particle: &v1::ClassifiedParticle) -> Placed {
-    Placed {
-        class: particle.class_index as usize,
-        psi_deg: particle.psi_deg,
-        shift_angstrom: [particle.shift_x_angstrom, particle.shift_y_angstrom],
-        weight: particle.weight,
-    }
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let count = values.len().max(1) as f64;
-    values.sum::<f64>() / count
 }

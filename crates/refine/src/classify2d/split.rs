@@ -7,13 +7,15 @@ use dewar_compute::search::{ClassAverage, ClassGrid};
 const EMPTY: f64 = 0.02;
 
 /// Gives classes that have become empty a part in the largest ones: each of the two goes on from the particles of every
-/// other block. Where a class holds two views, the halves drift apart; where it holds one, it is shown twice.
+/// other block. Where a class holds two views, the halves drift apart; where it holds one, it is shown twice. Gives how many
+/// were split.
 pub(super) fn split(
     grid: &ClassGrid,
     output: &RoundOutput,
     tau_factor: f64,
     averages: &mut [ClassAverage],
-) {
+) -> usize {
+    let mut count = 0;
     for (empty, large) in splits(&output.class_weights) {
         let [even, odd] = output
             .halves
@@ -23,8 +25,10 @@ pub(super) fn split(
         // Few particles are one block.
         if has_signal(&even) && has_signal(&odd) {
             (averages[large], averages[empty]) = (even, odd);
+            count += 1;
         }
     }
+    count
 }
 
 /// Which empty class takes part of which large one: the largest first, none twice, and none that is smaller than the mean.

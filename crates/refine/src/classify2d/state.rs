@@ -1,5 +1,6 @@
 //! Finished rounds on disk: one folder, renamed into place when whole; the one before it goes then.
 
+use super::schedule::RoundResult;
 use crate::{checkpoint, error::RefineError};
 use dewar_formats::atomic;
 use num_complex::Complex32;
@@ -56,16 +57,45 @@ pub struct RoundFigures {
     pub limit_angstrom: f64,
     /// The best class's resolution.
     pub resolution_angstrom: f64,
-    /// Part of the particles that are in another class than before.
-    pub moved: f64,
+    /// The last ring that the best class resolves.
+    pub resolved_rings: usize,
+    /// Part of the particles that are in another class than before; none in the first round.
+    pub moved: Option<f64>,
+    /// The same with those that lie otherwise, by more than a step of the grid.
+    pub changed: Option<f64>,
     /// Mean of the best places' weights.
     pub mean_weight: f64,
     /// Classes that nothing is in.
     pub empty_classes: usize,
+    /// Classes that became parts of others after it.
+    pub split_count: usize,
     /// How long it took.
     pub seconds: f64,
     /// How long its tasks ran, added up over workers.
     pub task_seconds: f64,
+}
+
+impl State {
+    /// What the rules of the schedule ask of the rounds so far.
+    pub fn results(&self) -> Vec<RoundResult> {
+        self.rounds.iter().map(RoundFigures::result).collect()
+    }
+
+    /// Changes what is told of the last round.
+    pub fn last_round(&mut self, change: impl FnOnce(&mut RoundFigures)) {
+        self.rounds.last_mut().map(change);
+    }
+}
+
+impl RoundFigures {
+    /// What the rules of the schedule ask of it.
+    pub fn result(&self) -> RoundResult {
+        RoundResult {
+            resolved_rings: self.resolved_rings,
+            changed: self.changed,
+            split_count: self.split_count,
+        }
+    }
 }
 
 const STATE: &str = "state.json";

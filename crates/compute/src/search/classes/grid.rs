@@ -86,6 +86,16 @@ impl ClassGrid {
         &self.settings
     }
 
+    /// From one in-plane angle to the next.
+    pub fn psi_step_deg(&self) -> f64 {
+        360.0 / self.psi_count as f64
+    }
+
+    /// From one shift to the next along each axis.
+    pub fn shift_step_px(&self) -> f64 {
+        shift_step_px(&self.settings)
+    }
+
     /// How many complex values an average has: samples on the half-circles of all rings, from the innermost. A grid with a
     /// lower limit has the first of them.
     pub fn sample_count(&self) -> usize {
@@ -180,12 +190,16 @@ fn check(settings: &ClassSettings) -> Result<(), SearchError> {
     }
 }
 
+fn shift_step_px(settings: &ClassSettings) -> f64 {
+    let wave_px = settings.box_size_px as f64 / settings.k_max as f64;
+    (wave_px / STEPS_PER_WAVE)
+        .max(settings.max_shift_px / SHIFT_STEPS_MAX)
+        .max(SHIFT_STEP_PX_MIN)
+}
+
 /// A disc of shifts.
 fn shifts(settings: &ClassSettings) -> Vec<[f64; 2]> {
-    let wave_px = settings.box_size_px as f64 / settings.k_max as f64;
-    let step_px = (wave_px / STEPS_PER_WAVE)
-        .max(settings.max_shift_px / SHIFT_STEPS_MAX)
-        .max(SHIFT_STEP_PX_MIN);
+    let step_px = shift_step_px(settings);
     let steps = (settings.max_shift_px / step_px) as isize;
     let mut shifts = Vec::new();
     for y in -steps..=steps {
