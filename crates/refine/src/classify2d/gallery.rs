@@ -1,37 +1,43 @@
-//! A picture of all class averages, each over a line that says its number, its particles and its resolution.
+//! A picture of all class averages, each over two lines: its number and its particles, then their part of
+//! all and its resolution.
 
 use crate::error::RefineError;
 use dewar_compute::volume::Image;
 use dewar_formats::atomic;
 use std::{io, path::Path};
 
-/// Averages in a row.
-const COLUMNS: usize = 10;
+/// About as wide as a screen.
+const WIDTH: usize = 1640;
 
-/// Fewest pixels of a tile's side: the line below needs room.
-const SIDE_MIN: usize = 120;
+/// Fewest pixels of a tile's side: the lines below need room.
+const SIDE_MIN: usize = 160;
 
 /// Between tiles.
-const GAP: usize = 4;
-
-/// Height of the line below a tile.
-const LINE: usize = 16;
+const GAP: usize = 8;
 
 /// Each dot of a letter is so many pixels wide and high.
 const DOT: usize = 2;
 
+/// From one letter to the next, and from one line to the next.
+const ADVANCE: usize = 6 * DOT;
+const LINE: usize = 10 * DOT;
+
+/// Of lines below a tile.
+const LINES: usize = 2;
+
 /// Grey values beyond so many standard deviations of an average are black or white.
 const CONTRAST: f32 = 3.0;
 
-const BACKGROUND: u8 = 20;
-const INK: u8 = 230;
+const BACKGROUND: u8 = 16;
+const INK: u8 = 235;
+const QUIET: u8 = 160;
 
 /// One average.
 pub struct Tile<'a> {
-    /// Its picture.
-    pub image: &'a Image,
-    /// What stands below: digits, blanks and `.:A`.
-    pub label: String,
+    /// Its picture; none of a class that nothing is in.
+    pub image: Option<&'a Image>,
+    /// What stands below, in digits, blanks and `#.%Å`: first what it is, then how it is.
+    pub lines: [String; LINES],
 }
 
 /// Writes the picture as PNG.
@@ -73,32 +79,55 @@ impl Canvas {
 }
 
 fn draw(tiles: &[Tile<'_>]) -> Canvas {
-    let n = tiles.first().map_or(1, |tile| tile.image.n());
-    // Pixels become squares, so that nothing is shown that the average does not hold.
+    let n = tiles.iter().find_map(|tile| tile.image).map_or(1, Image::n);
     let zoom = SIDE_MIN.div_ceil(n).max(1);
     let side = n * zoom;
-    let columns = COLUMNS.min(tiles.len()).max(1);
+    let columns = (WIDTH / (side + GAP)).clamp(1, tiles.len().max(1));
+    let row = side + LINES * LINE + GAP;
     let width = columns * (side + GAP) + GAP;
-    let height = tiles.len().div_ceil(columns) * (side + LINE + GAP) + GAP;
+    let height = tiles.len().div_ceil(columns) * row + GAP;
     let mut canvas = Canvas {
         width,
         pixels: vec![BACKGROUND; width * height],
     };
     for (at, tile) in tiles.iter().enumerate() {
-        let left = GAP + at % columns * (side + GAP);
-        let top = GAP + at / columns * (side + LINE + GAP);
-        for (index, grey) in greys(tile.image.data()).into_iter().enumerate() {
-            for dot in 0..zoom * zoom {
-                let (x, y) = (index % n * zoom + dot % zoom, index / n * zoom + dot / zoom);
-                canvas.set(left + x, top + y, grey);
-            }
+        let corner = [GAP + at % columns * (side + GAP), GAP + at / columns * row];
+        if let Some(image) = tile.image {
+            show(&mut canvas, corner, image, zoom);
         }
-        print(&mut canvas, [left + 2, top + side + 3], side, &tile.label);
+        for (line, ink) in [INK, QUIET].into_iter().enumerate() {
+            let place = [corner[0] + 2, corner[1] + side + 6 + line * LINE];
+            print(&mut canvas, place, ink, &tile.lines[line], side / ADVANCE);
+        }
     }
     canvas
 }
 
-fn greys(values: &[f32]) -> Vec<u8> {
+/// Draws an image so many times as large: what lies between its pixels is interpolated, as it holds nothing finer.
+fn show(canvas: &mut Canvas, [left, top]: [usize; 2], image: &Image, zoom: usize) {
+    let (n, greys) = (image.n(), greys(image.data()));
+    // The middle of a pixel is in the middle of what shows it.
+    let between = |at: usize| {
+        let place = ((at as f32 + 0.5) / zoom as f32 - 0.5).clamp(0.0, (n - 1) as f32);
+        (
+            place as usize,
+            (place as usize + 1).min(n - 1),
+            place.fract(),
+        )
+    };
+    for y in 0..n * zoom {
+        let (y0, y1, dy) = between(y);
+        for x in 0..n * zoom {
+            let (x0, x1, dx) = between(x);
+            let along = |row: usize| greys[row * n + x0] * (1.0 - dx) + greys[row * n + x1] * dx;
+            let grey = along(y0) * (1.0 - dy) + along(y1) * dy;
+            canvas.set(left + x, top + y, grey as u8);
+        }
+    }
+}
+
+/// From 0 to 255.
+fn greys(values: &[f32]) -> Vec<f32> {
     let count = values.len().max(1) as f32;
     let mean = values.iter().sum::<f32>() / count;
     let variance = values
@@ -111,44 +140,87 @@ fn greys(values: &[f32]) -> Vec<u8> {
     } else {
         0.0
     };
-    let grey = |value: &f32| (255.0 * (0.5 + (value - mean) * scale).clamp(0.0, 1.0)) as u8;
+    let grey = |value: &f32| 255.0 * (0.5 + (value - mean) * scale).clamp(0.0, 1.0);
     values.iter().map(grey).collect()
 }
 
-fn print(canvas: &mut Canvas, [left, top]: [usize; 2], width: usize, text: &str) {
-    const ADVANCE: usize = 4 * DOT;
-    for (at, letter) in text.chars().take(width / ADVANCE).enumerate() {
+fn print(canvas: &mut Canvas, [left, top]: [usize; 2], ink: u8, text: &str, letters_max: usize) {
+    for (at, letter) in text.chars().take(letters_max).enumerate() {
         for (y, row) in dots(letter).into_iter().enumerate() {
-            for x in (0..3).filter(|x| row >> (2 - x) & 1 == 1) {
+            for x in (0..5).filter(|x| row >> (4 - x) & 1 == 1) {
                 for dot in 0..DOT * DOT {
-                    let at = [
+                    let place = [
                         left + at * ADVANCE + x * DOT + dot % DOT,
                         top + y * DOT + dot / DOT,
                     ];
-                    canvas.set(at[0], at[1], INK);
+                    canvas.set(place[0], place[1], ink);
                 }
             }
         }
     }
 }
 
-/// A letter, three dots wide and five high.
-fn dots(letter: char) -> [u8; 5] {
+/// A letter, five dots wide and seven high.
+fn dots(letter: char) -> [u8; 7] {
     match letter {
-        '0' => [0b111, 0b101, 0b101, 0b101, 0b111],
-        '1' => [0b010, 0b110, 0b010, 0b010, 0b111],
-        '2' => [0b111, 0b001, 0b111, 0b100, 0b111],
-        '3' => [0b111, 0b001, 0b111, 0b001, 0b111],
-        '4' => [0b101, 0b101, 0b111, 0b001, 0b001],
-        '5' => [0b111, 0b100, 0b111, 0b001, 0b111],
-        '6' => [0b111, 0b100, 0b111, 0b101, 0b111],
-        '7' => [0b111, 0b001, 0b010, 0b010, 0b010],
-        '8' => [0b111, 0b101, 0b111, 0b101, 0b111],
-        '9' => [0b111, 0b101, 0b111, 0b001, 0b111],
-        'A' => [0b010, 0b101, 0b111, 0b101, 0b101],
-        '.' => [0, 0, 0, 0, 0b010],
-        ':' => [0, 0b010, 0, 0b010, 0],
-        _ => [0; 5],
+        '0' => [
+            0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110,
+        ],
+        '1' => [
+            0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110,
+        ],
+        '2' => [
+            0b01110, 0b10001, 0b00001, 0b00010, 0b00100, 0b01000, 0b11111,
+        ],
+        '3' => [
+            0b11111, 0b00010, 0b00100, 0b00010, 0b00001, 0b10001, 0b01110,
+        ],
+        '4' => [
+            0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010,
+        ],
+        '5' => [
+            0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110,
+        ],
+        '6' => [
+            0b00110, 0b01000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110,
+        ],
+        '7' => [
+            0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000,
+        ],
+        '8' => [
+            0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110,
+        ],
+        '9' => [
+            0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00010, 0b01100,
+        ],
+        'Å' => [
+            0b00100, 0b00000, 0b00100, 0b01010, 0b10001, 0b11111, 0b10001,
+        ],
+        '.' => [
+            0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b01100, 0b01100,
+        ],
+        '%' => [
+            0b11000, 0b11001, 0b00010, 0b00100, 0b01000, 0b10011, 0b00011,
+        ],
+        '#' => [
+            0b01010, 0b01010, 0b11111, 0b01010, 0b11111, 0b01010, 0b01010,
+        ],
+        'e' => [
+            0b00000, 0b00000, 0b01110, 0b10001, 0b11111, 0b10000, 0b01110,
+        ],
+        'm' => [
+            0b00000, 0b00000, 0b11010, 0b10101, 0b10101, 0b10001, 0b10001,
+        ],
+        'p' => [
+            0b00000, 0b00000, 0b11110, 0b10001, 0b11110, 0b10000, 0b10000,
+        ],
+        't' => [
+            0b01000, 0b01000, 0b11100, 0b01000, 0b01000, 0b01001, 0b00110,
+        ],
+        'y' => [
+            0b00000, 0b00000, 0b10001, 0b10001, 0b01111, 0b00001, 0b01110,
+        ],
+        _ => [0; 7],
     }
 }
 
@@ -159,20 +231,25 @@ mod tests {
     #[test]
     fn averages_stand_in_rows_with_their_lines_below() {
         let image = Image::new(60, (0..3600).map(|i| (i % 60) as f32).collect()).unwrap();
-        let tile = |label: &str| Tile {
-            image: &image,
-            label: label.to_owned(),
+        let tile = |image| Tile {
+            image,
+            lines: ["#1".to_owned(), "8".to_owned()],
         };
-        let tiles: Vec<Tile<'_>> = (0..12).map(|_| tile("1: 8")).collect();
+        let mut tiles: Vec<Tile<'_>> = (0..12).map(|_| tile(Some(&image))).collect();
+        tiles.push(tile(None));
         let canvas = draw(&tiles);
-        assert_eq!(canvas.width, 10 * 124 + 4);
-        assert_eq!(canvas.height(), 2 * 140 + 4);
-        // Bright to the right, each pixel two by two, and ink below.
+        // Three times as large, eight in a row, and two lines below each.
+        assert_eq!(canvas.width, 8 * 188 + 8);
+        assert_eq!(canvas.height(), 2 * 228 + 8);
+        // Bright to the right, ever brighter in between, and nothing where a class is empty.
         let at = |x: usize, y: usize| canvas.pixels[y * canvas.width + x];
-        assert!(at(GAP + 118, GAP) > at(GAP, GAP));
-        assert_eq!(at(GAP + 10, GAP), at(GAP + 11, GAP + 1));
-        assert_eq!(at(GAP + 2 + DOT, GAP + 123), INK);
-        assert_eq!(at(GAP + 2, GAP + 123), BACKGROUND);
+        let row: Vec<u8> = (GAP..GAP + 180).map(|x| at(x, GAP + 90)).collect();
+        assert!(row.is_sorted() && row[179] > row[0] + 100, "{row:?}");
+        assert_eq!(at(GAP + 4 * 188 + 90, GAP + 228 + 90), BACKGROUND);
+        // The second dot of the number sign's first row, and the blank before it.
+        let top = GAP + 180 + 6;
+        assert_eq!(at(GAP + 2 + DOT, top), INK);
+        assert_eq!(at(GAP + 2, top), BACKGROUND);
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gallery.png");

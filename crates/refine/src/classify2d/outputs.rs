@@ -236,12 +236,22 @@ pub fn resolution_angstrom(set: &ParticleSet, shell: usize) -> f64 {
 }
 
 fn tile<'a>((picture, class): (&'a Image, &ClassSummary)) -> Tile<'a> {
+    let (number, count) = (class.number, class.particle_count);
+    if count == 0 {
+        return Tile {
+            image: None,
+            lines: [format!("#{number}"), "empty".to_owned()],
+        };
+    }
     let resolution = class
         .resolution_angstrom
-        .map_or(String::new(), |angstrom| format!(" {angstrom:.1}A"));
+        .map_or(String::new(), |angstrom| format!("  {angstrom:.1} Å"));
     Tile {
-        image: picture,
-        label: format!("{}: {}{resolution}", class.number, class.particle_count),
+        image: Some(picture),
+        lines: [
+            format!("#{number}  {count}"),
+            format!("{:.1} %{resolution}", 100.0 * class.fraction),
+        ],
     }
 }
 
