@@ -31,7 +31,7 @@ enum Bench {
     Data(bench::data::Options),
     /// The search for poses: its accuracy, and its time beside the processor's peak.
     Search(bench::search::Options),
-    /// Refinements beside RELION's on the same particles.
+    /// Refinements and 2-D classes beside RELION's on the same particles.
     Relion(bench::relion::Options),
 }
 

@@ -1,8 +1,9 @@
-//! `cargo xtask bench relion`: refinements beside RELION's, on the same particles, scored by the same code.
+//! `cargo xtask bench relion`: refinements and 2-D classes beside RELION's, on the same particles, scored by the same code.
 //!
 //! RELION is installed where it is missing (Debian's package, 3.1.3: double precision, neither AVX nor `--cpu`) and run as a
 //! program. Both start from the same low-passed map and the same half-sets; the true poses judge both.
 
+mod classes;
 mod programs;
 mod score;
 
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Only this data set; may be given several times.
-    #[arg(long, value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(SETS.map(|set| set.name)))]
+    #[arg(long, value_name = "SET", value_parser = clap::builder::PossibleValuesParser::new(names()))]
     pub only: Vec<String>,
     /// Dewar's figures are means over so many data sets; RELION, which takes ten minutes for each, refines the first.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
@@ -109,6 +110,12 @@ const SLACK: f64 = 1.02;
 /// Of RELION's time.
 const TIME_SHARE: f64 = 0.1;
 
+/// What can be asked for.
+fn names() -> impl Iterator<Item = &'static str> {
+    let sets = SETS.iter().map(|set| set.name);
+    sets.chain([classes::NAME])
+}
+
 /// Compares, and prints.
 ///
 /// # Errors
@@ -117,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     let dir = options.how.begin()?;
     let maps = super::maps_folder(options.maps.as_deref(), "relion")?;
     let mut report = Report::new(&dir);
-    let names = SETS.map(|set| set.name);
+    let names: Vec<&str> = names().collect();
     let wanted: Vec<&str> = super::wanted(&names, &options.only).collect();
     for set in SETS.iter().filter(|set| wanted.contains(&set.name)) {
         let bench = Bench {
@@ -128,6 +135,9 @@ pub fn run(options: &Options) -> Result<()> {
             set,
         };
         bench.run(options.seeds, &mut report)?;
+    }
+    if wanted.contains(&classes::NAME) {
+        classes::run(&maps, &dir, options.how.scale, &mut report)?;
     }
     options.how.print(&report)
 }

@@ -151,7 +151,7 @@ pub(super) fn dewar(programs: &Programs, setting: &Setting<'_>) -> Result<Refine
 
 /// Runs a program and takes its time; what it says is shown only if it fails. It does not outlive an interrupted bench, nor do
 /// those that it started.
-fn timed(command: &mut Command) -> Result<f64> {
+pub(super) fn timed(command: &mut Command) -> Result<f64> {
     let started = Instant::now();
     let runtime = Runtime::new()?;
     let interrupted = noticed(&runtime)?;
