@@ -5,7 +5,7 @@ use crate::{
     figures::{RoundFigures, ViewCoverage},
     options::{Options, Settings},
     postprocess::{PostSettings, Told},
-    round::StageSeconds,
+    round::{StageSeconds, WorkerSeconds},
 };
 use dewar_formats::particles::ParticleSet;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct Record {
     /// What was odd about the inputs.
     pub warnings: Vec<String>,
     /// How long the last run took, from reading its inputs. An interrupted run's rounds count in `rounds` only.
+    /// Who computed them.
+    #[serde(default)]
+    pub final_workers: Vec<WorkerSeconds>,
     pub seconds: f64,
 }
 

@@ -9,7 +9,7 @@
 mod join;
 mod workers;
 
-pub use join::join;
+pub use join::{Joined, join};
 pub use workers::WorkerSeconds;
 
 use crate::{

@@ -8,10 +8,12 @@ use plotters::{
     coord::types::RangedCoordf64,
     prelude::{
         Cartesian2d, ChartBuilder, ChartContext, Circle, Color as _, DrawingArea,
-        IntoDrawingArea as _, LineSeries, PathElement, RGBColor, Rectangle, SVGBackend,
-        SeriesLabelPosition, Text,
+        IntoDrawingArea as _, LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, Text,
     },
-    style::{BLACK, IntoFont as _, WHITE},
+    style::{
+        BLACK, IntoFont as _, TextStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 use std::ops::Range;
 
@@ -24,6 +26,8 @@ const FONT: &str = "sans-serif";
 const FONT_PX: i32 = 17;
 const MARGIN_PX: u32 = 14;
 const X_LABELS_PX: u32 = 48;
+/// The strip above a chart that says what is what.
+const LEGEND_PX: u32 = 34;
 
 /// Colours that stay apart for the colour-blind (Okabe and Ito).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +55,24 @@ pub(crate) struct Axis {
     pub(crate) range: Range<f64>,
     /// How many marks at most.
     pub(crate) marks: usize,
-    pub(crate) format: fn(f64) -> String,
+    pub(crate) format: Box<dyn Fn(f64) -> String>,
 }
 
-/// Points joined by a line.
+/// A line that is no curve, with a word beside it.
+pub(crate) enum Rule {
+    /// A threshold.
+    Across(f64, String),
+    /// A place.
+    Upright(f64, String),
+}
+
+/// Points of one kind.
 pub(crate) struct Series {
     pub(crate) label: &'static str,
     pub(crate) ink: Ink,
     pub(crate) points: Vec<(f64, f64)>,
+    /// Drawn as a line, as dots, or as both.
+    pub(crate) joined: bool,
     pub(crate) dots: bool,
 }
 
@@ -74,23 +88,51 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Context<'a, 'b> =
     ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Lines over numbers; `rules` are thresholds, drawn across.
+/// Lines over numbers.
 pub(crate) fn lines(
     [x, y]: [&Axis; 2],
     series: &[Series],
-    rules: &[f64],
+    rules: &[Rule],
 ) -> Result<String, DrawError> {
     on_paper(SIZE, |area| {
-        let mut chart = axes(area, x, y)?;
+        let entries: Vec<_> = series.iter().map(|one| (one.label, one.ink)).collect();
+        let area = below_legend(area, &entries, Swatch::Line)?;
+        let mut chart = axes(&area, x, y)?;
         for rule in rules {
-            let across = vec![(x.range.start, *rule), (x.range.end, *rule)];
-            chart.draw_series([PathElement::new(across, BLACK.mix(0.45).stroke_width(1))])?;
+            draw_rule(&mut chart, rule, [x, y])?;
         }
-        for one in series {
-            draw_line(&mut chart, one)?;
-        }
-        legend(&mut chart, series.len())
+        series.iter().try_for_each(|one| draw_line(&mut chart, one))
     })
+}
+
+fn draw_rule(
+    chart: &mut Context<'_, '_>,
+    rule: &Rule,
+    [x, y]: [&Axis; 2],
+) -> Result<(), DrawError> {
+    let (points, label, place, side) = match rule {
+        Rule::Across(at, label) => (
+            [(x.range.start, *at), (x.range.end, *at)],
+            label,
+            (x.range.end, *at),
+            HPos::Right,
+        ),
+        Rule::Upright(at, label) => (
+            [(*at, y.range.start), (*at, y.range.end)],
+            label,
+            (*at, y.range.end),
+            HPos::Left,
+        ),
+    };
+    let line = PathElement::new(points.to_vec(), BLACK.mix(0.45).stroke_width(1));
+    chart.draw_series([line])?;
+    let vertical = match side {
+        HPos::Left => VPos::Top,
+        _ => VPos::Bottom,
+    };
+    let style = text().pos(Pos::new(side, vertical));
+    chart.draw_series([Text::new(format!(" {label} "), place, style)])?;
+    Ok(())
 }
 
 fn draw_line(chart: &mut Context<'_, '_>, series: &Series) -> Result<(), DrawError> {
@@ -102,10 +144,9 @@ fn draw_line(chart: &mut Context<'_, '_>, series: &Series) -> Result<(), DrawErr
             .copied()
             .filter(|(x, y)| x.is_finite() && y.is_finite())
     };
-    chart
-        .draw_series(LineSeries::new(points(), style))?
-        .label(series.label)
-        .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 26, y)], style));
+    if series.joined {
+        chart.draw_series(LineSeries::new(points(), style))?;
+    }
     if series.dots {
         let dot = series.ink.rgb().filled();
         chart.draw_series(points().map(|point| Circle::new(point, 3, dot)))?;
@@ -120,8 +161,9 @@ pub(crate) fn bars(
     labels: &[(&'static str, Ink)],
 ) -> Result<String, DrawError> {
     on_paper(SIZE, |area| {
-        let mut chart = axes(area, x, y)?;
-        for (part, (label, ink)) in labels.iter().enumerate() {
+        let area = below_legend(area, labels, Swatch::Field)?;
+        let mut chart = axes(&area, x, y)?;
+        for (part, (_, ink)) in labels.iter().enumerate() {
             let style = ink.rgb().filled();
             let boxes = bars.iter().map(|bar| {
                 let below: f64 = bar.parts[..part].iter().sum();
@@ -133,12 +175,9 @@ pub(crate) fn bars(
                     style,
                 )
             });
-            chart
-                .draw_series(boxes)?
-                .label(*label)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 20, y + 5)], style));
+            chart.draw_series(boxes)?;
         }
-        legend(&mut chart, labels.len())
+        Ok(())
     })
 }
 
@@ -149,18 +188,17 @@ pub(crate) fn lying_bars(
     labels: &[(&'static str, Ink)],
 ) -> Result<String, DrawError> {
     const ROW_PX: u32 = 44;
-    /// As high as this many rows.
-    const LEGEND: u32 = 2;
-    let height = 2 * MARGIN_PX + X_LABELS_PX + ROW_PX * (rows.len() as u32 + LEGEND);
+    let height = LEGEND_PX + 2 * MARGIN_PX + X_LABELS_PX + ROW_PX * rows.len() as u32;
     on_paper((SIZE.0, height), |area| {
-        // Row i is from i to i + 1, counted downwards; the legend has those below the last to itself.
-        let bottom = rows.len() as f64 + f64::from(LEGEND);
-        let mut chart = ChartBuilder::on(area)
+        let area = below_legend(area, labels, Swatch::Field)?;
+        // Row i is from i to i + 1, counted downwards.
+        let bottom = rows.len() as f64;
+        let mut chart = ChartBuilder::on(&area)
             .margin(MARGIN_PX)
             .x_label_area_size(X_LABELS_PX)
             .build_cartesian_2d(x.range.clone(), bottom..0.0)?;
         mesh(&mut chart, x, None)?;
-        for (part, (label, ink)) in labels.iter().enumerate() {
+        for (part, (_, ink)) in labels.iter().enumerate() {
             let style = ink.rgb().filled();
             let boxes = rows.iter().enumerate().map(|(row, (_, parts))| {
                 let below: f64 = parts[..part].iter().sum();
@@ -170,10 +208,7 @@ pub(crate) fn lying_bars(
                     style,
                 )
             });
-            chart
-                .draw_series(boxes)?
-                .label(*label)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 20, y + 5)], style));
+            chart.draw_series(boxes)?;
         }
         let names = rows.iter().enumerate().map(|(row, (name, _))| {
             Text::new(
@@ -183,7 +218,7 @@ pub(crate) fn lying_bars(
             )
         });
         chart.draw_series(names)?;
-        legend_at(&mut chart, SeriesLabelPosition::LowerRight)
+        Ok(())
     })
 }
 
@@ -307,28 +342,50 @@ fn mesh(chart: &mut Context<'_, '_>, x: &Axis, y: Option<&Axis>) -> Result<(), D
     Ok(())
 }
 
-/// One curve needs no legend: its axis says what it is.
-fn legend<'a, 'b: 'a>(chart: &mut Context<'a, 'b>, count: usize) -> Result<(), DrawError> {
-    if count < 2 {
-        return Ok(());
-    }
-    legend_at(chart, SeriesLabelPosition::UpperRight)
+/// How a legend shows what it names.
+#[derive(Clone, Copy)]
+enum Swatch {
+    Line,
+    Field,
 }
 
-fn legend_at<'a, 'b: 'a>(
-    chart: &mut Context<'a, 'b>,
-    position: SeriesLabelPosition,
-) -> Result<(), DrawError> {
-    chart
-        .configure_series_labels()
-        .position(position)
-        .margin(8)
-        .legend_area_size(34)
-        .label_font((FONT, FONT_PX).into_font())
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.25))
-        .draw()?;
-    Ok(())
+/// Names what is drawn, above what is left of the area: inside it would hide curves. One thing needs no name: its axis says
+/// what it is.
+fn below_legend<'a>(
+    area: &Area<'a>,
+    entries: &[(&str, Ink)],
+    swatch: Swatch,
+) -> Result<Area<'a>, DrawError> {
+    /// Wide enough for the font's letters on the average; which font it is only the reader knows.
+    const LETTER_PX: i32 = 8;
+    const SWATCH_PX: i32 = 26;
+    const GAP_PX: i32 = 8;
+    if entries.len() < 2 {
+        return Ok(area.clone());
+    }
+    let (strip, rest) = area.split_vertically(LEGEND_PX);
+    let (mut x, y) = (80, LEGEND_PX as i32 - 12);
+    for (label, ink) in entries {
+        match swatch {
+            Swatch::Line => {
+                let line = vec![(x, y), (x + SWATCH_PX, y)];
+                strip.draw(&PathElement::new(line, ink.rgb().stroke_width(2)))?;
+            }
+            Swatch::Field => {
+                let corners = [(x, y - 6), (x + SWATCH_PX, y + 6)];
+                strip.draw(&Rectangle::new(corners, ink.rgb().filled()))?;
+            }
+        }
+        x += SWATCH_PX + GAP_PX;
+        let style = text().pos(Pos::new(HPos::Left, VPos::Center));
+        strip.draw(&Text::new((*label).to_owned(), (x, y), style))?;
+        x += LETTER_PX * label.chars().count() as i32 + 3 * GAP_PX;
+    }
+    Ok(rest)
+}
+
+fn text() -> TextStyle<'static> {
+    (FONT, FONT_PX).into_font().color(&BLACK)
 }
 
 /// The chart as an element of a page, read out as `alt`.

@@ -2,7 +2,7 @@
 
 use crate::{
     Broken, Content, Fsc, Guinier, Picture, Table,
-    chart::{self, Axis, Ink, Series},
+    chart::{self, Axis, Ink, Rule, Series},
 };
 
 /// The bounds at which resolutions are told.
@@ -17,6 +17,7 @@ pub(crate) fn fsc(fsc: &Fsc) -> Result<Picture, Broken> {
         points: (0..curve.len())
             .map(|shell| (frequency(shell), curve[shell]))
             .collect(),
+        joined: true,
         dots: false,
     };
     // Dashes on top of the whole line: where curves coincide, both are seen.
@@ -37,29 +38,48 @@ pub(crate) fn fsc(fsc: &Fsc) -> Result<Picture, Broken> {
         label: "resolution (Å)",
         range: 0.0..frequency(last),
         marks: 8,
-        format: as_resolution,
+        format: Box::new(as_resolution),
     };
     let y = Axis {
         label: "FSC",
         range: (lowest - 0.03).max(-1.0)..1.03,
         marks: 8,
-        format: |value| format!("{value:.1}"),
+        format: Box::new(|value| format!("{value:.1}")),
     };
-    let drawn = chart::lines([&x, &y], &all, &THRESHOLDS);
+    let mut rules: Vec<Rule> = THRESHOLDS.map(|at| Rule::Across(at, at.to_string())).into();
+    rules.extend(
+        resolution(fsc).map(|angstrom| Rule::Upright(1.0 / angstrom, format!("{angstrom:.1} Å"))),
+    );
+    let drawn = chart::lines([&x, &y], &all, &rules);
     Ok(Picture {
         name: "fsc",
         title: "Fourier shell correlation".to_owned(),
         caption: match &fsc.masked {
-            Some(_) => "How alike the two half-maps are at each resolution. Corrected is the masked curve without what the \
-                mask itself adds, which the maps with random phases show. Lines across: 0.143 and 0.5.",
-            None => "How alike the two half-maps of the last round are at each resolution, without a mask. The masked and \
-                corrected curves come when the rounds are over. Lines across: 0.143 and 0.5.",
+            Some(_) => "How alike the two half-maps are at each resolution. The corrected curve counts: it is the masked one \
+                without what the mask itself adds, which random phases show. The resolution, upright, is where it falls below \
+                0.143. Good: it stays near 1, falls once, and ends about 0; random phases are near 0 at the resolution. A curve \
+                that rises again, or never falls, tells of a mask too tight, of duplicates in both halves, or of pixels too large.",
+            None => "How alike the two half-maps of the last round are at each resolution, without a mask; upright where it \
+                falls below 0.143. Good: it stays near 1, falls once, and ends about 0, further to the right each round. The \
+                masked and corrected curves come when the rounds are over.",
         }
         .to_owned(),
         alt: fsc_in_words(fsc),
         content: Content::Svg(drawn.map_err(|error| broken("fsc", error))?),
         table: Some(fsc_table(fsc)),
     })
+}
+
+/// Where the curve that counts falls below 0.143.
+fn resolution(fsc: &Fsc) -> Option<f64> {
+    match &fsc.masked {
+        Some(found) => found.resolution_angstrom,
+        None => {
+            let first = fsc.unmasked.iter().position(|value| *value < THRESHOLDS[0]);
+            let shell = first.filter(|shell| *shell > 0)?;
+            Some(fsc.box_angstrom / shell as f64)
+        }
+    }
 }
 
 fn fsc_in_words(fsc: &Fsc) -> String {
@@ -73,11 +93,7 @@ fn fsc_in_words(fsc: &Fsc) -> String {
                 .to_owned(),
         },
         None => {
-            let first = fsc.unmasked.iter().position(|value| *value < THRESHOLDS[0]);
-            let at = first
-                .filter(|shell| *shell > 0)
-                .map(|shell| fsc.box_angstrom / shell as f64);
-            let end = at.map_or("stays above 0.143".to_owned(), |at| {
+            let end = resolution(fsc).map_or("stays above 0.143".to_owned(), |at| {
                 format!("is below 0.143 first at {at:.2} Å")
             });
             format!("One curve of correlation against resolution, unmasked; it {end}.")
@@ -132,13 +148,13 @@ pub(crate) fn guinier(guinier: &Guinier) -> Result<Picture, Broken> {
         label: "1/d² (1/Å²)",
         range: 0.0..points.last().map_or(1.0, |point| point.0),
         marks: 6,
-        format: |value| format!("{value:.4}"),
+        format: Box::new(|value| format!("{value:.4}")),
     };
     let y = Axis {
         label: "ln |F|",
         range: low - margin..high + margin,
         marks: 8,
-        format: |value| format!("{value:.1}"),
+        format: Box::new(|value| format!("{value:.1}")),
     };
     let mut table = Table::new(["1/d² (1/Å²)", "ln |F|"]);
     for (square, logarithm) in &points {
@@ -148,6 +164,7 @@ pub(crate) fn guinier(guinier: &Guinier) -> Result<Picture, Broken> {
         label: "amplitudes",
         ink: Ink::Blue,
         points,
+        joined: false,
         dots: true,
     }];
     series.extend(guinier.line.map(|line| {
@@ -158,6 +175,7 @@ pub(crate) fn guinier(guinier: &Guinier) -> Result<Picture, Broken> {
                 .map(|angstrom| angstrom.powi(-2))
                 .map(|square| (square, line.intercept + line.slope * square))
                 .to_vec(),
+            joined: true,
             dots: false,
         }
     }));
@@ -165,8 +183,9 @@ pub(crate) fn guinier(guinier: &Guinier) -> Result<Picture, Broken> {
     Ok(Picture {
         name: "guinier",
         title: "Guinier plot".to_owned(),
-        caption: "Logarithm of the weighted map's mean amplitude against the square of the frequency. The slope of the line is \
-                  what the B-factor makes up for."
+        caption: "How fast the map's amplitudes fall with resolution. The slope of the line is what the B-factor makes up for. \
+                  Good: beyond 10 Å (0.01) the dots follow the line; a B-factor of -50 to -200 Å² is usual, less for better \
+                  data. Without detail finer than 10 Å there is nothing to fit."
             .to_owned(),
         alt: match guinier.line {
             Some(line) => format!(

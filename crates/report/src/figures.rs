@@ -15,6 +15,8 @@ pub struct Figures {
     pub poses: Option<Poses>,
     /// Every round so far.
     pub rounds: Vec<Round>,
+    /// How long the tasks of the final maps ran, once they are made.
+    pub final_stages: Option<StageTimes>,
     /// Some particles beside their reprojections.
     pub particles: Vec<ParticleView>,
     /// Who computed.

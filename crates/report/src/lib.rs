@@ -30,7 +30,7 @@ pub fn pictures(figures: &Figures) -> Vec<Result<Picture, Broken>> {
     drawn.extend(figures.guinier.as_ref().map(curves::guinier));
     drawn.extend(figures.map.iter().flat_map(map::pictures));
     drawn.extend(figures.poses.as_ref().map(poses::directions));
-    drawn.extend(rounds::pictures(&figures.rounds));
+    drawn.extend(rounds::pictures(&figures.rounds, figures.final_stages));
     drawn.extend(figures.poses.iter().flat_map(poses::histograms));
     drawn.extend(map::particles(&figures.particles));
     drawn.extend(rounds::workers(&figures.workers));

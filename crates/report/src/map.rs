@@ -20,7 +20,11 @@ pub(crate) fn pictures(views: &MapViews) -> Vec<Result<Picture, Broken>> {
         .zip(&views.slices)
         .map(|((name, axis), grey)| {
             let title = format!("Slice across {axis}");
-            let caption = format!("Through the map's centre, seen along {axis}.");
+            let side = side_angstrom(grey, views.pixel_size_angstrom);
+            let caption = format!(
+                "Through the centre, seen along {axis}; {side:.0} Å wide, dense is white. Good: the particle is clear of the \
+                 edges, and flat grey surrounds it."
+            );
             of(name, title, caption, grey, views.pixel_size_angstrom)
         });
     let projections =
@@ -29,13 +33,12 @@ pub(crate) fn pictures(views: &MapViews) -> Vec<Result<Picture, Broken>> {
             .zip(&views.projections)
             .map(|((name, axis), grey)| {
                 let title = format!("Projection along {axis}");
-                of(
-                    name,
-                    title,
-                    format!("The map summed along {axis}."),
-                    grey,
-                    views.pixel_size_angstrom,
-                )
+                let side = side_angstrom(grey, views.pixel_size_angstrom);
+                let caption = format!(
+                    "The map summed along {axis}; {side:.0} Å wide. Good: it is like a class average of that view, without \
+                     streaks."
+                );
+                of(name, title, caption, grey, views.pixel_size_angstrom)
             });
     slices.chain(projections).collect()
 }
@@ -48,7 +51,7 @@ fn of(
     pixel_size_angstrom: f64,
 ) -> Result<Picture, Broken> {
     let png = grey::png(grey.width(), &grey.levels()).map_err(|error| broken(name, error))?;
-    let side_angstrom = grey.width() as f64 * pixel_size_angstrom;
+    let side_angstrom = side_angstrom(grey, pixel_size_angstrom);
     Ok(Picture {
         name,
         alt: format!("{title} of the map, {side_angstrom:.0} Å wide, dense parts white"),
@@ -57,6 +60,10 @@ fn of(
         content: Content::Png(png),
         table: None,
     })
+}
+
+fn side_angstrom(grey: &Grey, pixel_size_angstrom: f64) -> f64 {
+    grey.width() as f64 * pixel_size_angstrom
 }
 
 /// Some particles above their reprojections; none without particles.
@@ -81,7 +88,8 @@ pub(crate) fn particles(views: &[ParticleView]) -> Option<Result<Picture, Broken
         name: "particles",
         title: "Particles and their reprojections".to_owned(),
         caption: "Each upper row: particles from all over the file, noise filtered off. Below each, the map's projection at \
-                  the pose found, as the microscope would have shown it. The two should be alike."
+                  the pose found, as the microscope would have shown it. Good: the two have the same outline in the same place. \
+                  Where none are alike, check the pixel size, the contrast and the CTF."
             .to_owned(),
         alt: format!(
             "{} particles, each above the map's projection at its pose",

@@ -16,22 +16,23 @@ pub(crate) fn directions(poses: &Poses) -> Result<Picture, Broken> {
         label: "rot (degrees)",
         range: -180.0..180.0,
         marks: 8,
-        format: |value| format!("{value:.0}"),
+        format: Box::new(|value| format!("{value:.0}")),
     };
     // Height is the cosine of the tilt: fields of equal height have equal area on the sphere.
     let y = Axis {
         label: "tilt (degrees)",
         range: -1.0..1.0,
         marks: 5,
-        format: |value| format!("{:.0}", value.clamp(-1.0, 1.0).acos().to_degrees()),
+        format: Box::new(|value| format!("{:.0}", value.clamp(-1.0, 1.0).acos().to_degrees())),
     };
     let sky = &poses.sky;
     let drawn = chart::fields([&x, &y], sky.rows(), (sky::COLUMNS, sky::ROWS), sky.most());
     Ok(Picture {
         name: "directions",
         title: "Viewing directions".to_owned(),
-        caption: "How many particles look along each direction, counted at every mate of the symmetry. All fields are of equal \
-                  area on the sphere: with views from everywhere, all have one shade."
+        caption: "How many particles look along each direction, counted at every mate of the symmetry. Fields have equal areas \
+                  on the sphere. Good: no large dark regions; a few bright spots on dark are a preferred orientation, and smear \
+                  the map along them."
             .to_owned(),
         alt: format!(
             "Heat map of viewing directions. The fullest field has {} views; {:.0} % of the fields have none.",
@@ -55,17 +56,18 @@ pub(crate) fn histograms(poses: &Poses) -> [Result<Picture, Broken>; 2] {
         histogram(Histogram {
             name: "weights",
             title: "Weight of the best pose",
-            caption: "The part of each particle's posterior that its best pose has (rlnMaxValueProbDistribution). The more to \
-                      the right, the surer the poses.",
+            caption: "The part of each particle's posterior that its best pose has (rlnMaxValueProbDistribution). Good: a pile at \
+                      the right, which grows from round to round; a pile at the left means that many poses explain a particle \
+                      as well.",
             label: "weight",
             range: 0.0..1.0,
-            format: |value| format!("{value:.2}"),
+            format: |value| format!("{value:.1}"),
             values: &poses.weights,
         }),
         histogram(Histogram {
             name: "shifts",
             title: "Shifts",
-            caption: "How far each particle lies off the centre of its image. A pile at the right end means that the largest \
+            caption: "How far each particle lies off the centre of its image. Good: most are near 0. A pile at the right end means that the largest \
                       shift allowed (--max-shift) is too small.",
             label: "shift (Å)",
             range: 0.0..furthest,
@@ -102,13 +104,13 @@ fn histogram(of: Histogram<'_>) -> Result<Picture, Broken> {
         label: of.label,
         range: of.range.clone(),
         marks: 10,
-        format: of.format,
+        format: Box::new(of.format),
     };
     let y = Axis {
         label: "particles",
         range: 0.0..1.05 * highest as f64,
         marks: 6,
-        format: |value| format!("{value:.0}"),
+        format: Box::new(|value| format!("{value:.0}")),
     };
     let mut table = Table::new(["from", "to", "particles"]);
     for (bar, count) in counts.iter().enumerate() {

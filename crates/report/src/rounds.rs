@@ -16,7 +16,7 @@ const STAGES: [(&str, Ink); 3] = [
 const WORKERS_SHOWN: usize = 24;
 
 /// Resolution, pose change and time by round; nothing before the first.
-pub(crate) fn pictures(rounds: &[Round]) -> Vec<Result<Picture, Broken>> {
+pub(crate) fn pictures(rounds: &[Round], last: Option<StageTimes>) -> Vec<Result<Picture, Broken>> {
     if rounds.is_empty() {
         return Vec::new();
     }
@@ -24,7 +24,7 @@ pub(crate) fn pictures(rounds: &[Round]) -> Vec<Result<Picture, Broken>> {
     if rounds.len() > 1 {
         all.push(change(rounds));
     }
-    all.push(stages(rounds));
+    all.push(stages(rounds, last));
     all
 }
 
@@ -45,13 +45,18 @@ fn resolution(rounds: &[Round]) -> Result<Picture, Broken> {
             format!("{:.2}", round.limit_angstrom),
         ]);
     }
-    let drawn = chart::lines([&by_round(rounds), &up_to("Å", &series)], &series, &[]);
+    let drawn = chart::lines(
+        [&by_round(rounds, false), &up_to("resolution (Å)", &series)],
+        &series,
+        &[],
+    );
     let last = rounds.last().map_or(0.0, |round| round.resolution_angstrom);
     Ok(Picture {
         name: "resolution",
         title: "Resolution by round".to_owned(),
         caption: "Where the unmasked FSC of the half-maps falls below 0.143, and the finest detail that alignment compared in \
-                  that round. Lower is finer."
+                  that round. Good: both fall and then stay. Finer detail is compared only once the half-maps agree on more \
+                  than the starting map can have given them; if it never is, the particles do not show this structure."
             .to_owned(),
         alt: format!("Resolution of {} rounds; the last has {last:.2} Å.", rounds.len()),
         content: Content::Svg(drawn.map_err(|error| broken("resolution", error))?),
@@ -61,15 +66,13 @@ fn resolution(rounds: &[Round]) -> Result<Picture, Broken> {
 
 fn change(rounds: &[Round]) -> Result<Picture, Broken> {
     let series = [
-        over(rounds, "turn (degrees)", Ink::Blue, |round| {
-            round.change_deg
-        }),
+        over(rounds, "turn (°)", Ink::Blue, |round| round.change_deg),
         over(rounds, "move (Å)", Ink::Orange, |round| {
             round.change_angstrom
         }),
     ];
     let told = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.3}"));
-    let mut table = Table::new(["round", "turn (degrees)", "move (Å)"]);
+    let mut table = Table::new(["round", "turn (°)", "move (Å)"]);
     for round in rounds {
         table.row([
             round.iteration.to_string(),
@@ -78,7 +81,7 @@ fn change(rounds: &[Round]) -> Result<Picture, Broken> {
         ]);
     }
     let drawn = chart::lines(
-        [&by_round(rounds), &up_to("median change", &series)],
+        [&by_round(rounds, false), &up_to("median change", &series)],
         &series,
         &[],
     );
@@ -86,7 +89,8 @@ fn change(rounds: &[Round]) -> Result<Picture, Broken> {
     Ok(Picture {
         name: "pose_change",
         title: "Pose change by round".to_owned(),
-        caption: "How far the particles' poses moved since the round before, in the median."
+        caption: "How far the particles' poses moved since the round before, in the median. Good: both fall towards 0; rounds \
+                  end when they no longer do."
             .to_owned(),
         alt: format!(
             "Median change of poses; in the last round {} degrees.",
@@ -97,12 +101,16 @@ fn change(rounds: &[Round]) -> Result<Picture, Broken> {
     })
 }
 
-fn stages(rounds: &[Round]) -> Result<Picture, Broken> {
-    let bars: Vec<Bar> = rounds
-        .iter()
-        .map(|round| Bar {
-            along: round.iteration as f64 - 0.35..round.iteration as f64 + 0.35,
-            parts: round.stages.parts().to_vec(),
+fn stages(rounds: &[Round], last: Option<StageTimes>) -> Result<Picture, Broken> {
+    let after = rounds.last().map_or(1, |round| round.iteration + 1);
+    let all = || {
+        let rounds = rounds.iter().map(|round| (round.iteration, round.stages));
+        rounds.chain(last.map(|stages| (after, stages)))
+    };
+    let bars: Vec<Bar> = all()
+        .map(|(at, stages)| Bar {
+            along: at as f64 - 0.35..at as f64 + 0.35,
+            parts: stages.parts().to_vec(),
         })
         .collect();
     let highest = bars
@@ -111,35 +119,23 @@ fn stages(rounds: &[Round]) -> Result<Picture, Broken> {
         .fold(0.0, f64::max);
     let y = Axis {
         label: "task time (s)",
-        // Room for the legend above the bars.
-        range: 0.0..1.6 * highest.max(1e-3),
+        range: 0.0..1.05 * highest.max(1e-3),
         marks: 6,
-        format: short,
+        format: Box::new(short),
     };
-    let mut table = Table::new([
-        "round",
-        "took (s)",
-        "alignment (s)",
-        "insertion (s)",
-        "summing (s)",
-    ]);
-    for round in rounds {
-        let [align, insert, sum] = round.stages.parts().map(|part| format!("{part:.2}"));
-        table.row([
-            round.iteration.to_string(),
-            format!("{:.2}", round.seconds),
-            align,
-            insert,
-            sum,
-        ]);
-    }
-    let drawn = chart::bars([&by_round(rounds), &y], &bars, &STAGES);
+    let told = rounds.iter().map(|round| {
+        let names = [round.iteration.to_string(), format!("{:.2}", round.seconds)];
+        (names, round.stages)
+    });
+    let told = told.chain(last.map(|stages| (["final maps", "–"].map(str::to_owned), stages)));
+    let table = times(["round", "took (s)"], told);
+    let drawn = chart::bars([&by_round(rounds, last.is_some()), &y], &bars, &STAGES);
     let total: f64 = rounds.iter().map(|round| round.seconds).sum();
     Ok(Picture {
         name: "stage_time",
         title: "Time by stage".to_owned(),
-        caption: "How long the tasks of each stage ran in each round, added up over workers: more than the round took where \
-                  several work at once."
+        caption: "How long the tasks of each stage ran in each round and for the final maps, added up over workers: more than \
+                  the round took where several work at once. Good: nearly all of it is alignment."
             .to_owned(),
         alt: format!("Task time of {} rounds, which took {total:.0} s.", rounds.len()),
         content: Content::Svg(drawn.map_err(|error| broken("stage_time", error))?),
@@ -165,35 +161,41 @@ pub(crate) fn workers(workers: &[Worker]) -> Option<Result<Picture, Broken>> {
         label: "task time (s)",
         range: 0.0..1.05 * longest.max(1e-3),
         marks: 8,
-        format: short,
+        format: Box::new(short),
     };
-    let mut table = Table::new([
-        "worker",
-        "tasks",
-        "alignment (s)",
-        "insertion (s)",
-        "summing (s)",
-    ]);
-    for worker in workers {
-        let [align, insert, sum] = worker.stages.parts().map(|part| format!("{part:.2}"));
-        table.row([
-            worker.name.clone(),
-            worker.task_count.to_string(),
-            align,
-            insert,
-            sum,
-        ]);
-    }
+    let told = workers.iter().map(|worker| {
+        let names = [worker.name.clone(), worker.task_count.to_string()];
+        (names, worker.stages)
+    });
+    let table = times(["worker", "tasks"], told);
     let drawn = chart::lying_bars(&x, &rows, &STAGES);
     Some(drawn.map_err(|error| broken("worker_time", error)).map(|svg| Picture {
         name: "worker_time",
         title: "Time by worker".to_owned(),
-        caption: "How long each worker's tasks ran, over all rounds. Slots of one worker run at once, and their times add up."
+        caption: "How long each worker's tasks ran, over all rounds and the final maps. Slots of one worker run at once, and \
+                  their times add up. Good: machines of a kind have bars of a length."
             .to_owned(),
         alt: format!("Task time of {} workers.", workers.len()),
         content: Content::Svg(svg),
         table: Some(table),
     }))
+}
+
+/// Times by stage, with two columns of something before them.
+fn times(names: [&str; 2], rows: impl Iterator<Item = ([String; 2], StageTimes)>) -> Table {
+    let [first, second] = names;
+    let mut table = Table::new([
+        first,
+        second,
+        "alignment (s)",
+        "insertion (s)",
+        "summing (s)",
+    ]);
+    for ([first, second], stages) in rows {
+        let [align, insert, sum] = stages.parts().map(|part| format!("{part:.2}"));
+        table.row([first, second, align, insert, sum]);
+    }
+    table
 }
 
 fn busiest(workers: &[Worker]) -> Vec<Worker> {
@@ -229,24 +231,25 @@ fn over(
         label,
         ink,
         points: points.collect(),
+        joined: true,
         dots: true,
     }
 }
 
-fn by_round(rounds: &[Round]) -> Axis {
+/// One mark for each round, and one for the final maps.
+fn by_round(rounds: &[Round], has_final: bool) -> Axis {
     let last = rounds.last().map_or(1, |round| round.iteration);
+    let count = last + usize::from(has_final);
     Axis {
         label: "round",
-        range: 0.5..last as f64 + 0.5,
-        marks: last.min(12),
+        range: 0.5..count as f64 + 0.5,
+        marks: count.min(12),
         // Marks between two rounds say nothing.
-        format: |value| {
-            if (value - value.round()).abs() < 1e-6 {
-                format!("{value:.0}")
-            } else {
-                String::new()
-            }
-        },
+        format: Box::new(move |value| match value.round() {
+            whole if (value - whole).abs() > 1e-6 => String::new(),
+            whole if whole > last as f64 => "final".to_owned(),
+            whole => format!("{whole:.0}"),
+        }),
     }
 }
 
@@ -262,7 +265,7 @@ fn up_to(label: &'static str, series: &[Series]) -> Axis {
         label,
         range: 0.0..1.15 * highest.max(1e-3),
         marks: 8,
-        format: short,
+        format: Box::new(short),
     }
 }
 

@@ -30,7 +30,10 @@ pub fn figures(source: &Source<'_>, problems: &mut Vec<String>) -> Figures {
             told(error.to_string());
             Vec::new()
         }),
-        workers: workers(rounds),
+        final_stages: source
+            .ending
+            .map(|ending| stages(&ending.record.final_stages)),
+        workers: workers(source),
     }
 }
 
@@ -163,14 +166,20 @@ fn stages(seconds: &StageSeconds) -> StageTimes {
     }
 }
 
-/// Each worker over all rounds, by name.
-fn workers(rounds: &[RoundFigures]) -> Vec<Worker> {
+/// Each worker over all rounds and the final maps, by name.
+fn workers(source: &Source<'_>) -> Vec<Worker> {
+    let rounds = source.state.rounds.iter().map(|round| &round.workers);
+    let last = source.ending.map(|ending| &ending.record.final_workers);
+    added_up(rounds.chain(last).flatten())
+}
+
+fn added_up<'a>(parts: impl Iterator<Item = &'a WorkerSeconds>) -> Vec<Worker> {
     let mut all: BTreeMap<&str, Worker> = BTreeMap::new();
     for WorkerSeconds {
         name,
         task_count,
         stages: seconds,
-    } in rounds.iter().flat_map(|round| &round.workers)
+    } in parts
     {
         let worker = all.entry(name).or_insert_with(|| Worker {
             name: name.clone(),
@@ -217,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_told_once_over_all_rounds() {
+    fn a_worker_is_told_once() {
         let seconds = |name: &str, align: f64| WorkerSeconds {
             name: name.to_owned(),
             task_count: 2,
@@ -226,15 +235,8 @@ mod tests {
                 ..StageSeconds::default()
             },
         };
-        let round = |workers: Vec<WorkerSeconds>| RoundFigures {
-            workers,
-            ..RoundFigures::default()
-        };
-        let rounds = [
-            round(vec![seconds("a", 1.0), seconds("b", 5.0)]),
-            round(vec![seconds("a", 2.5)]),
-        ];
-        let told = workers(&rounds);
+        let parts = [seconds("a", 1.0), seconds("b", 5.0), seconds("a", 2.5)];
+        let told = added_up(parts.iter());
         assert_eq!(told.len(), 2);
         assert_eq!((told[0].name.as_str(), told[0].task_count), ("a", 4));
         assert_eq!(told[0].stages.align, 3.5);

@@ -1,6 +1,8 @@
 //! The sums of poses that are known: every shard inserted once more, each half's shards summed.
 
-use super::{Piece, StageSeconds, Start, insert_task, only_blob, sum_task};
+use super::{
+    ByWorker, Piece, StageSeconds, Start, WorkerSeconds, insert_task, only_blob, sum_task,
+};
 use crate::{
     error::RefineError,
     progress::{Observer, Progress},
@@ -17,6 +19,8 @@ pub struct Joined {
     pub totals: [BlobRef; 2],
     /// What its tasks took.
     pub stages: StageSeconds,
+    /// Who computed them.
+    pub workers: Vec<WorkerSeconds>,
 }
 
 /// Inserts every particle at the poses that `start` knows of it, and sums each half.
@@ -37,9 +41,11 @@ pub async fn join(
     let mut totals: [Option<BlobRef>; 2] = [None; 2];
     let mut releasable: Vec<Digest> = Vec::new();
     let mut stages = StageSeconds::default();
+    let mut workers = ByWorker::default();
     while !pending.is_empty() {
         let (outcome, piece) = tasks::next_of(outcomes, &mut pending).await?;
         stages.add(piece, outcome.run_ms);
+        workers.add(piece, &outcome);
         match piece {
             Piece::Total { half } => {
                 totals[half] = Some(only_blob(&outcome, outcome.output::<Sum>()?.blobs)?);
@@ -64,7 +70,11 @@ pub async fn join(
     // The sum of a single shard is that shard's own blob, which the caller has yet to read.
     releasable.retain(|digest| totals.iter().all(|total| total.digest != *digest));
     job.release(&releasable).await?;
-    Ok(Joined { totals, stages })
+    Ok(Joined {
+        totals,
+        stages,
+        workers: workers.finish(),
+    })
 }
 
 /// Submits a half's insertions, and the sum that waits for them.

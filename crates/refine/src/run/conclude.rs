@@ -16,7 +16,7 @@ use crate::{
     postprocess::{self, Found},
     progress::Progress,
     record::{self, Record},
-    round::{self, StageSeconds},
+    round::{self, Joined, StageSeconds},
     schedule,
 };
 use dewar_compute::postprocess::Params;
@@ -65,11 +65,12 @@ impl Run<'_> {
         last: &Between,
     ) -> Result<Summary, RefineError> {
         self.observer.on(Progress::FinalMaps);
-        let (maps, stages) = self.final_maps(job, outcomes, stacks, last).await?;
+        let (maps, joined) = self.final_maps(job, outcomes, stacks, last).await?;
         let maps = Arc::new(maps);
         let found = self.postprocessed(&maps).await?;
         let record = Record {
-            final_stages: stages,
+            final_stages: joined.stages,
+            final_workers: joined.workers,
             ..self.record(&last.state, &maps, &found)
         };
         let ending = Ending {
@@ -89,7 +90,7 @@ impl Run<'_> {
         outcomes: &mut Outcomes,
         stacks: &[BlobRef],
         last: &Between,
-    ) -> Result<(FinalMaps, StageSeconds), RefineError> {
+    ) -> Result<(FinalMaps, Joined), RefineError> {
         let state = &last.state;
         let noise = noise_of(state);
         let images = self.images(stacks, &state.scales);
@@ -110,7 +111,7 @@ impl Run<'_> {
             .await?;
         let making = self.making();
         let maps = off_the_runtime(move || maps::at_the_end(&totals, &making)).await?;
-        Ok((maps, joined.stages))
+        Ok((maps, joined))
     }
 
     async fn postprocessed(&self, maps: &Arc<FinalMaps>) -> Result<Found, RefineError> {
@@ -160,6 +161,7 @@ impl Run<'_> {
             rounds: state.rounds.clone(),
             final_stages: StageSeconds::default(),
             warnings: self.prepared.warnings.clone(),
+            final_workers: Vec::new(),
             seconds: self.started.elapsed().as_secs_f64(),
         }
     }

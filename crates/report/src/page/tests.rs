@@ -82,6 +82,7 @@ fn figures() -> Figures {
             shifts_angstrom: falling,
         }),
         rounds: (1..=3).map(round).collect(),
+        final_stages: Some(stages),
         particles: vec![ParticleView {
             number: 7,
             particle: grey(16),
