@@ -1,4 +1,5 @@
-//! Some particles, and what the map looks like from where they were found.
+//! Some particles, and what the map looks like from where they were found: both as workers compare them, rid of tilt and
+//! magnification, the CTF in them as often as it is in the image.
 
 use super::Source;
 use crate::{error::RefineError, input::ctf_params, pose::PoseRecord};
@@ -6,10 +7,11 @@ use dewar_compute::{
     ctf::Ctf,
     fft::{RealFft2, crop_half_plane, half_plane_len, shift_half_plane, signed_frequency},
     filter,
+    optics::{Distortion, IDENTITY, Rectifier},
     projector::Projector,
     volume::Volume,
 };
-use dewar_formats::particles::ParticleSet;
+use dewar_formats::particles::{Particle, ParticleSet};
 use dewar_report::{Grey, ParticleView};
 use num_complex::Complex32;
 
@@ -88,17 +90,18 @@ impl Stand {
         let particle = &set.particles[index];
         let stack = set.stacks[particle.stack_index].open()?;
         stack.read_section(particle.image_index, &mut self.pixels)?;
+        self.rectify(set, particle)?;
         self.from.forward(&self.pixels, &mut self.whole);
         crop_half_plane(&self.whole, self.n, &mut self.half, self.side);
         let shown = self.filtered()?;
 
-        let ctf = Ctf::new(&ctf_params(set, particle)).map_err(odd)?;
+        let transfer = Ctf::new(&ctf_params(set, particle)).map_err(odd)?;
         let limit = self.projector.k_max();
         self.projector
             .slice(&pose.orientation(), self.side, limit, &mut self.half);
-        ctf.fill_half_plane(self.side, self.pixel_size_angstrom, &mut self.ctf);
+        transfer.fill_half_plane(self.side, self.pixel_size_angstrom, &mut self.ctf);
         for (value, ctf) in self.half.iter_mut().zip(&self.ctf) {
-            *value *= *ctf;
+            *value *= transfer.model_factor(*ctf);
         }
         // The shift is what centres the particle: it lies displaced by the opposite.
         let best = pose.best();
@@ -112,6 +115,23 @@ impl Stand {
             reprojection: self.filtered()?,
             weight: best.weight,
         })
+    }
+
+    /// Undoes beam tilt and magnification, as workers do before they look at an image.
+    fn rectify(&mut self, set: &ParticleSet, particle: &Particle) -> Result<(), RefineError> {
+        let optics = &set.optics[particle.optics_index];
+        let distortion = Distortion {
+            voltage_kv: optics.voltage_kv,
+            spherical_aberration_mm: optics.spherical_aberration_mm,
+            beam_tilt_mrad: optics.beam_tilt_mrad,
+            magnification: optics.magnification.unwrap_or(IDENTITY),
+        };
+        if !distortion.is_none() {
+            Rectifier::new(self.n, set.pixel_size_angstrom, &distortion)
+                .map_err(odd)?
+                .rectify(&mut self.pixels);
+        }
+        Ok(())
     }
 
     /// The transform at hand as a picture.
