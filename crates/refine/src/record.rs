@@ -26,6 +26,9 @@ pub struct Record {
     pub instruction_class: String,
     /// The command that was given.
     pub command: Vec<String>,
+    /// Where it was given: relative paths count from there.
+    #[serde(default)]
+    pub working_dir: PathBuf,
     /// What the user decided that the result depends on.
     pub settings: Settings,
     /// Folder from which image names counted, if one was given.

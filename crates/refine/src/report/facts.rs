@@ -1,6 +1,7 @@
 //! What the report says in words and numbers.
 
 use super::Source;
+use crate::record::{self, Record};
 use dewar_report::{Fact, Section};
 use serde::Serialize;
 use serde_json::Value;
@@ -36,7 +37,7 @@ pub fn results(source: &Source<'_>) -> Vec<Fact> {
     facts
 }
 
-fn final_results(record: &crate::record::Record) -> Vec<Fact> {
+fn final_results(record: &Record) -> Vec<Fact> {
     let angstrom = |value: Option<f64>| {
         value.map_or("none: the half-maps share nothing".to_owned(), |value| {
             format!("{value:.2} Å")
@@ -110,9 +111,10 @@ pub fn sections(source: &Source<'_>) -> Vec<Section> {
             "Program",
             vec![
                 Fact::new("version", format!("dewar {}", env!("CARGO_PKG_VERSION"))),
+                Fact::new("command", command(record::command().into_iter())),
                 Fact::new(
-                    "command",
-                    command(std::env::args_os().map(|word| word.to_string_lossy().into_owned())),
+                    "given in",
+                    std::env::current_dir().unwrap_or_default().display(),
                 ),
             ],
         ),

@@ -140,7 +140,8 @@ impl Run<'_> {
         Record {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             instruction_class: dewar_task::instruction_class().to_owned(),
-            command: std::env::args().collect(),
+            command: record::command(),
+            working_dir: std::env::current_dir().unwrap_or_default(),
             settings: self.options.settings.clone(),
             project_dir: self.options.project_dir.clone(),
             accept_images: self.options.accept_images,
