@@ -21,9 +21,9 @@ use std::{
 };
 
 /// What the next round needs of the finished ones, beside the maps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// From 1.
+    /// From 1; 0 before the first, which is on no disk.
     pub iteration: usize,
     /// Every round so far in numbers.
     pub rounds: Vec<RoundFigures>,
@@ -119,6 +119,15 @@ pub fn last(out: &Path, set: &ParticleSet) -> Result<Option<Finished>, RefineErr
         read_map(&folder.join("reference2.mrc"))?,
     ];
     Ok(Some(Finished { state, references }))
+}
+
+/// The maps of a finished round that a report shows: that of all particles, and the half-maps.
+///
+/// # Errors
+/// If its files cannot be read.
+pub fn maps_of(out: &Path, iteration: usize) -> Result<(Volume, [Volume; 2]), RefineError> {
+    let read = |name: &str| read_map(&folder(out, iteration).join(name));
+    Ok((read("map.mrc")?, [read("half1.mrc")?, read("half2.mrc")?]))
 }
 
 /// Writes the particle file with the poses found.

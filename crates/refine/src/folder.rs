@@ -5,6 +5,7 @@ use crate::{
     error::RefineError,
     options::{Options, Settings},
     record::{self, FileStamp, InputDigests},
+    report,
 };
 use dewar_formats::atomic;
 use dewar_sdk::JobId;
@@ -128,6 +129,8 @@ pub fn release(out: &Path) {
         // What cannot be removed does no harm: the next run may claim the folder all the same.
         let _ = fs::remove_file(out.join(CLAIM));
         let _ = fs::remove_file(out.join(LOCK));
+        // It says no more than who started this has been told.
+        let _ = fs::remove_file(out.join(report::FILE));
         let _ = fs::remove_dir(out);
     }
 }

@@ -67,12 +67,12 @@ pub struct Record {
     pub rounds: Vec<RoundFigures>,
     /// How long the tasks of the final maps ran.
     pub final_stages: StageSeconds,
-    /// What was odd about the inputs.
-    pub warnings: Vec<String>,
-    /// How long the last run took, from reading its inputs. An interrupted run's rounds count in `rounds` only.
     /// Who computed them.
     #[serde(default)]
     pub final_workers: Vec<WorkerSeconds>,
+    /// What was odd about the inputs.
+    pub warnings: Vec<String>,
+    /// How long the last run took, from reading its inputs. An interrupted run's rounds count in `rounds` only.
     pub seconds: f64,
 }
 
@@ -136,12 +136,6 @@ impl InputDigests {
     }
 }
 
-/// The digest of a file, read whole.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn digest(path: &Path) -> Result<FileDigest, RefineError> {
-    let mut hasher = blake3::Hasher::new();
 /// The command that was given, word by word. What is no text is told as near as can be.
 pub fn command() -> Vec<String> {
     let words = std::env::args_os();
@@ -150,6 +144,12 @@ pub fn command() -> Vec<String> {
         .collect()
 }
 
+/// The digest of a file, read whole.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest(path: &Path) -> Result<FileDigest, RefineError> {
+    let mut hasher = blake3::Hasher::new();
     let mut file = fs::File::open(path).map_err(|error| cannot_read(path, &error))?;
     io::copy(&mut file, &mut hasher).map_err(|error| cannot_read(path, &error))?;
     Ok(FileDigest {

@@ -2,21 +2,19 @@
 
 mod facts;
 mod gather;
+mod live;
 mod particles;
 
+pub use live::Live;
+
 use crate::{
-    checkpoint::State, error::RefineError, input::Prepared, options::Options, outputs::Ending,
-    postprocess::Found, record::InputDigests,
+    checkpoint::State, input::Prepared, options::Options, outputs::Ending, postprocess::Found,
+    record::InputDigests,
 };
 use dewar_compute::volume::Volume;
-use dewar_formats::atomic::{self, WriteError};
+use dewar_formats::atomic::WriteError;
 use dewar_report::{Figures, Page, Picture, Stage};
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{fs, path::Path};
 
 /// The page.
 pub const FILE: &str = "report.html";
@@ -32,12 +30,12 @@ pub struct Source<'a> {
     pub prepared: &'a Prepared,
     /// Of what files.
     pub digests: &'a InputDigests,
-    /// After the last round.
+    /// After the last round; of iteration 0 before the first.
     pub state: &'a State,
-    /// Of all particles.
-    pub map: &'a Volume,
+    /// Of all particles, once there is one.
+    pub map: Option<&'a Volume>,
     /// Of the half-maps, unmasked.
-    pub fsc: &'a [f64],
+    pub fsc: Option<&'a [f64]>,
     /// How it ended, once it has.
     pub ending: Option<&'a Ending<'a>>,
 }
@@ -46,10 +44,7 @@ impl Source<'_> {
     fn stage(&self) -> Stage {
         match self.ending {
             Some(_) => Stage::Finished,
-            None => Stage::Running {
-                round: self.state.iteration,
-                rounds_max: self.options.settings.iterations_max,
-            },
+            None => Stage::Running(None),
         }
     }
 
@@ -58,29 +53,25 @@ impl Source<'_> {
     }
 }
 
-/// Writes the page and its pictures. Gives what could not be drawn.
-///
-/// # Errors
-/// If the disk refuses.
-pub fn write(source: &Source<'_>) -> Result<Vec<String>, RefineError> {
-    let out = &source.options.out;
+/// The page, whose pictures are written as files. Gives too what could not be drawn or written.
+pub fn page(source: &Source<'_>) -> (Page, Vec<String>) {
     let mut problems = Vec::new();
     let figures = gather::figures(source, &mut problems);
     let pictures = drawn(&figures, &mut problems);
-    write_pictures(&out.join(PICTURES), &pictures)?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    let written = write_pictures(&source.options.out.join(PICTURES), &pictures);
+    problems.extend(written.err().map(|error| error.to_string()));
     let page = Page {
         title: facts::title(source),
         stage: source.stage(),
-        written_at: now.to_string(),
+        round: source.state.iteration,
+        rounds_max: source.options.settings.iterations_max,
+        written_at: String::new(),
         results: facts::results(source),
         warnings: facts::warnings(source),
         pictures,
         sections: facts::sections(source),
     };
-    let html = page.to_html();
-    atomic::write(&out.join(FILE), |file| file.write_all(html.as_bytes()))?;
-    Ok(problems)
+    (page, problems)
 }
 
 /// Draws what post-processing found into a folder's own folder of pictures. Gives what could not be drawn.
@@ -114,15 +105,26 @@ fn drawn(figures: &Figures, problems: &mut Vec<String>) -> Vec<Picture> {
 /// # Errors
 /// If the disk refuses.
 pub fn write_pictures(folder: &Path, pictures: &[Picture]) -> Result<(), WriteError> {
-    let refused = |path: PathBuf| move |source| WriteError { path, source };
-    fs::create_dir_all(folder).map_err(refused(folder.to_owned()))?;
+    if pictures.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(|source| WriteError {
+        path: folder.to_owned(),
+        source,
+    })?;
     for picture in pictures {
-        let path = folder.join(picture.file_name());
-        // Not forced to disk, as maps are: what a crash takes is drawn again.
-        let whole = path.with_extension("tmp");
-        fs::write(&whole, picture.file_bytes())
-            .and_then(|()| fs::rename(&whole, &path))
-            .map_err(refused(path))?;
+        replace(&folder.join(picture.file_name()), &picture.file_bytes())?;
     }
     Ok(())
+}
+
+/// Puts a whole file in the place of what is there. Not forced to disk, as maps are: what a crash takes is drawn again.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let whole = path.with_extension("tmp");
+    fs::write(&whole, bytes)
+        .and_then(|()| fs::rename(&whole, path))
+        .map_err(|source| WriteError {
+            path: path.to_owned(),
+            source,
+        })
 }

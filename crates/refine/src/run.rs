@@ -16,6 +16,7 @@ use crate::{
     plan::HalfPlan,
     progress::{Observer, Progress},
     record::InputDigests,
+    report::Live,
 };
 use dewar_sdk::{Client, Job};
 use std::{fs, path::PathBuf, pin::pin, sync::Arc, time::Instant};
@@ -59,9 +60,10 @@ pub async fn refine(
     };
     let result = tokio::select! {
         result = run.rounds(&job) => result,
-        never = held_up::tell(&job, observer) => match never {},
+        never = held_up::tell(&job, &run.observer) => match never {},
         () = stop => Err(RefineError::Cancelled),
     };
+    run.live.ended(&result);
     let is_ended = job::end(&job, &options.out, &result).await?;
     if is_ended && result.as_ref().is_err_and(RefineError::is_input) {
         folder::release(&options.out);
@@ -78,7 +80,9 @@ fn read_inputs(options: &Options) -> Result<(Prepared, InputDigests), RefineErro
 /// One refinement under way.
 struct Run<'a> {
     options: &'a Options,
-    observer: &'a Arc<dyn Observer>,
+    /// The report, which listens too.
+    live: Arc<Live>,
+    observer: Arc<dyn Observer>,
     prepared: Prepared,
     digests: InputDigests,
     plans: [HalfPlan; 2],
@@ -111,9 +115,11 @@ impl<'a> Run<'a> {
         let memory = Memory::of(set.box_size_px, set.particles.len(), turn::PADDING);
         observer.on(Progress::Note(&memory.told()));
         let plans = [0, 1].map(|half| HalfPlan::new(prepared.halves[half].len()));
+        let live = Arc::new(Live::new(observer, options));
         Ok(Self {
             options,
-            observer,
+            observer: Arc::clone(&live) as _,
+            live,
             prepared,
             digests,
             plans,
@@ -136,8 +142,6 @@ impl<'a> Run<'a> {
     }
 
     async fn rounds(&self, job: &Job) -> Result<Summary, RefineError> {
-        let stacks = job::import_stacks(job, &self.prepared.set, self.observer).await?;
-        let mut outcomes = job.outcomes();
         let mut last = match checkpoint::last(&self.options.out, &self.prepared.set)? {
             Some(finished) => {
                 self.observer.on(Progress::Note(&format!(
@@ -151,6 +155,10 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
+        self.report_start(last.as_ref().map(|between| &between.state));
+        let _beats = Live::beat(&self.live);
+        let stacks = job::import_stacks(job, &self.prepared.set, &self.observer).await?;
+        let mut outcomes = job.outcomes();
         loop {
             if let Some(between) = last.as_ref().filter(|between| self.is_over(between)) {
                 return self.finish(job, &mut outcomes, &stacks, between).await;

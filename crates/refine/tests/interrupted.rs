@@ -9,7 +9,7 @@ use dewar_refine::{
 };
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
@@ -20,8 +20,10 @@ const DONE: usize = 3;
 /// The round that is broken: the second, so that a finished one is left alone.
 const BROKEN: usize = 2;
 
-/// Keeps what is said, and tells when enough of the round to break is done.
+/// Keeps what is said, and the report as the round to break starts, and tells when enough of it is done.
 struct Listener {
+    out: PathBuf,
+    report: Mutex<String>,
     notes: Mutex<Vec<String>>,
     reached: watch::Sender<bool>,
 }
@@ -30,6 +32,9 @@ impl Observer for Listener {
     fn on(&self, progress: Progress<'_>) {
         match progress {
             Progress::Note(note) => self.notes.lock().unwrap().push(note.to_owned()),
+            Progress::RoundStarted {
+                iteration: BROKEN, ..
+            } => *self.report.lock().unwrap() = report(&self.out),
             Progress::Tasks {
                 iteration, done, ..
             } if iteration == BROKEN && done >= DONE => {
@@ -40,15 +45,21 @@ impl Observer for Listener {
     }
 }
 
-/// Refines with `thread:2`, and stops in the middle if asked to. Gives what was said.
+fn report(out: &Path) -> String {
+    fs::read_to_string(out.join("report.html")).unwrap()
+}
+
+/// Refines with `thread:2`, and stops in the middle if asked to.
 async fn run(
     data: &Simulated,
     out: &Path,
     stops: bool,
-) -> (Result<dewar_refine::Summary, RefineError>, Vec<String>) {
+) -> (Result<dewar_refine::Summary, RefineError>, Arc<Listener>) {
     let client = small::embedded(data, out).await;
     let options = small::options(data, out, BROKEN);
     let listener = Arc::new(Listener {
+        out: out.to_owned(),
+        report: Mutex::default(),
         notes: Mutex::default(),
         reached: watch::Sender::new(false),
     });
@@ -61,8 +72,7 @@ async fn run(
     };
     let refined = refine(&client, &options, &observer, stop).await;
     client.shutdown().await;
-    let notes = listener.notes.lock().unwrap().clone();
-    (refined, notes)
+    (refined, listener)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,8 +95,9 @@ async fn the_finished_tasks_of_a_broken_round_are_answered_and_the_maps_are_the_
     );
     let data = data.unwrap();
     let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
-    let (refined, notes) = run(&data, &whole, false).await;
+    let (refined, listener) = run(&data, &whole, false).await;
     refined.unwrap();
+    let notes = listener.notes.lock().unwrap().clone();
     assert!(
         !notes.iter().any(|note| note.contains("computed before")),
         "{notes:?}"
@@ -101,8 +112,17 @@ async fn the_finished_tasks_of_a_broken_round_are_answered_and_the_maps_are_the_
         !broken.join("it002").exists(),
         "the second round was broken"
     );
-    let (refined, notes) = run(&data, &broken, false).await;
+    let stopped = report(&broken);
+    assert!(
+        stopped.contains("data-state=\"stopped\"") && stopped.contains("Stopped after round 1")
+    );
+    let (refined, listener) = run(&data, &broken, false).await;
     refined.unwrap();
+    // It goes on with what was known before.
+    let again = listener.report.lock().unwrap();
+    assert!(again.contains("data-state=\"running\"") && again.contains("round 1 of at most 2"));
+    assert!(again.contains("id=\"fsc\"") && again.contains("id=\"particles\""));
+    let notes = listener.notes.lock().unwrap();
     let told = notes
         .iter()
         .find_map(|note| note.split_once(" tasks of round 2 had been computed before"));

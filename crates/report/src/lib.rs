@@ -19,7 +19,7 @@ pub use figures::{
     Figures, Fsc, Guinier, Line, MapViews, Masked, ParticleView, Poses, Round, StageTimes, Worker,
 };
 pub use grey::{Grey, GreyError};
-pub use page::{Fact, Page, Section, Stage};
+pub use page::{Doing, Fact, Page, Running, Section, Stage};
 pub use picture::{Broken, Content, Picture, Table};
 pub use sky::Sky;
 

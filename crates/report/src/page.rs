@@ -6,16 +6,20 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("page.css");
 
-/// How often a page of a refinement under way is read again: a round takes longer.
-const REFRESH_S: u32 = 30;
+/// How often a page of a refinement under way is read again.
+const REFRESH_S: u32 = 10;
 
 /// What a page says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// What was refined.
     pub title: String,
-    /// How far it is.
+    /// Where it is.
     pub stage: Stage,
+    /// The last finished round; 0 before the first.
+    pub round: usize,
+    /// How many there may be.
+    pub rounds_max: usize,
     /// When this was written, for people.
     pub written_at: String,
     /// What matters most.
@@ -28,18 +32,53 @@ pub struct Page {
     pub sections: Vec<Section>,
 }
 
-/// How far a refinement is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a refinement is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// Rounds go on.
-    Running {
-        /// The last finished round.
-        round: usize,
-        /// How many there may be.
-        rounds_max: usize,
-    },
+    /// Rounds go on; who writes the page says at what it is.
+    Running(Option<Running>),
+    /// It was told to stop.
+    Stopped,
+    /// Something was wrong.
+    Failed(String),
     /// All is there.
     Finished,
+}
+
+/// What a refinement under way is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The work at hand.
+    pub doing: Option<Doing>,
+    /// The last thing that was said, and when.
+    pub note: Option<(String, String)>,
+    /// If the page is not written again before, nobody lives who would.
+    pub dead_from: String,
+}
+
+/// Work at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doing {
+    /// What it is.
+    pub what: String,
+    /// How far it is, for people.
+    pub told: String,
+    /// Parts done.
+    pub done: u64,
+    /// Of so many; 0 where that is not known.
+    pub total: u64,
+}
+
+impl Stage {
+    /// In one word, for the tab and for programs.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Running(_) => "running",
+            Self::Stopped => "stopped",
+            Self::Failed(_) => "failed",
+            Self::Finished => "finished",
+        }
+    }
 }
 
 /// A name and a value.
@@ -80,22 +119,25 @@ impl Page {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    @if let Stage::Running { .. } = self.stage {
+                    @if let Stage::Running(_) = self.stage {
                         meta http-equiv="refresh" content=(REFRESH_S);
                     }
                     title { (self.heading()) }
                     style { (PreEscaped(STYLE)) (PreEscaped(chart::STYLE)) }
                 }
-                body { main { (self.body()) } }
+                body { main data-state=(self.stage.word()) data-round=(self.round) { (self.body()) } }
             }
         }
         .into_string()
     }
 
+    /// Of the tab: what is of interest there is whether it goes on.
     fn heading(&self) -> String {
+        let (title, round) = (&self.title, self.round);
         match self.stage {
-            Stage::Running { round, .. } => format!("{} – round {round} done", self.title),
-            Stage::Finished => self.title.clone(),
+            Stage::Running(_) => format!("{round}/{} – {title}", self.rounds_max),
+            Stage::Finished => title.clone(),
+            Stage::Stopped | Stage::Failed(_) => format!("{} – {title}", self.stage.word()),
         }
     }
 
@@ -127,21 +169,58 @@ impl Page {
     }
 
     fn progress(&self) -> Markup {
-        match self.stage {
-            Stage::Running { round, rounds_max } => html! {
-                p.stage {
-                    "Under way: round " (round) " of at most " (rounds_max) " is done. "
-                    progress max=(rounds_max) value=(round) aria-label="Rounds done" {}
+        let after = match self.round {
+            0 => "before the first round was done".to_owned(),
+            round => format!("after round {round} of at most {}", self.rounds_max),
+        };
+        let written = html! { p.aside { "Written " (self.written_at) "." } };
+        match &self.stage {
+            Stage::Running(running) => self.under_way(running.as_ref()),
+            Stage::Stopped => html! {
+                p.stage { "Stopped " (after) "." }
+                p { "The same command, or " code { "dewar refine --continue" } ", goes on from there." }
+                (written)
+            },
+            Stage::Failed(problem) => html! {
+                section.failure aria-label="Failure" {
+                    h2 { "Failed " (after) }
+                    p { (problem) }
+                    p { "Once that is mended, the same command goes on from the last finished round." }
                 }
-                p.aside {
-                    "Written " (self.written_at) "; this page reads itself again every " (REFRESH_S) " s. If that is long \
-                     past, the run was stopped: the same command goes on."
-                }
+                (written)
             },
             Stage::Finished => html! {
                 p.stage { "Finished." }
-                p.aside { "Written " (self.written_at) "." }
+                (written)
             },
+        }
+    }
+
+    fn under_way(&self, running: Option<&Running>) -> Markup {
+        let (round, rounds_max) = (self.round, self.rounds_max);
+        html! {
+            p.stage {
+                span { "Under way: " @if round == 0 { "no round" } @else { "round " (round) } " of at most " (rounds_max) " is done." }
+                progress max=(rounds_max) value=(round) aria-label="Rounds done" {}
+            }
+            @if let Some(running) = running {
+                @if let Some(doing) = &running.doing {
+                    p.stage {
+                        span { (doing.what) @if !doing.told.is_empty() { ": " (doing.told) } "." }
+                        @if doing.total > 0 {
+                            progress max=(doing.total) value=(doing.done) aria-label=(doing.what) {}
+                        }
+                    }
+                }
+                @if let Some((line, when)) = &running.note {
+                    p.aside { "Last message, " (when) ": " (line) }
+                }
+                p.aside {
+                    "Written " (self.written_at) "; this page reads itself again every " (REFRESH_S) " s. If it is later than "
+                    strong { (running.dead_from) } " now, the run was killed: the same command goes on from the last finished \
+                     round."
+                }
+            }
         }
     }
 }

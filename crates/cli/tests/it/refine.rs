@@ -308,6 +308,24 @@ fn an_interrupted_refinement_is_code_1_and_can_go_on() {
 }
 
 #[test]
+fn the_report_of_a_killed_refinement_says_by_when_it_would_have_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path());
+    let out = folder.path().join("refined");
+    let report = || fs::read_to_string(out.join("report.html")).unwrap_or_default();
+    let refinement = Running::start(&set, &out, "thread:1", "");
+    let begun = || Ok(report().contains("Round 1, comparing"));
+    dewar_testkit::wait_until("the first round", Duration::from_secs(20), begun).unwrap();
+    refinement.process.kill().unwrap();
+    assert!(report().contains("data-state=\"running\""));
+    assert!(report().contains(" UTC</strong> now, the run was killed"));
+    let words = words(&set, &out);
+    let more = ["--iterations", "1", "--parallel", "thread:2"];
+    dewar(words.iter().map(String::as_str).chain(more)).ok();
+    assert!(report().contains("data-state=\"finished\""));
+}
+
+#[test]
 fn ctrl_c_cancels_the_job_at_the_broker() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path());
@@ -327,6 +345,11 @@ fn ctrl_c_cancels_the_job_at_the_broker() {
     });
     let told = refinement.says("waiting: ");
     assert!(told.contains("em."), "which kind is missing: {told}");
+    let report = folder.path().join("refined/report.html");
+    lab.wait_until("the report says so", |_| {
+        let text = fs::read_to_string(&report).unwrap_or_default();
+        text.contains("data-state=\"running\"") && text.contains(": waiting: ")
+    });
     refinement.interrupt();
     refinement.says("error: the job was cancelled");
     assert_eq!(refinement.exit_code(), Some(1));

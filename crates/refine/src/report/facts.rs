@@ -15,7 +15,7 @@ pub fn title(source: &Source<'_>) -> String {
 /// What matters most.
 pub fn results(source: &Source<'_>) -> Vec<Fact> {
     let mut facts = vec![
-        Fact::new("particles", source.state.poses.len()),
+        Fact::new("particles", source.prepared.set.particles.len()),
         Fact::new("symmetry", &source.options.settings.symmetry),
         Fact::new(
             "box",

@@ -18,32 +18,37 @@ pub fn figures(source: &Source<'_>, problems: &mut Vec<String>) -> Figures {
     let mut told = |error: String| problems.push(error);
     let found = source.ending.map(|ending| ending.found);
     let rounds = &source.state.rounds;
+    let pixel_size_angstrom = source.prepared.set.pixel_size_angstrom;
+    let shown = source.map.map(|map| particles::views(source, map));
     Figures {
-        fsc: Some(fsc(source, found)),
+        fsc: source.fsc.map(|unmasked| fsc(source, unmasked, found)),
         guinier: found.map(|found| guinier(found, source.box_angstrom())),
-        map: views(source.map, source.prepared.set.pixel_size_angstrom)
-            .map_err(|error| told(error.to_string()))
-            .ok(),
-        poses: Some(poses(source)),
-        rounds: rounds.iter().map(round).collect(),
-        particles: particles::views(source).unwrap_or_else(|error| {
-            told(error.to_string());
-            Vec::new()
+        map: source.map.and_then(|map| {
+            views(map, pixel_size_angstrom)
+                .map_err(|error| told(error.to_string()))
+                .ok()
         }),
+        poses: (!source.state.poses.is_empty()).then(|| poses(source)),
+        rounds: rounds.iter().map(round).collect(),
         final_stages: source
             .ending
             .map(|ending| stages(&ending.record.final_stages)),
+        particles: shown
+            .transpose()
+            .unwrap_or_else(|error| {
+                told(error.to_string());
+                None
+            })
+            .unwrap_or_default(),
         workers: workers(source),
     }
 }
 
-fn fsc(source: &Source<'_>, found: Option<&Found>) -> Fsc {
+fn fsc(source: &Source<'_>, unmasked: &[f64], found: Option<&Found>) -> Fsc {
     let curves = found.map(|found| &found.map.curves);
     Fsc {
         box_angstrom: source.box_angstrom(),
-        unmasked: curves
-            .map_or(source.fsc, |curves| &curves.unmasked)
-            .to_vec(),
+        unmasked: curves.map_or(unmasked, |curves| &curves.unmasked).to_vec(),
         masked: found.map(masked),
     }
 }

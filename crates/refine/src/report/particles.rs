@@ -31,10 +31,10 @@ const FINEST_ANGSTROM: f64 = 20.0;
 ///
 /// # Errors
 /// If an image cannot be read, or the map cannot be projected.
-pub fn views(source: &Source<'_>) -> Result<Vec<ParticleView>, RefineError> {
+pub fn views(source: &Source<'_>, map: &Volume) -> Result<Vec<ParticleView>, RefineError> {
     let count = source.state.poses.len();
     let shown = COUNT.min(count);
-    let mut stand = Stand::new(source)?;
+    let mut stand = Stand::new(source, map)?;
     (0..shown)
         .map(|at| (2 * at + 1) * count / (2 * shown))
         .map(|index| stand.view(&source.prepared.set, index, &source.state.poses[index]))
@@ -59,10 +59,10 @@ struct Stand {
 }
 
 impl Stand {
-    fn new(source: &Source<'_>) -> Result<Self, RefineError> {
+    fn new(source: &Source<'_>, map: &Volume) -> Result<Self, RefineError> {
         let n = source.prepared.set.box_size_px;
         let side = n.min(SIDE_PX_MAX);
-        let map: Volume = filter::resampled(source.map, side).map_err(odd)?;
+        let map = filter::resampled(map, side).map_err(odd)?;
         let resolution = source.state.rounds.last();
         let resolution = resolution.map_or(0.0, |round| round.resolution_angstrom);
         let shell = source.box_angstrom() / resolution.max(FINEST_ANGSTROM);

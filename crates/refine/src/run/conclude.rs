@@ -123,7 +123,7 @@ impl Run<'_> {
             mtf: self.prepared.postprocess.mtf.clone(),
             seed: settings.seed,
         };
-        let (maps, observer) = (Arc::clone(maps), Arc::clone(self.observer));
+        let (maps, observer) = (Arc::clone(maps), Arc::clone(&self.observer));
         let with_local = settings.local_resolution;
         off_the_runtime(move || {
             let mut progress = |step, done, total| {
@@ -161,8 +161,8 @@ impl Run<'_> {
             coverage: ViewCoverage::of(&state.poses, &self.prepared.group),
             rounds: state.rounds.clone(),
             final_stages: StageSeconds::default(),
-            warnings: self.prepared.warnings.clone(),
             final_workers: Vec::new(),
+            warnings: self.prepared.warnings.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
         }
     }

@@ -102,6 +102,8 @@ fn page(stage: Stage) -> Page {
     Page {
         title: "Refinement of <particles> & \"more\".star".to_owned(),
         stage,
+        round: 3,
+        rounds_max: 12,
         written_at: "2026-01-02 03:04:05 UTC".to_owned(),
         results: vec![Fact::new("resolution", "8.50 Å")],
         warnings: vec!["the mask is <too> tight".to_owned()],
@@ -164,21 +166,57 @@ fn nothing_is_fetched_from_anywhere() {
     );
 }
 
+fn running(doing: Option<Doing>) -> Stage {
+    Stage::Running(Some(Running {
+        doing,
+        note: Some(("waiting: no worker is there".to_owned(), "03:04".to_owned())),
+        dead_from: "2026-01-02 03:06:05 UTC".to_owned(),
+    }))
+}
+
 #[test]
 fn only_a_running_page_reads_itself_again() {
-    let refreshes = |stage| {
-        let html = Html::parse_document(&page(stage).to_html());
-        select(&html, "meta[http-equiv=refresh]").len()
+    for stage in [
+        running(None),
+        Stage::Stopped,
+        Stage::Failed("no".to_owned()),
+        Stage::Finished,
+    ] {
+        let html = Html::parse_document(&page(stage.clone()).to_html());
+        assert!(html.errors.is_empty(), "{stage:?}: {:?}", html.errors);
+        let refreshes = select(&html, "meta[http-equiv=refresh]").len();
+        assert_eq!(refreshes, usize::from(matches!(stage, Stage::Running(_))));
+        let state = select(&html, "main")[0].attr("data-state");
+        assert_eq!(state, Some(stage.word()));
+    }
+}
+
+#[test]
+fn a_page_says_where_the_run_is() {
+    let doing = Doing {
+        what: "Round 4, comparing detail to 9.1 Å".to_owned(),
+        told: "37 of 120 tasks done".to_owned(),
+        done: 37,
+        total: 120,
     };
-    assert_eq!(refreshes(Stage::Finished), 0);
-    let running = Stage::Running {
-        round: 3,
-        rounds_max: 12,
-    };
-    assert_eq!(refreshes(running), 1);
-    let html = page(running).to_html();
-    assert!(html.contains("round 3 of at most 12"));
-    assert!(html.contains("<progress max=\"12\" value=\"3\""));
+    let html = page(running(Some(doing))).to_html();
+    for told in [
+        "round 3 of at most 12 is done",
+        "<progress max=\"12\" value=\"3\"",
+        "Round 4, comparing detail to 9.1 Å: 37 of 120 tasks done.",
+        "<progress max=\"120\" value=\"37\"",
+        "waiting: no worker is there",
+        "later than <strong>2026-01-02 03:06:05 UTC</strong> now, the run was killed",
+    ] {
+        assert!(html.contains(told), "{told}");
+    }
+    assert!(
+        page(Stage::Stopped)
+            .to_html()
+            .contains("Stopped after round 3")
+    );
+    let failed = page(Stage::Failed("the disk <is> full".to_owned())).to_html();
+    assert!(failed.contains("Failed after round 3") && failed.contains("the disk &lt;is&gt; full"));
 }
 
 #[test]
