@@ -98,6 +98,7 @@ async fn some_work(broker: &Running) -> (FakeWorker, Vec<v1::Assignment>) {
                 message: "<b>no</b> such file".into(),
             })),
             run_ms: 3,
+            fetch_ms: 0,
         }))
         .await;
     worker.wait_for_receipt().await;

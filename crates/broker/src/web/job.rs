@@ -98,6 +98,7 @@ impl Site {
             state: state.map_or(0, |(state, _)| (*state).into()),
             from_index: which.from,
             limit: TASK_COUNT_MAX,
+            worker_name: String::new(),
         };
         let tasks = self.sources.jobs.list_tasks(Request::new(request)).await?;
         let mut failures = self.sources.engine.meter().failures();
