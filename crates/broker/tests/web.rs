@@ -385,7 +385,7 @@ async fn metrics_can_be_parsed_and_tell_what_happened() {
         loop {
             let lost = metrics(&look(&broker, "/metrics").await.body);
             let is_lost = value(&lost, "dewar_lost_leases_total", ("", "")) > 0.0;
-            if is_lost && look(&broker, "/").await.body.contains("worker lost") {
+            if is_lost && look(&broker, "/").await.body.contains("was lost") {
                 break;
             }
             tokio::task::yield_now().await;

@@ -19,6 +19,7 @@ mod simulate;
 mod status;
 mod tasks;
 mod top;
+mod web;
 mod worker_script;
 mod workers;
 
@@ -53,6 +54,7 @@ enum Verb {
     Jobs(jobs::Options),
     Tasks(tasks::Options),
     Top(top::Options),
+    Web(web::Options),
     Workers(workers::Options),
     Cancel(cancel::Options),
     Rerun(rerun::Options),
@@ -80,6 +82,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Verb::Jobs(options) => jobs::run(&options),
         Verb::Tasks(options) => tasks::run(&options),
         Verb::Top(options) => top::run(&options),
+        Verb::Web(options) => web::run(&options),
         Verb::Workers(options) => workers::run(&options),
         Verb::Cancel(options) => cancel::run(&options),
         Verb::Rerun(options) => rerun::run(&options),

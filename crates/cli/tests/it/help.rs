@@ -2,7 +2,7 @@
 
 use crate::dewar::dewar;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "refine",
     "classify2d",
     "simulate",
@@ -14,6 +14,7 @@ const VERBS: [&str; 19] = [
     "jobs",
     "tasks",
     "top",
+    "web",
     "workers",
     "cancel",
     "rerun",
