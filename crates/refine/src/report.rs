@@ -4,6 +4,7 @@ mod facts;
 mod gather;
 mod live;
 mod particles;
+mod publish;
 
 pub use live::Live;
 

@@ -63,7 +63,7 @@ pub async fn refine(
         never = held_up::tell(&job, &run.observer) => match never {},
         () = stop => Err(RefineError::Cancelled),
     };
-    run.live.ended(&result);
+    run.live.ended(&result).await;
     let is_ended = job::end(&job, &options.out, &result).await?;
     if is_ended && result.as_ref().is_err_and(RefineError::is_input) {
         folder::release(&options.out);
@@ -155,6 +155,7 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
+        self.live.publish_to(job);
         self.report_start(last.as_ref().map(|between| &between.state));
         let _beats = Live::beat(&self.live);
         let stacks = job::import_stacks(job, &self.prepared.set, &self.observer).await?;

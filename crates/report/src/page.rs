@@ -110,8 +110,17 @@ impl Fact {
 }
 
 impl Page {
-    /// As HTML.
+    /// As HTML that reads itself again while rounds go on.
     pub fn to_html(&self) -> String {
+        self.html(matches!(self.stage, Stage::Running(_)))
+    }
+
+    /// As HTML for a frame, whose owner sees to it that it is fresh: where nothing may run, none can read itself again.
+    pub fn to_framed_html(&self) -> String {
+        self.html(false)
+    }
+
+    fn html(&self, reads_itself_again: bool) -> String {
         html! {
             (DOCTYPE)
             html lang="en" {
@@ -119,7 +128,7 @@ impl Page {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
-                    @if let Stage::Running(_) = self.stage {
+                    @if reads_itself_again {
                         meta http-equiv="refresh" content=(REFRESH_S);
                     }
                     title { (self.heading()) }

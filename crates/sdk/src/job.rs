@@ -254,6 +254,26 @@ impl Job {
         self.client.cancel_job(self.id).await
     }
 
+    /// Gives the broker a page about the job to show to whoever looks: HTML that needs no other file and no script, at most
+    /// 6 MiB of it. It replaces the one before.
+    ///
+    /// # Errors
+    /// If the page is too large, or the broker has forgotten the job, has no room, or is of an earlier release.
+    pub async fn publish(&self, html: impl Into<Vec<u8>>) -> Result<(), CallError> {
+        const CALL: &str = "publishing a page";
+        let shared = &self.client.shared;
+        shared.require_minor(5, CALL)?;
+        let html: &Vec<u8> = &html.into();
+        let answer = shared.caller.call(CALL, |channel| async move {
+            let request = v1::PublishRequest {
+                job_id: self.id.to_wire(),
+                html: html.clone(),
+            };
+            JobsClient::new(channel).publish(request).await
+        });
+        answer.await.map(drop)
+    }
+
     /// Gives up blobs that are needed no more, uploads and outputs alike.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The page while a run lives: written again as its tasks are done, and every few seconds in any case, so that a page that is
-//! too old is that of a run which was killed.
+//! too old is that of a run which was killed. The broker is given it too, after each round and every few seconds.
 
-use super::{FILE, replace};
+use super::{FILE, publish::Publishing, replace};
 use crate::{
     error::RefineError,
     options::Options,
@@ -10,6 +10,7 @@ use crate::{
 };
 use dewar_formats::atomic::{self, WriteError};
 use dewar_report::{Doing, Page, Running, Stage};
+use dewar_sdk::Job;
 use std::{
     io::Write as _,
     path::PathBuf,
@@ -31,6 +32,7 @@ const DEAD_AFTER: Duration = Duration::from_secs(120);
 pub struct Live {
     observer: Arc<dyn Observer>,
     path: PathBuf,
+    publishing: Publishing,
     shown: Mutex<Shown>,
 }
 
@@ -65,6 +67,7 @@ impl Live {
         Self {
             observer: Arc::clone(observer),
             path: options.out.join(FILE),
+            publishing: Publishing::default(),
             shown: Mutex::new(Shown {
                 page: None,
                 doing: None,
@@ -83,22 +86,38 @@ impl Live {
         shown.page = Some(page);
         // What led to this page is over.
         shown.doing = None;
-        self.write(&mut shown, &|html| {
+        let written = self.write(&mut shown, &|html| {
             atomic::write(&self.path, |file| file.write_all(html))
-        })
+        });
+        shown
+            .page
+            .iter()
+            .for_each(|page| self.publishing.begin(page));
+        written
+    }
+
+    /// The broker is to show the page beside this job.
+    pub fn publish_to(&self, job: &Job) {
+        self.publishing.open(job);
     }
 
     /// Says how the run ended; the page of one that came to its end says so already.
-    pub fn ended<T>(&self, result: &Result<T, RefineError>) {
-        let Err(error) = result else { return };
-        let mut shown = self.shown();
-        if let Some(page) = &mut shown.page {
-            page.stage = match error {
-                RefineError::Cancelled => Stage::Stopped,
-                error => Stage::Failed(error.problems().join("; ")),
-            };
+    pub async fn ended<T>(&self, result: &Result<T, RefineError>) {
+        if let Err(error) = result {
+            let mut shown = self.shown();
+            if let Some(page) = &mut shown.page {
+                page.stage = match error {
+                    RefineError::Cancelled => Stage::Stopped,
+                    error => Stage::Failed(error.problems().join("; ")),
+                };
+            }
+            self.rewrite(&mut shown);
+            shown
+                .page
+                .iter()
+                .for_each(|page| self.publishing.begin(page));
         }
-        self.rewrite(&mut shown);
+        self.publishing.end().await;
     }
 
     /// Writes the page again and again, until what is given back is dropped.
@@ -108,7 +127,10 @@ impl Live {
         beats.spawn(async move {
             loop {
                 sleep(BEAT).await;
-                live.rewrite(&mut live.shown());
+                let mut shown = live.shown();
+                live.rewrite(&mut shown);
+                let page = shown.page.iter();
+                page.for_each(|page| live.publishing.begin_if_idle(page));
             }
         });
         beats

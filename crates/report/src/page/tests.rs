@@ -186,6 +186,8 @@ fn only_a_running_page_reads_itself_again() {
         assert!(html.errors.is_empty(), "{stage:?}: {:?}", html.errors);
         let refreshes = select(&html, "meta[http-equiv=refresh]").len();
         assert_eq!(refreshes, usize::from(matches!(stage, Stage::Running(_))));
+        let framed = Html::parse_document(&page(stage.clone()).to_framed_html());
+        assert_eq!(select(&framed, "meta[http-equiv=refresh]").len(), 0);
         let state = select(&html, "main")[0].attr("data-state");
         assert_eq!(state, Some(stage.word()));
     }
