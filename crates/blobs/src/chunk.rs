@@ -29,18 +29,72 @@ impl Chunk {
         range.end.saturating_sub(range.start)
     }
 
+    /// Whether its blob has such a chunk.
+    fn is_inside(&self) -> bool {
+        self.index < chunk_count(self.blob.size_bytes)
+    }
+
     /// Checks that `bytes` are the chunk.
     ///
     /// # Errors
     /// If they are not.
     pub fn verify(&self, bytes: &[u8]) -> Result<(), CorruptChunk> {
-        let is_inside = self.index < chunk_count(self.blob.size_bytes);
-        let is_right = is_inside
-            && self.size_bytes() == bytes.len() as u64
-            && chunk_digest(self.blob.size_bytes, self.index, bytes) == self.digest;
+        let mut check = self.check();
+        check.update(bytes);
+        check.finish()
+    }
+
+    /// Begins to check bytes that come piece by piece.
+    pub fn check(&self) -> ChunkCheck {
+        let mut hasher = blake3::Hasher::new();
+        if self.is_inside() {
+            hasher.set_input_offset(self.range().start);
+        }
+        ChunkCheck {
+            chunk: *self,
+            hasher,
+            size_bytes: 0,
+        }
+    }
+}
+
+/// Whether bytes that come piece by piece are a chunk.
+#[derive(Debug)]
+pub struct ChunkCheck {
+    chunk: Chunk,
+    hasher: blake3::Hasher,
+    size_bytes: u64,
+}
+
+impl ChunkCheck {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.size_bytes += bytes.len() as u64;
+        // More are wrong whatever they are, and at its place inside a blob the hash takes no more than a chunk.
+        if self.size_bytes <= CHUNK_BYTES {
+            self.hasher.update(bytes);
+        }
+    }
+
+    /// Says whether they were the chunk, and all of it.
+    ///
+    /// # Errors
+    /// If they were not.
+    pub fn finish(self) -> Result<(), CorruptChunk> {
+        let Self {
+            chunk,
+            hasher,
+            size_bytes,
+        } = self;
+        let digest = || match chunk_count(chunk.blob.size_bytes) {
+            1 => hasher.finalize().into(),
+            _ => Digest(hasher.finalize_non_root()),
+        };
+        let is_whole = chunk.is_inside() && size_bytes == chunk.size_bytes();
+        let is_right = is_whole && digest() == chunk.digest;
         is_right.then_some(()).ok_or(CorruptChunk {
-            blob: self.blob.digest,
-            chunk_index: self.index,
+            blob: chunk.blob.digest,
+            chunk_index: chunk.index,
         })
     }
 }

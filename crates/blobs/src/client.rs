@@ -13,8 +13,7 @@ pub use named::NamedChunks;
 pub use upload::{FileProgress, NamedFile};
 
 use crate::{
-    BlobRef, Chunk, ChunkList, Digest, LocalFile, Pace, buffer::Buffer, chunk_count, hash_bytes,
-    pieces_of,
+    BlobRef, Chunk, ChunkList, Digest, LocalFile, Pace, Pieces, chunk_count, hash_bytes, pieces_of,
 };
 use bytes::{Bytes, BytesMut};
 use dewar_proto::{
@@ -28,7 +27,8 @@ use dewar_proto::{
 };
 use futures::{Stream, StreamExt as _, stream};
 use in_place::InPlace;
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
+use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
 /// Largest chunk list we decode: that of a blob of 8 TiB.
@@ -37,11 +37,17 @@ const CHUNK_LIST_BYTES_MAX: usize = 256 << 20;
 /// Memory set aside before the first byte of a blob came: a peer's word on a size is not worth more.
 const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
 
+/// Chunks a cache fetches from one holder at once, as many as the broker lets a worker have. They fill 1 Gbit/s with a delay of
+/// 30 ms; more of them on one connection are memory that no processor's cache holds.
+pub(crate) const FETCHES_AT_ONCE: usize = 4;
+
 /// A holder of blobs. Cheap to clone; calls run side by side.
 #[derive(Clone)]
 pub struct BlobClient {
     client: BlobsClient<AuthorizedChannel>,
     in_place: InPlace,
+    /// Turns of caches that have no other source.
+    pub(crate) fetches: Arc<Semaphore>,
     /// Of blobs that are written.
     upload: Pace,
 }
@@ -54,6 +60,7 @@ impl BlobClient {
         Self {
             client,
             in_place,
+            fetches: Arc::new(Semaphore::new(FETCHES_AT_ONCE)),
             upload: Pace::new(None),
         }
     }
@@ -137,7 +144,7 @@ impl BlobClient {
     ///
     /// # Errors
     /// If it does not come, or is not the one.
-    pub async fn read_chunk(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+    pub async fn read_chunk(&self, chunk: &Chunk) -> Result<Pieces, ReadError> {
         let stream = self.read_range(&chunk.blob.digest, chunk.range()).await?;
         collect_chunk(stream, chunk).await
     }
@@ -146,7 +153,7 @@ impl BlobClient {
     ///
     /// # Errors
     /// If it does not come, or is not the one.
-    pub async fn read_peer_chunk(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+    pub async fn read_peer_chunk(&self, chunk: &Chunk) -> Result<Pieces, ReadError> {
         let chunk_digest = chunk.digest.0.to_vec();
         let request = ReadChunkRequest { chunk_digest };
         let stream = self.client.clone().read_chunk(request).await;
@@ -289,24 +296,24 @@ impl BlobClient {
     }
 }
 
-/// A chunk out of a stream, checked.
+/// A chunk out of a stream, checked as it comes.
 async fn collect_chunk(
     mut stream: Streaming<ReadResponse>,
     chunk: &Chunk,
-) -> Result<Bytes, ReadError> {
-    let mut buffer = Buffer::new(chunk.size_bytes() as usize);
-    let mut received = 0;
+) -> Result<Pieces, ReadError> {
+    let expected = chunk.size_bytes();
+    let (mut pieces, mut check, mut received) = (Pieces::default(), chunk.check(), 0);
     while let Some(message) = stream.message().await.map_err(ReadError::Refused)? {
-        let begin = received;
-        received += message.data.len();
-        match buffer.get_mut(begin..received) {
-            Some(place) => place.copy_from_slice(&message.data),
-            None => break,
+        received += message.data.len() as u64;
+        if received > expected {
+            break;
         }
+        check.update(&message.data);
+        pieces.push(message.data);
     }
-    check_length(&chunk.blob.digest, buffer.len() as u64, received as u64)?;
-    chunk.verify(&buffer)?;
-    Ok(buffer.freeze())
+    check_length(&chunk.blob.digest, expected, received)?;
+    check.finish()?;
+    Ok(pieces)
 }
 
 /// A whole blob out of a stream. Its length is checked, and nothing else.

@@ -14,13 +14,14 @@ mod digest;
 mod hasher;
 mod local_file;
 mod pace;
+mod pieces;
 mod source;
 mod stamp;
 mod store;
 mod transient;
 
 pub use cache::{CACHE_BYTES_DEFAULT, ChunkCache, Examined, FetchError, Limit, examine_cache};
-pub use chunk::{Chunk, chunk_digest, chunk_range, pieces_of};
+pub use chunk::{Chunk, ChunkCheck, chunk_digest, chunk_range, pieces_of};
 pub use chunk_list::{ChunkList, ChunkListError, CorruptChunk, chunk_count};
 pub use chunk_set::ChunkSet;
 pub use client::{
@@ -30,6 +31,7 @@ pub use digest::{BlobRef, Digest, MalformedBlobRef, MalformedDigest};
 pub use hasher::{Hasher, hash_bytes, hash_file};
 pub use local_file::LocalFile;
 pub use pace::Pace;
+pub use pieces::Pieces;
 pub use source::Source;
 pub use store::{
     BlobStore, BlobWriter, ChunkError, ImportError, LoadError, LoadedBlob, Pin, SaveError, Swept,

@@ -1,6 +1,6 @@
 //! Where a cache gets what it lacks.
 
-use crate::{BlobClient, BlobRef, Chunk, ListError, ReadError};
+use crate::{BlobClient, BlobRef, Chunk, ListError, Pieces, ReadError};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub trait Source: Send + Sync {
     fn in_place(&self, chunk: &Chunk) -> impl Future<Output = Option<Bytes>> + Send;
 
     /// A chunk's bytes, checked, from wherever they are to be had.
-    fn fetch(&self, chunk: &Chunk) -> impl Future<Output = Result<Bytes, ReadError>> + Send;
+    fn fetch(&self, chunk: &Chunk) -> impl Future<Output = Result<Pieces, ReadError>> + Send;
 }
 
 /// One holder, and no other.
@@ -32,7 +32,9 @@ impl Source for BlobClient {
         self.read_in_place(chunk).await
     }
 
-    async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+    async fn fetch(&self, chunk: &Chunk) -> Result<Pieces, ReadError> {
+        // Never closed.
+        let _turn = self.fetches.acquire().await;
         self.read_chunk(chunk).await
     }
 }

@@ -85,6 +85,7 @@ pub fn channel_from(
         .keep_alive_while_idle(true)
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_frame_size(limits::FRAME_BYTES)
         .connect_lazy();
     Ok(InterceptedService::new(channel, token))
 }

@@ -10,7 +10,7 @@ use super::{
     in_use::lock_shared,
     ledger::try_lock,
 };
-use crate::{Chunk, Digest};
+use crate::{Chunk, Digest, Pieces};
 use bytes::Bytes;
 use std::{
     fs::{self, File},
@@ -116,8 +116,8 @@ impl Shared {
 impl Claim {
     /// Makes the chunk of its bytes, which were checked, and gives them back from there, so that slots share its memory.
     /// On a full disk, older chunks go.
-    pub(super) fn keep(self, chunk: &Chunk, bytes: &[u8]) -> io::Result<Result<Bytes, NoRoom>> {
-        match self.write(bytes) {
+    pub(super) fn keep(self, chunk: &Chunk, pieces: &Pieces) -> io::Result<Result<Bytes, NoRoom>> {
+        match self.write(pieces) {
             Err(error) if is_disk_full(&error) => return Ok(Err(self.shared.disk_full())),
             written => written?,
         }
@@ -140,11 +140,11 @@ impl Claim {
         }
     }
 
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, pieces: &Pieces) -> io::Result<()> {
         loop {
-            match self.file.write_all_at(bytes, 0) {
+            match self.write_once(pieces) {
                 Err(error) if is_disk_full(&error) => {
-                    let (shared, need_bytes) = (&self.shared, bytes.len() as u64);
+                    let (shared, need_bytes) = (&self.shared, pieces.size_bytes());
                     let freed = shared
                         .ledger
                         .change(|books| shared.free_disk(books, need_bytes));
@@ -155,6 +155,15 @@ impl Claim {
                 written => return written,
             }
         }
+    }
+
+    fn write_once(&self, pieces: &Pieces) -> io::Result<()> {
+        let mut at = 0;
+        for piece in pieces.iter() {
+            self.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     evict::{Limit, NoRoom},
     locked,
 };
-use crate::{BlobRef, Chunk, Digest, ListError, ReadError, Source};
+use crate::{BlobRef, Chunk, Digest, ListError, Pieces, ReadError, Source};
 use bytes::Bytes;
 use dewar_proto::limits::CHUNK_BYTES;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -197,13 +197,13 @@ impl ChunkCache {
             Found::Claimed(Err(error)) => {
                 // Fetched twice, and not kept, is better than not at all.
                 tracing::warn!(%error, "a chunk cannot be claimed, and is not kept");
-                return Ok(Try::Got(source.fetch(chunk).await?));
+                return Ok(Try::Got(source.fetch(chunk).await?.into_bytes()));
             }
         };
         // Who finds what he needs waits for nobody's fetches. Never closed.
         let _turn = self.shared.turns.acquire().await;
-        let bytes = source.fetch(chunk).await?;
-        keep(*chunk, bytes, claim).await
+        let pieces = source.fetch(chunk).await?;
+        keep(*chunk, pieces, claim).await
     }
 
     /// Looks, and claims what is not here, on one thread: each change of threads costs as much as a look.
@@ -260,13 +260,13 @@ impl Wanted {
 /// Writes a chunk to the folder. A bad disk makes the cache useless, not the task: the bytes we have are as good.
 ///
 /// The claim goes along: the write goes on when whoever waits for it gives up.
-async fn keep(chunk: Chunk, bytes: Bytes, claim: Claim) -> Result<Try, FetchError> {
-    blocking(move || match claim.keep(&chunk, &bytes) {
+async fn keep(chunk: Chunk, pieces: Pieces, claim: Claim) -> Result<Try, FetchError> {
+    blocking(move || match claim.keep(&chunk, &pieces) {
         Ok(Ok(bytes)) => Try::Got(bytes),
         Ok(Err(no_room)) => Try::NoRoom(no_room),
         Err(error) => {
             tracing::warn!(%error, "cannot keep a chunk in the cache");
-            Try::Got(bytes)
+            Try::Got(pieces.into_bytes())
         }
     })
     .await

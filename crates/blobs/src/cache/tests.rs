@@ -7,7 +7,7 @@ mod processes;
 
 use super::{claim::Claimed, fetch::ROOM_PAUSE, *};
 
-use crate::{BlobClient, BlobRef, ChunkList, ListError, ReadError, Source, hash_bytes};
+use crate::{BlobClient, BlobRef, ChunkList, ListError, Pieces, ReadError, Source, hash_bytes};
 use dewar_proto::{
     limits::CHUNK_BYTES,
     transport,
@@ -135,7 +135,10 @@ impl Blobs for Holder {
 /// Keeps a chunk, as if it had been fetched.
 fn put(cache: &ChunkCache, chunk: &Chunk, bytes: &[u8]) -> Bytes {
     match cache.shared.claim(chunk).unwrap() {
-        Claimed::Ours(claim) => claim.keep(chunk, bytes).unwrap().unwrap(),
+        Claimed::Ours(claim) => claim
+            .keep(chunk, &Bytes::copy_from_slice(bytes).into())
+            .unwrap()
+            .unwrap(),
         Claimed::Others | Claimed::Kept => panic!("nobody else fetches"),
         Claimed::NoRoom(no_room) => panic!("{no_room:?}"),
     }
@@ -285,11 +288,12 @@ impl Source for Counting {
         None
     }
 
-    async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+    async fn fetch(&self, chunk: &Chunk) -> Result<Pieces, ReadError> {
         locked(&self.given).push(chunk.index);
         tokio::time::sleep(Duration::from_millis(20)).await;
         let range = chunk.range();
-        Ok(self.bytes.slice(range.start as usize..range.end as usize))
+        let bytes = self.bytes.slice(range.start as usize..range.end as usize);
+        Ok(bytes.into())
     }
 }
 

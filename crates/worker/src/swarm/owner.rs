@@ -7,8 +7,7 @@ use super::{
     transfer::{Peer, Sources, Trouble},
 };
 use crate::near::{FromSwarm, Near};
-use bytes::Bytes;
-use dewar_blobs::{BlobRef, Chunk, ChunkCache, ChunkSet, ReadError};
+use dewar_blobs::{BlobRef, Chunk, ChunkCache, ChunkSet, Pieces, ReadError};
 use dewar_proto::{AuthorizedChannel, PROTOCOL, v1};
 use says::holding;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -34,7 +33,7 @@ const KEPT_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum Wish {
     Fetch {
         chunk: Chunk,
-        reply: oneshot::Sender<Result<Bytes, ReadError>>,
+        reply: oneshot::Sender<Result<Pieces, ReadError>>,
     },
     /// Chunks that the broker wanted here are here, of which some may have been all along.
     Precached { blob: BlobRef, chunks: ChunkSet },
@@ -53,7 +52,7 @@ type From = Option<Peer>;
 /// A chunk somebody asked for.
 struct Want {
     chunk: Chunk,
-    reply: Option<oneshot::Sender<Result<Bytes, ReadError>>>,
+    reply: Option<oneshot::Sender<Result<Pieces, ReadError>>>,
     /// Where it is being fetched, or was.
     state: State,
 }
@@ -93,7 +92,7 @@ pub(crate) struct Owner {
     told: HashMap<BlobRef, ChunkSet>,
     /// How often chunks had been removed from the cache when what the broker was told was last compared with it.
     eviction_count: u64,
-    transfers: JoinSet<(Key, From, Result<Bytes, Outcome>)>,
+    transfers: JoinSet<(Key, From, Result<Pieces, Outcome>)>,
     precaches: mpsc::Sender<BlobRef>,
     /// Hears all that is about results kept here.
     near: Near,
@@ -199,7 +198,7 @@ impl Owner {
         }
     }
 
-    fn want(&mut self, chunk: Chunk, reply: oneshot::Sender<Result<Bytes, ReadError>>) {
+    fn want(&mut self, chunk: Chunk, reply: oneshot::Sender<Result<Pieces, ReadError>>) {
         let key = (chunk.blob, chunk.index);
         let before = self.wants.insert(
             key,
@@ -353,17 +352,17 @@ impl Owner {
         }
     }
 
-    fn finish(&mut self, key: Key, from: From, came: Result<Bytes, Outcome>) {
+    fn finish(&mut self, key: Key, from: From, came: Result<Pieces, Outcome>) {
         let Some(want) = self.wants.get_mut(&key) else {
             return;
         };
         match came {
-            Ok(bytes) => {
+            Ok(pieces) => {
                 want.state = State::Came {
                     from,
                     at: Instant::now(),
                 };
-                if !want.answer(Ok(bytes)) {
+                if !want.answer(Ok(pieces)) {
                     self.give_up(key);
                 }
             }
@@ -427,7 +426,7 @@ impl Want {
     }
 
     /// Gives whoever asked an answer; false if nobody waits for it.
-    fn answer(&mut self, answer: Result<Bytes, ReadError>) -> bool {
+    fn answer(&mut self, answer: Result<Pieces, ReadError>) -> bool {
         let reply = self.reply.take();
         reply.is_some_and(|reply| reply.send(answer).is_ok())
     }

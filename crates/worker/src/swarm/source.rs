@@ -3,7 +3,7 @@
 use super::owner::Wish;
 use crate::near::NearStore;
 use bytes::Bytes;
-use dewar_blobs::{BlobClient, BlobRef, Chunk, ListError, ReadError, Source};
+use dewar_blobs::{BlobClient, BlobRef, Chunk, ListError, Pieces, ReadError, Source};
 use std::ops::Range;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -58,7 +58,7 @@ impl Source for SwarmSource {
         Source::in_place(&self.broker, chunk).await
     }
 
-    async fn fetch(&self, chunk: &Chunk) -> Result<Bytes, ReadError> {
+    async fn fetch(&self, chunk: &Chunk) -> Result<Pieces, ReadError> {
         let (reply, answer) = oneshot::channel();
         let (chunk, wishes) = (*chunk, &self.wishes);
         let ended = |_| ReadError::Refused(Status::cancelled("the worker is stopping"));

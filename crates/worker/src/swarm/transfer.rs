@@ -1,7 +1,6 @@
 //! One chunk from one place: a single try, and in which way it failed.
 
-use bytes::Bytes;
-use dewar_blobs::{BlobClient, Chunk, Pace, ReadError};
+use dewar_blobs::{BlobClient, Chunk, Pace, Pieces, ReadError};
 use dewar_proto::{Token, transport, v1::MissReason};
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -59,7 +58,7 @@ impl Sources {
     pub(super) fn broker_transfer(
         &self,
         chunk: Chunk,
-    ) -> impl Future<Output = Result<Bytes, ReadError>> + Send + use<> {
+    ) -> impl Future<Output = Result<Pieces, ReadError>> + Send + use<> {
         let (broker, pace) = (self.broker.clone(), self.pace.clone());
         async move {
             pace.take(size(&chunk)).await;
@@ -72,7 +71,7 @@ impl Sources {
         &mut self,
         peer: &Peer,
         chunk: Chunk,
-    ) -> impl Future<Output = Result<Bytes, Trouble>> + Send + use<> {
+    ) -> impl Future<Output = Result<Pieces, Trouble>> + Send + use<> {
         let (client, pace) = (self.client(peer), self.pace.clone());
         async move {
             let client = client?;
@@ -111,9 +110,9 @@ impl Sources {
 }
 
 /// A chunk from a peer.
-async fn from_peer(client: BlobClient, chunk: Chunk) -> Result<Bytes, Trouble> {
+async fn from_peer(client: BlobClient, chunk: Chunk) -> Result<Pieces, Trouble> {
     match timeout(PEER_TIMEOUT, client.read_peer_chunk(&chunk)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(pieces)) => Ok(pieces),
         Ok(Err(error)) => Err(trouble(&error)),
         Err(_) => Err(Trouble {
             reason: MissReason::Slow,
@@ -141,7 +140,7 @@ fn trouble(error: &ReadError) -> Trouble {
 }
 
 /// A chunk from the broker, tried a few times: there is nobody else to ask.
-async fn from_broker(client: BlobClient, chunk: Chunk) -> Result<Bytes, ReadError> {
+async fn from_broker(client: BlobClient, chunk: Chunk) -> Result<Pieces, ReadError> {
     let mut tries = 0;
     loop {
         match client.read_chunk(&chunk).await {

@@ -104,7 +104,7 @@ async fn a_disk_that_fills_up_while_a_chunk_is_on_its_way_is_found_when_it_is_wr
     cache.fetch(&old, old.list().blob(), &[]).await.unwrap();
     let claimed = full.claim(&first);
     full.disk.fill().unwrap();
-    let kept = claimed.keep(&first.list().chunk(0).unwrap(), &first.bytes);
+    let kept = claimed.keep(&first.list().chunk(0).unwrap(), &first.bytes.clone().into());
     let kept = kept.unwrap().unwrap();
     assert_eq!(kept, first.bytes);
     assert_eq!(full.kept(), 2, "one of the old made room");
@@ -114,7 +114,10 @@ async fn a_disk_that_fills_up_while_a_chunk_is_on_its_way_is_found_when_it_is_wr
     let in_use = [0, 1].map(|index| cache.get(&old.list().chunk(index).unwrap()).unwrap());
     full.disk.fill().unwrap();
     let chunk = second.list().chunk(0).unwrap();
-    let no_room = claimed.keep(&chunk, &second.bytes).unwrap().unwrap_err();
+    let no_room = claimed
+        .keep(&chunk, &second.bytes.clone().into())
+        .unwrap()
+        .unwrap_err();
     assert_eq!(no_room.limit, Limit::Disk);
     assert_eq!(cache.get(&chunk).unwrap(), None);
     assert_eq!(full.kept(), 2);

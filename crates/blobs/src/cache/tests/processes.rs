@@ -122,7 +122,7 @@ fn write_half(cache: &ChunkCache, seed: usize) {
     let Claimed::Ours(claim) = cache.shared.claim(&chunk).unwrap() else {
         panic!("nobody else fetches");
     };
-    claim.write(&source.bytes[..MIB / 2]).unwrap();
+    claim.write(&source.bytes.slice(..MIB / 2).into()).unwrap();
     println!("half");
     loop {
         std::thread::park();

@@ -161,7 +161,7 @@ impl BlobsService {
 
 async fn from_one(client: &BlobClient, chunk: &Chunk) -> Result<Bytes, String> {
     match timeout(CHUNK_TIMEOUT, client.read_peer_chunk(chunk)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(pieces)) => Ok(pieces.into_bytes()),
         Ok(Err(ReadError::Refused(status))) => Err(status.message().to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", CHUNK_TIMEOUT.as_secs())),
