@@ -5,7 +5,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     disk_space::{DiskSpace, Reserve},
     engine::{Engine, EngineFault, EngineHandle, unix_ms},
-    near::Records,
+    near::{Records, Taking},
     reports::Reports,
     roster::Roster,
     rpc::{self, auth::Auth},
@@ -163,6 +163,7 @@ struct Opened {
     blobs: BlobStore,
     near: swarm::Near,
     reports: Reports,
+    take_in: mpsc::UnboundedReceiver<Taking>,
 }
 
 impl Broker {
@@ -187,6 +188,7 @@ impl Broker {
             blobs,
             near,
             reports,
+            take_in,
         } = opened.map_err(|_| StartError::Interrupted)??;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen {
@@ -215,6 +217,7 @@ impl Broker {
         let pulse = Pulse(handle.clone());
         let services = rpc::Services {
             swarm: swarm::start(handle.clone(), near, stop.clone()),
+            take_in,
             peer_token: peer_token(folder.token()),
             engine: handle,
             blobs: blobs.clone(),
@@ -326,11 +329,13 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         Records::open(&folder.path().join("near")).map_err(StartError::Blobs)?;
     let reports = Reports::open(&folder.path().join("reports")).map_err(StartError::Reports)?;
     let (give_up, given_up) = mpsc::unbounded_channel();
+    let (to_take_in, take_in) = mpsc::unbounded_channel();
     let near = swarm::Near {
         records,
         recorded,
         patience: config.near,
         given_up,
+        take_in: to_take_in,
     };
     let drop_blobs = drop_blobs(blobs.clone(), give_up);
     let (mut engine, handle) = Engine::open(store, packs, reserve, queue, drop_blobs)?;
@@ -356,6 +361,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         blobs,
         near,
         reports,
+        take_in,
     })
 }
 

@@ -9,5 +9,5 @@ mod registry;
 mod scribe;
 
 pub(crate) use records::{Record, Records};
-pub(crate) use registry::{Announcement, Order, Registry, StoreId, ToKeeper};
+pub(crate) use registry::{Announcement, Order, Registry, StoreId, Taking, ToKeeper};
 pub(crate) use scribe::{Scribe, Written};

@@ -15,7 +15,7 @@ mod traffic;
 pub(crate) use traffic::Traffic;
 
 use crate::{
-    config::Patience, disk_space::DiskSpace, engine::EngineHandle, reports::Reports,
+    config::Patience, disk_space::DiskSpace, engine::EngineHandle, near::Taking, reports::Reports,
     swarm::SwarmHandle, web,
 };
 use auth::Auth;
@@ -28,7 +28,7 @@ use dewar_proto::{
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::{Routes, interceptor::InterceptedService},
@@ -60,6 +60,8 @@ pub(crate) struct Services {
     pub(crate) blob_bytes: BlobBytes,
     pub(crate) disk: DiskSpace,
     pub(crate) swarm: SwarmHandle,
+    /// Blobs to be fetched from workers and kept.
+    pub(crate) take_in: mpsc::UnboundedReceiver<Taking>,
     /// What opens workers to one another.
     pub(crate) peer_token: Arc<str>,
     pub(crate) traffic: Traffic,
@@ -86,6 +88,7 @@ pub(crate) async fn serve(
         blob_bytes,
         disk,
         swarm,
+        take_in,
         peer_token,
         traffic,
         reports,
@@ -128,6 +131,7 @@ pub(crate) async fn serve(
         blobs::Neighbours::new(swarm.clone(), peer_token),
         stop.clone(),
     );
+    tokio::spawn(blobs_service.clone().take_in(take_in));
     let blobs = BlobsServer::new(blobs_service.clone())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CHUNK_LIST_BYTES_MAX);

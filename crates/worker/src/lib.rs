@@ -10,6 +10,7 @@ mod book;
 mod config;
 mod connection;
 mod delivery;
+mod handover;
 mod hello;
 mod load;
 mod materials;

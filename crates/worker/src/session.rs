@@ -3,10 +3,12 @@
 //! It is the one owner of the book of attempts, and waits for nobody. What an attempt came to is kept until the broker
 //! acknowledges it, and said again on every new connection.
 
+mod leaving;
+
 use crate::{
     Config, RunningError, StuckKernel, attempt::AttemptKey, book::Book, connection::Outbox,
-    delivery::DeliveryError, hello::hello, load::LoadWatch, materials::Prepared, restart,
-    results::Kept, slots::Finished, speech::Speech,
+    delivery::DeliveryError, handover::Handover, hello::hello, load::LoadWatch,
+    materials::Prepared, restart, results::Kept, slots::Finished, speech::Speech,
 };
 use dewar_proto::{check_protocol, v1};
 use dewar_task::KernelInfo;
@@ -65,6 +67,8 @@ pub(crate) enum Event {
     LeftResults {
         worker_id: Uuid,
     },
+    /// What only this worker keeps, now that it leaves.
+    StillNeeded(v1::StillNeeded),
     /// The people who run this worker want it to leave when it is done.
     Drain,
 }
@@ -77,6 +81,7 @@ pub(crate) struct Session {
     worker_id: [u8; 16],
     inbox: mpsc::Receiver<Event>,
     book: Book,
+    handover: Handover,
     speech: Speech,
     heartbeat: time::Interval,
     /// When to look for reports that were not acknowledged.
@@ -108,7 +113,7 @@ impl Session {
         worker_id: [u8; 16],
         broker_id: Option<Uuid>,
         inbox: mpsc::Receiver<Event>,
-        book: Book,
+        (book, handover): (Book, Handover),
     ) -> Self {
         let limit = config.load_limit.clone();
         // Unused without a limit.
@@ -120,6 +125,7 @@ impl Session {
             config,
             inbox,
             book,
+            handover,
             speech: Speech::default(),
             heartbeat: every(HEARTBEAT_AT_FIRST),
             patience: every(PATIENCE),
@@ -169,6 +175,9 @@ impl Session {
                 self.speech.say_all(self.book.take_said());
             }
             self.note_idleness();
+            if self.is_draining && self.book.is_empty() {
+                self.handover.go_on();
+            }
         }
     }
 
@@ -193,6 +202,7 @@ impl Session {
             Event::Kept { key } => self.book.note_kept(key),
             Event::Delivered { key, result } => self.book.finish_delivery(key, result),
             Event::LeftResults { worker_id } => self.note_left_results(worker_id),
+            Event::StillNeeded(left) => self.handover.note_left(left),
             Event::Drain => self.drain(),
         }
         Ok(())
@@ -246,6 +256,7 @@ impl Session {
             self.heartbeat = every(Duration::from_millis(welcome.heartbeat_ms.into()));
         }
         self.may_be_busy = minor(welcome) >= AVAILABILITY_MINOR;
+        self.handover.note_broker(minor(welcome));
         self.say_availability();
         self.unreachable = None;
         self.book.note_broker(false);
@@ -310,24 +321,6 @@ impl Session {
         self.speech.beat(v1::Heartbeat { progress });
     }
 
-    fn drain(&mut self) {
-        if self.is_draining {
-            return;
-        }
-        tracing::info!("draining");
-        self.is_draining = true;
-        self.speech.say(ToBroker::Draining(v1::Draining {}));
-        self.book.give_up_waiting();
-    }
-
-    fn stop(&mut self) {
-        self.is_draining = true;
-        self.stop_by = Some(Instant::now() + STOP_TIMEOUT);
-        self.speech.say(ToBroker::Draining(v1::Draining {}));
-        self.book.give_up_unfinished();
-        self.book.hurry();
-    }
-
     fn look_at_load(&mut self) {
         if let Some(load) = &mut self.load
             && let Some(reason) = load.look(self.book.busy_count())
@@ -359,90 +352,6 @@ impl Session {
             let availability = v1::Availability { busy_reason };
             self.speech.say(ToBroker::Availability(availability));
         }
-    }
-
-    /// A kernel was told to stop and did not.
-    fn note_stuck(&mut self, key: AttemptKey) {
-        match self.config.stuck {
-            StuckKernel::Replace => {
-                tracing::error!(task = %self.book.task_name(key), attempt = %key, "the kernel does not stop; another thread takes its slot");
-            }
-            StuckKernel::End if self.stop_by.is_some() => {}
-            StuckKernel::End => {
-                tracing::error!(task = %self.book.task_name(key), attempt = %key, "the kernel does not stop; the worker begins anew");
-                let attempt = key.to_string();
-                self.anew = Some(RunningError::Stuck { attempt });
-                self.stop();
-            }
-        }
-    }
-
-    fn is_idle_for_long(&self) -> bool {
-        let idle = self.idle_since.zip(self.config.exit_when_idle);
-        idle.is_some_and(|(since, wait)| since + wait <= Instant::now())
-    }
-
-    fn has_left(&self) -> bool {
-        let is_done = self.book.is_empty() && self.book.all_idle();
-        match self.stop_by {
-            // Nobody is there to hear of what is left.
-            Some(by) if by <= Instant::now() => true,
-            Some(_) if self.unreachable.is_some() => {
-                self.book.all_idle() && self.book.is_all_kept()
-            }
-            Some(_) => is_done && self.speech.is_over(),
-            None => self.is_draining && is_done && self.speech.is_over(),
-        }
-    }
-
-    fn note_idleness(&mut self) {
-        if self.book.is_empty() {
-            self.idle_since.get_or_insert_with(Instant::now);
-        } else {
-            self.idle_since = None;
-        }
-    }
-
-    /// When [`Session::reach_deadline`] is due.
-    fn deadline(&self) -> Option<Instant> {
-        let idle = self.idle_since.zip(self.config.exit_when_idle);
-        let unreachable = self.unreachable.as_ref().map(|(since, _)| *since);
-        let unreachable = unreachable.zip(self.config.exit_when_unreachable);
-        let waits = idle.into_iter().chain(unreachable);
-        waits
-            .map(|(since, wait)| since + wait)
-            .chain(self.stop_by)
-            .chain(self.book.out_of_time_at())
-            .chain(self.book.stuck_at())
-            .min()
-    }
-
-    fn reach_deadline(&mut self) -> Result<(), RunningError> {
-        let now = Instant::now();
-        if self.stop_by.is_some_and(|at| at <= now) {
-            tracing::warn!(unfinished_count = self.book.len(), "leaving in haste");
-            return Ok(());
-        }
-        if let (Some((since, reason)), Some(after)) =
-            (&self.unreachable, self.config.exit_when_unreachable)
-            && *since + after <= now
-        {
-            return Err(RunningError::Unreachable {
-                address: self.config.broker.clone(),
-                after,
-                reason: reason.clone(),
-            });
-        }
-        self.book.stop_out_of_time();
-        for key in self.book.give_up_stuck() {
-            self.note_stuck(key);
-        }
-        if !self.is_idle_for_long() {
-            return Ok(());
-        }
-        tracing::info!("idle for long enough");
-        self.drain();
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     book::{Book, STUCK_AFTER},
     connection,
     delivery::Delivery,
+    handover::Handover,
     materials::Materials,
     near::{Near, NearStore, copy},
     restart,
@@ -191,6 +192,7 @@ impl Worker {
             &leave,
         );
         let materials = Materials::new(cache, source);
+        let handover = Handover::new(near.clone(), events.clone());
         let near = bytes_max.map(|_| near);
         let delivery = Delivery::new(blobs, near, keeper.clone());
         let mut book = Book::new(events.clone(), slots, materials, delivery, keeper);
@@ -202,7 +204,7 @@ impl Worker {
             worker_id.into_bytes(),
             broker_id,
             inbox,
-            book,
+            (book, handover),
         );
         let ends = stop.clone();
         let session = tokio::spawn(async move {

@@ -2,10 +2,12 @@
 //!
 //! A blob is safe when two folders have it and the broker's disk names both. Until then its task has no outcome; if nobody
 //! can be found for a second copy the worker is told so, and writes the blob to the broker. A folder is there while the
-//! broker can reach a worker that has it open. One that is away for long is replaced by another.
+//! broker can reach a worker that has it open. One that is away for long is replaced by another, and so is one whose workers
+//! are all about to leave; where there is no other the broker takes the blob.
 
 mod blob;
 mod fleet;
+mod leaving;
 
 use super::Record;
 use crate::{NearPatience, swarm::SiteName};
@@ -68,6 +70,14 @@ pub(crate) enum ToKeeper {
     Safe(BlobRef),
     NotSafe(BlobRef, Arc<str>),
     LetGo(BlobRef, u64),
+    StillNeeded(StillNeeded),
+}
+
+/// What a worker that leaves has, and others do not have yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StillNeeded {
+    pub(crate) blob_count: u64,
+    pub(crate) size_bytes: u64,
 }
 
 /// What is to be done.
@@ -77,9 +87,22 @@ pub(crate) enum Order {
     /// To be written down, and answered with [`Registry::note_written`].
     Write(u64, Record),
     Erase(Digest),
+    /// A blob is at workers, and not at the broker; or that is over.
+    IsNear(BlobRef),
+    IsNearNoMore(BlobRef),
     /// A worker can serve all of a blob, or cannot any more.
     Serves(WorkerId, BlobRef),
     ServesNoMore(WorkerId, BlobRef),
+    /// The broker is to fetch a blob and keep it, which is answered with [`Registry::note_taken_in`].
+    TakeIn(Taking),
+}
+
+/// A blob that the broker is to fetch from workers and keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taking {
+    pub(crate) digest: Digest,
+    /// An outcome that names it is on its way, whoever gives it up meanwhile.
+    pub(crate) is_awaited: bool,
 }
 
 /// Where a blob is.
@@ -123,6 +146,8 @@ struct Entry {
     /// Somebody gave it once more after it was written down: an outcome that names it is on its way, whoever gave it up.
     is_claimed_again: bool,
     copy: Option<Copying>,
+    /// The broker fetches it.
+    is_taken_in: bool,
     /// Folders that did not take a copy.
     tried: BTreeSet<StoreId>,
     /// Nobody took one; looked for again after this.
@@ -170,6 +195,14 @@ struct Keeper {
     node: Arc<str>,
     takes_more: bool,
     is_reached: bool,
+    leaving: Option<Leaving>,
+}
+
+/// A worker that is about to go.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// What it was told last.
+    told: Option<StillNeeded>,
 }
 
 impl Registry {
@@ -193,6 +226,7 @@ impl Registry {
                 written: stores,
                 ..Entry::new(record.list, record.site, now)
             };
+            registry.orders.push(Order::IsNear(entry.blob()));
             registry.blobs.insert(digest, entry);
             registry.restless.insert(digest);
         }
@@ -209,6 +243,7 @@ impl Registry {
         for digest in self.restless.clone() {
             self.step(digest, now);
         }
+        self.tell_leaving();
     }
 
     /// Where a blob is, if it is kept near.
@@ -316,6 +351,7 @@ impl Entry {
             claimed_at: now,
             is_claimed_again: false,
             copy: None,
+            is_taken_in: false,
             tried: BTreeSet::new(),
             copy_after: None,
             write_after: None,

@@ -66,6 +66,8 @@ pub(crate) enum Said {
         blob: BlobRef,
         stamp: u64,
     },
+    /// It is about to go.
+    Leaves,
 }
 
 /// What a worker is told.
@@ -112,6 +114,11 @@ pub(super) enum Message {
     FindNear {
         digest: Digest,
         reply: oneshot::Sender<Option<NearBlob>>,
+    },
+    /// The broker has a blob now that workers kept, or could not get it.
+    TakenIn {
+        digest: Digest,
+        is_done: bool,
     },
     Precache {
         blobs: Vec<BlobRef>,
@@ -208,6 +215,11 @@ impl SwarmHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Message::FindNear { digest, reply }).await?;
         answer.await.map_err(|_| Gone)
+    }
+
+    /// The broker has a blob now that workers kept, or could not get it.
+    pub(crate) async fn taken_in(&self, digest: Digest, is_done: bool) -> Result<(), Gone> {
+        self.send(Message::TakenIn { digest, is_done }).await
     }
 
     /// Has workers fetch blobs. What is told ends when all have them.

@@ -3,7 +3,7 @@
 use super::{Instant, Said, ToMember, lost::rerun, owner::Owner};
 use crate::{
     NearPatience,
-    near::{Order, Record, Records, Registry, Scribe, Written},
+    near::{Order, Record, Records, Registry, Scribe, Taking, Written},
 };
 use dewar_blobs::{BlobRef, ChunkList, ChunkSet, Digest};
 use dewar_queue::WorkerId;
@@ -21,6 +21,8 @@ pub(crate) struct Near {
     pub(crate) patience: NearPatience,
     /// Blobs that the queue gives up. They wait for the owner, which may wait for the engine, which waits for nobody here.
     pub(crate) given_up: mpsc::UnboundedReceiver<Vec<dewar_queue::Digest>>,
+    /// Where blobs go that the broker is to fetch and keep: no more than are kept near.
+    pub(crate) take_in: mpsc::UnboundedSender<Taking>,
 }
 
 /// A blob that workers keep, and where it is to be had.
@@ -47,6 +49,7 @@ pub(super) struct Keeping {
     scribe: Scribe,
     written: mpsc::UnboundedReceiver<Written>,
     given_up: mpsc::UnboundedReceiver<Vec<dewar_queue::Digest>>,
+    take_in: mpsc::UnboundedSender<Taking>,
     sweep_at: Instant,
 }
 
@@ -58,6 +61,7 @@ impl Keeping {
             scribe,
             written,
             given_up: near.given_up,
+            take_in: near.take_in,
             sweep_at: Instant::now() + SWEEP_EVERY,
         }
     }
@@ -119,6 +123,7 @@ impl Owner {
                     .registry
                     .note_gone(worker, blob.digest, Some(stamp), now);
             }
+            Said::Leaves => self.keeping.registry.note_leaving(worker, now),
             _ => {}
         }
     }
@@ -148,6 +153,10 @@ impl Owner {
             Order::Tell(worker, message) => self.tell(worker, ToMember::Keeper(message)),
             Order::Write(number, record) => self.keeping.scribe.write(number, record),
             Order::Erase(digest) => self.keeping.scribe.erase(digest),
+            // A broker that shuts down takes nothing in, and is told again at its next start.
+            Order::TakeIn(taking) => drop(self.keeping.take_in.send(taking)),
+            Order::IsNear(blob) => self.tracker.set_near(blob, true),
+            Order::IsNearNoMore(blob) => self.tracker.set_near(blob, false),
             Order::Serves(worker, blob) => {
                 let (chunks, now) = (all_of(blob), Instant::now());
                 self.tracker.add_holding(worker, blob, &chunks, now);

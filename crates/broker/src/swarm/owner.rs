@@ -145,6 +145,9 @@ impl Owner {
                 // Whoever asked may have gone.
                 let _ = reply.send(self.find_near(&digest, now));
             }
+            Message::TakenIn { digest, is_done } => {
+                self.keeping.registry.note_taken_in(digest, is_done, now);
+            }
             Message::Precache {
                 blobs,
                 site,
@@ -213,7 +216,8 @@ impl Owner {
             Said::Announces(_)
             | Said::Keeps { .. }
             | Said::CannotKeep { .. }
-            | Said::KeepsNoMore { .. } => self.note_said_of_near(worker, said, now),
+            | Said::KeepsNoMore { .. }
+            | Said::Leaves => self.note_said_of_near(worker, said, now),
         }
     }
 

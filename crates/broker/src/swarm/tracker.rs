@@ -5,6 +5,8 @@
 //! each worker gives what it was first to get. When that link has all it can carry, another site's worker is asked.
 
 mod assign;
+mod blame;
+mod holdings;
 
 use super::{
     Instant, SiteName,
@@ -13,19 +15,15 @@ use super::{
 };
 use assign::{SITE_GRANTS_MAX, STALLED_TRIED_MAX};
 use dewar_blobs::{BlobRef, ChunkSet};
-use dewar_proto::limits::CHUNK_BYTES;
 use dewar_queue::WorkerId;
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 /// Chunks one worker may want at a time. Workers ask for less than a hundred.
 const WANTED_MAX: usize = 4096;
-
-/// Blobs of which one worker may hold chunks; what it holds of others is not offered.
-const BLOBS_HELD_MAX: usize = 65_536;
 
 /// A fetch is overtaken when so many that began later at its site are done.
 const OVERTAKEN_BY: u64 = 2 * SITE_GRANTS_MAX as u64;
@@ -72,6 +70,8 @@ pub(crate) struct Tracker {
     /// Chunks that wait for somebody to have room, the longest waiting first.
     stalled: VecDeque<(BlobRef, u64)>,
     orders: Vec<Order>,
+    /// Blobs that workers keep and the broker does not have: what it gives of them it fetches first.
+    near: HashSet<BlobRef>,
     /// Workers that gave corrupt chunks and left: a bad disk does not mend by connecting again.
     corrupt: BTreeMap<WorkerId, Counters>,
     /// What all that ever came moved.
@@ -175,52 +175,6 @@ impl Tracker {
         }
     }
 
-    /// A worker holds these chunks besides those it said before.
-    pub(crate) fn add_holding(
-        &mut self,
-        worker: WorkerId,
-        blob: BlobRef,
-        chunks: &ChunkSet,
-        now: Instant,
-    ) {
-        let Some(member) = self.members.get_mut(&worker) else {
-            return;
-        };
-        if !member.held.contains(&blob) && member.held.len() >= BLOBS_HELD_MAX {
-            return;
-        }
-        member.held.insert(blob);
-        let site = member.arrival.site.clone();
-        let entry = self.blobs.entry(blob).or_default();
-        let holders = entry.holders.entry(site).or_default();
-        holders.entry(worker).or_default().insert_all(chunks);
-        let wanted: Vec<_> = entry.wanted.keys().copied().collect();
-        for chunk in wanted.into_iter().filter(|chunk| chunks.contains(*chunk)) {
-            self.assign(blob, chunk, now);
-        }
-    }
-
-    /// A worker holds these chunks no more.
-    pub(crate) fn remove_holding(&mut self, worker: WorkerId, blob: BlobRef, chunks: &ChunkSet) {
-        let Some(member) = self.members.get(&worker) else {
-            return;
-        };
-        let site = member.arrival.site.clone();
-        let held = self.blobs.get_mut(&blob).and_then(|entry| {
-            let holders = entry.holders.get_mut(&site)?;
-            holders.get_mut(&worker)
-        });
-        if let Some(held) = held {
-            held.remove_all(chunks);
-            if held.is_empty() {
-                self.drop_holder(worker, &site, blob);
-                if let Some(member) = self.members.get_mut(&worker) {
-                    member.held.remove(&blob);
-                }
-            }
-        }
-    }
-
     /// A worker wants chunks of a blob.
     pub(crate) fn want(
         &mut self,
@@ -291,36 +245,6 @@ impl Tracker {
         self.retry(now);
     }
 
-    /// A chunk did not come from `from`. Says whether that shuns `from` from now on.
-    pub(crate) fn missed(
-        &mut self,
-        worker: WorkerId,
-        blob: BlobRef,
-        chunk: u64,
-        (from, miss): (Holder, Miss),
-        now: Instant,
-    ) -> bool {
-        self.end_fetch(worker, blob, chunk);
-        let entry = self.blobs.get_mut(&blob);
-        let wanted = entry.and_then(|entry| entry.wanted.get_mut(&chunk));
-        if let Some(wanted) = wanted.filter(|wanted| !wanted.waiting.contains(&worker))
-            && self
-                .members
-                .get(&worker)
-                .is_some_and(|member| member.wanted.contains(&(blob, chunk)))
-        {
-            wanted.missed.push((worker, from));
-            wanted.waiting.push(worker);
-        }
-        let is_shunned = match from {
-            Holder::Broker => false,
-            Holder::Worker(source) => self.blame(worker, source, blob, chunk, miss, now),
-        };
-        self.assign(blob, chunk, now);
-        self.retry(now);
-        is_shunned
-    }
-
     /// Finds out what takes too long. To be called every second or so.
     pub(crate) fn tick(&mut self, now: Instant) {
         let mut late = Vec::new();
@@ -372,74 +296,6 @@ impl Tracker {
             .map(|(worker, member)| (*worker, member))
     }
 
-    fn held(&self, worker: WorkerId, blob: BlobRef) -> Option<&ChunkSet> {
-        let site = &self.members.get(&worker)?.arrival.site;
-        self.blobs.get(&blob)?.holders.get(site)?.get(&worker)
-    }
-
-    /// Bytes of a blob's chunks that a worker holds.
-    pub(crate) fn held_bytes_of(&self, worker: WorkerId, blob: BlobRef) -> u64 {
-        let chunk_count = self.held(worker, blob).map_or(0, ChunkSet::len);
-        (chunk_count * CHUNK_BYTES).min(blob.size_bytes)
-    }
-
-    /// Bytes of all chunks that a worker holds.
-    pub(crate) fn held_bytes(&self, worker: WorkerId) -> u64 {
-        let held = self.members.get(&worker).map(|member| &member.held);
-        let blobs = held.into_iter().flatten();
-        blobs.map(|blob| self.held_bytes_of(worker, *blob)).sum()
-    }
-
-    /// Notes why a source did not give a chunk. Says whether it is shunned from now on.
-    fn blame(
-        &mut self,
-        worker: WorkerId,
-        source: WorkerId,
-        blob: BlobRef,
-        chunk: u64,
-        miss: Miss,
-        now: Instant,
-    ) -> bool {
-        let Some(member) = self.members.get_mut(&worker) else {
-            return false;
-        };
-        let site = member.arrival.site.clone();
-        let is_believed = miss != Miss::Corrupt || member.accuse(source);
-        let Some(blamed) = self.members.get_mut(&source) else {
-            return false;
-        };
-        match miss {
-            Miss::Unreachable | Miss::Slow => {
-                blamed.avoided_by.note_trouble(&site, now);
-                let theirs = blamed.arrival.site.clone();
-                // More likely there is a wall between the two than that each has to be tried.
-                if let Some(site) = self.sites.get_mut(&site).filter(|_| theirs != site) {
-                    site.avoids.note_trouble(&theirs, now);
-                }
-            }
-            Miss::Corrupt if is_believed => {
-                let was_shunned = blamed.is_shunned();
-                blamed.counters.corrupt_count += 1;
-                self.moved.corrupt_count += 1;
-                return !was_shunned;
-            }
-            Miss::Corrupt => {}
-            Miss::Lacking => self.remove_holding(source, blob, &[chunk].into_iter().collect()),
-        }
-        false
-    }
-
-    /// A source served somebody of a site well.
-    fn trust(&mut self, source: WorkerId, site: &SiteName) {
-        let Some(source) = self.members.get_mut(&source) else {
-            return;
-        };
-        source.avoided_by.forget(site);
-        if let Some(site) = self.sites.get_mut(site) {
-            site.avoids.forget(&source.arrival.site);
-        }
-    }
-
     /// A worker's want of a chunk is over, however it ended.
     fn end_want(&mut self, worker: WorkerId, blob: BlobRef, chunk: u64) {
         self.end_fetch(worker, blob, chunk);
@@ -475,21 +331,6 @@ impl Tracker {
         };
         if !ended.is_overdue {
             self.free(&ended);
-        }
-    }
-
-    fn drop_holder(&mut self, worker: WorkerId, site: &SiteName, blob: BlobRef) {
-        let Some(entry) = self.blobs.get_mut(&blob) else {
-            return;
-        };
-        if let Some(holders) = entry.holders.get_mut(site) {
-            holders.remove(&worker);
-            if holders.is_empty() {
-                entry.holders.remove(site);
-            }
-        }
-        if entry.wanted.is_empty() && entry.holders.is_empty() {
-            self.blobs.remove(&blob);
         }
     }
 

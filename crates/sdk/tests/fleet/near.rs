@@ -2,8 +2,8 @@
 
 use crate::{
     kinds::{self, Echo, EchoParameters, pattern},
-    lab::{Lab, next, start_broker, until, within, worker_config},
-    swarm::{admin, cache, until_reached, workers},
+    lab::{Lab, Process, next, start_broker, until, within, worker_config},
+    swarm::{admin, cache, machine, precache, until_reached, workers},
 };
 use dewar_broker::NearPatience;
 use dewar_proto::v1;
@@ -12,7 +12,7 @@ use dewar_worker::{Config, DataConfig, ResultsAt, Running, Worker};
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -47,19 +47,8 @@ fn keeper_with(lab: &Lab, host: u8, results: ResultsAt) -> Running {
     Worker::start(config, kinds::registry()).unwrap()
 }
 
-/// A process that does not outlive its test.
-struct Killable(Child);
-
-impl Drop for Killable {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The same as a process that can be killed.
-fn spawn_keeper(lab: &Lab, host: u8) -> Killable {
+fn spawn_keeper(lab: &Lab, host: u8) -> Process {
     let broker = lab.broker.address().to_string();
     let spawned = Command::new(env::current_exe().unwrap())
         .args(["near::keeper_process", "--exact", "--nocapture"])
@@ -69,7 +58,7 @@ fn spawn_keeper(lab: &Lab, host: u8) -> Killable {
         .env("DEWAR_TEST_KEEPER_HOST", host.to_string())
         .stdout(Stdio::null())
         .spawn();
-    Killable(spawned.unwrap())
+    Process(spawned.unwrap())
 }
 
 /// Not a test of its own: what [`spawn_keeper`] runs.
@@ -324,4 +313,104 @@ async fn what_all_have_lost_is_computed_again_for_those_who_need_it() {
     ] {
         assert!(lost.contains(part), "{lost}");
     }
+}
+
+/// A drained worker's last word.
+async fn drain(mut keeper: Running) {
+    keeper.drain().await;
+    within("the worker to leave", keeper.wait()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_drains_leaves_nothing_behind_that_only_it_had() {
+    let lab = Lab::open().await;
+    let [first, second, third] = [2, 3, 4].map(|host| keeper(&lab, host));
+    until_reached(&lab, 3).await;
+    let job = lab.job().await;
+    let blob = give(&job, 3 * MIB).await;
+    let has = |host| kept(&cache(&lab, 1, host)) == [3 * MIB];
+    let (keepers, others): (Vec<_>, Vec<_>) = [(2, first), (3, second), (4, third)]
+        .into_iter()
+        .partition(|(host, _)| has(*host));
+    assert_eq!((keepers.len(), others.len()), (2, 1));
+    // The third takes the place of the first that goes.
+    let mut keepers = keepers.into_iter();
+    let (gone, one) = keepers.next().unwrap();
+    drain(one).await;
+    fs::remove_dir_all(cache(&lab, 1, gone)).unwrap();
+    assert!(has(others[0].0));
+    assert_eq!(status(&lab).await.blob_bytes, 0);
+    read(&job, &blob).await;
+    // After that there is nobody but the broker.
+    for (gone, one) in keepers.chain(others) {
+        drain(one).await;
+        fs::remove_dir_all(cache(&lab, 1, gone)).unwrap();
+    }
+    assert_eq!(status(&lab).await.blob_bytes, 3 * MIB);
+    read(&job, &blob).await;
+    job.release(&[blob.digest]).await.unwrap();
+    let released = async { while status(&lab).await.blob_bytes > 0 {} };
+    within("the broker to let it go", released).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_to_stop_hands_over_what_it_can_in_that_time() {
+    let lab = Lab::open().await;
+    let mut keepers = [spawn_keeper(&lab, 2), spawn_keeper(&lab, 3)];
+    until_reached(&lab, 2).await;
+    let job = lab.job().await;
+    let blob = give(&job, 3 * MIB).await;
+    for keeper in &keepers {
+        let pid = rustix::process::Pid::from_child(keeper);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+    for keeper in &mut keepers {
+        assert!(keeper.wait().unwrap().success());
+    }
+    assert_eq!(status(&lab).await.blob_bytes, 3 * MIB);
+    read(&job, &blob).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_is_computed_again_with_what_it_was_made_of() {
+    let lab = Lab::open_with(IMPATIENT).await;
+    let keepers = [spawn_keeper(&lab, 2), spawn_keeper(&lab, 3)];
+    until_reached(&lab, 2).await;
+    let job = lab.job().await;
+    let part = give(&job, 2 * MIB).await;
+    let summing = giving(3 * MIB, vec![2 * MIB - 10, 10]);
+    let inputs = vec![Input::output_blob(TaskIndex(0), 0)];
+    let sum = NewTask::new::<Echo>(&summing, inputs);
+    job.submit_all(vec![sum]).await.unwrap();
+    let outcome = next(&mut job.outcomes_after(1)).await;
+    let sum = outcome.output::<Echo>().unwrap().blobs[0];
+    // Nobody needs the part any more, until the sum is lost.
+    job.release(&[part.digest]).await.unwrap();
+    drop(keepers);
+    let others = [spawn_keeper(&lab, 4), spawn_keeper(&lab, 5)];
+    let mut outcomes = job.outcomes_after(2);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let outcome = next(&mut outcomes).await;
+        seen.push((outcome.index.0, outcome.generation));
+        outcome.output::<Echo>().unwrap();
+    }
+    assert_eq!(seen, [(0, 1), (1, 1)]);
+    read(&job, &sum).await;
+    drop(others);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_site_fetches_from_those_who_keep_it_and_not_through_the_broker() {
+    let lab = Lab::open().await;
+    let _keepers = [keeper(&lab, 2), keeper(&lab, 3)];
+    until_reached(&lab, 2).await;
+    let job = lab.job().await;
+    let blob = give(&job, 3 * MIB).await;
+    let _far = machine(&lab, 2, 2);
+    until_reached(&lab, 3).await;
+    precache(&lab, blob).await;
+    assert_eq!(status(&lab).await.sent_blob_bytes, 0);
+    let seen = workers(&lab).await;
+    assert_eq!(seen["2.2"].fetched_from_peers_bytes, 3 * MIB);
 }

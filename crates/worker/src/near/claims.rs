@@ -1,7 +1,7 @@
 //! What the broker hears of the folder, and what it says: the one owner of outputs that wait for the word that they are safe.
 
 use super::store::{KeepError, Kept, NearStore};
-use crate::results::Piece;
+use crate::{results::Piece, session::Event};
 use dewar_blobs::{BlobRef, ChunkList, Digest, hash_bytes};
 use dewar_proto::v1;
 use std::{collections::HashMap, time::Duration};
@@ -58,6 +58,8 @@ enum Order {
         blob: BlobRef,
         message: String,
     },
+    /// The worker is about to go. The session hears what is still needed of the folder.
+    Leave(mpsc::Sender<Event>),
 }
 
 /// The way to the owner. Clones are the same.
@@ -83,6 +85,7 @@ impl Near {
             copies,
             link: Link::None,
             claims: HashMap::new(),
+            leaving: None,
         };
         tokio::spawn(owner.run(inbox, lost));
         Self { orders, store }
@@ -132,6 +135,11 @@ impl Near {
         waited
     }
 
+    /// Has what only this folder keeps brought elsewhere. How much is left goes to `events`, at once and with every change.
+    pub(crate) fn leave(&self, events: mpsc::Sender<Event>) {
+        let _ = self.orders.send(Order::Leave(events));
+    }
+
     async fn ask(
         &self,
         order: impl FnOnce(oneshot::Sender<Result<(), NotKept>>) -> Order,
@@ -169,6 +177,8 @@ struct Owner {
     copies: mpsc::Sender<BlobRef>,
     link: Link,
     claims: HashMap<Digest, Claim>,
+    /// The session, if the worker is about to go.
+    leaving: Option<mpsc::Sender<Event>>,
 }
 
 impl Owner {
@@ -214,6 +224,26 @@ impl Owner {
                     message,
                 }))
             }
+            Order::Leave(events) => {
+                self.leaving = Some(events);
+                self.say_leaving().await;
+            }
+        }
+    }
+
+    /// Says so if there may be anything here, and hears then what of it is needed.
+    async fn say_leaving(&self) {
+        if matches!(self.link, Link::Told) {
+            (self.say)(ToBroker::Leaving(v1::Leaving {}));
+        } else if !self.store.keeps_some() {
+            self.tell_still_needed(v1::StillNeeded::default()).await;
+        }
+    }
+
+    async fn tell_still_needed(&self, needed: v1::StillNeeded) {
+        if let Some(events) = &self.leaving {
+            // The session may have left meanwhile.
+            let _ = events.send(Event::StillNeeded(needed)).await;
         }
     }
 
@@ -238,6 +268,9 @@ impl Owner {
                     kept: kept.iter().map(to_wire).collect(),
                     takes_more: self.store.takes_more(),
                 }));
+                if self.leaving.is_some() {
+                    (self.say)(ToBroker::Leaving(v1::Leaving {}));
+                }
                 Link::Told
             }
             Ok(None) => Link::Deaf("this worker keeps no results".to_owned()),
@@ -260,6 +293,7 @@ impl Owner {
                     Err(NotKept::Refused(why.clone()))
                 });
             }
+            FromBroker::StillNeeded(needed) => self.tell_still_needed(needed).await,
             FromBroker::LetGo(v1::LetGo { kept: Some(kept) }) => {
                 let blob = BlobRef::from_wire(kept.blob.as_ref(), "let_go.kept");
                 // What waits to be safe was put there since.

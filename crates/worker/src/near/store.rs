@@ -114,6 +114,11 @@ impl NearStore {
         Ok(Some(id))
     }
 
+    /// Whether anything was kept for the broker when it was last looked. Does not block.
+    pub(crate) fn keeps_some(&self) -> bool {
+        self.shelf().as_ref().is_some_and(|shelf| shelf.len() > 0)
+    }
+
     /// All that is kept for the broker.
     pub(crate) fn kept(&self) -> io::Result<Vec<Kept>> {
         let mut shelf = self.shelf();

@@ -2,7 +2,8 @@
 
 use super::{
     BLOBS_MAX, CLAIMED_WITHIN, COPIES, COPIES_AT_ONCE, COPY_MAX, COPY_PAUSE, Copying, Entry, Loss,
-    Order, REACHED_WITHIN, REPORTED_WITHIN, Record, Registry, StoreId, ToKeeper, WRITE_PAUSE,
+    Order, REACHED_WITHIN, REPORTED_WITHIN, Record, Registry, StoreId, Taking, ToKeeper,
+    WRITE_PAUSE,
 };
 use dewar_blobs::{BlobRef, ChunkList, Digest};
 use dewar_queue::WorkerId;
@@ -35,6 +36,7 @@ impl Registry {
         if !self.blobs.contains_key(&blob.digest) && is_output && self.blobs.len() < BLOBS_MAX {
             let entry = Entry::new(Arc::new(list), site, now);
             self.blobs.insert(blob.digest, entry);
+            self.orders.push(Order::IsNear(blob));
         }
         let Some(entry) = self
             .blobs
@@ -182,9 +184,10 @@ impl Registry {
     fn is_settled(&self, entry: &Entry) -> bool {
         entry.claimants.is_empty()
             && entry.copy.is_none()
+            && !entry.is_taken_in
             && entry.writing.is_none()
             && entry.written.iter().eq(entry.keepers.keys())
-            && self.here(entry).len() >= COPIES
+            && self.staying(entry).len() >= COPIES
     }
 
     /// Folders that are away for long count no more where others do as well.
@@ -246,12 +249,14 @@ impl Registry {
 
     /// Sees to it that there are copies enough. False if the blob is to be forgotten.
     fn provide_copy(&mut self, entry: &mut Entry, now: Instant) -> bool {
-        let here = self.here(entry);
+        let (here, staying) = (self.here(entry), self.staying(entry));
         let is_claimed = !entry.claimants.is_empty();
+        let is_urgent = is_claimed || staying.len() < here.len();
         let awaited = entry.keepers.keys().filter(|store| {
-            !is_claimed && !here.contains(store) && !self.is_away_for_long(**store, now)
+            !is_urgent && !here.contains(store) && !self.is_away_for_long(**store, now)
         });
-        if here.len() + awaited.count() >= COPIES || entry.copy.is_some() {
+        let is_on_its_way = entry.copy.is_some() || entry.is_taken_in;
+        if staying.len() + awaited.count() >= COPIES || is_on_its_way {
             return true;
         }
         if !is_claimed && !entry.is_noted() {
@@ -275,6 +280,16 @@ impl Registry {
             Choice::Nobody => {
                 self.refuse(entry, "no other worker of its site keeps results");
                 entry.tried.clear();
+                // Somebody may come yet, unless somebody leaves.
+                let has_waited = entry.copy_after.is_some();
+                if entry.is_noted() && (has_waited || staying.len() < here.len()) {
+                    entry.is_taken_in = true;
+                    let is_fresh = now < entry.claimed_at + REPORTED_WITHIN;
+                    self.orders.push(Order::TakeIn(Taking {
+                        digest: entry.blob().digest,
+                        is_awaited: entry.is_claimed_again && is_fresh,
+                    }));
+                }
                 entry.copy_after = Some(now + COPY_PAUSE);
             }
         }
@@ -302,7 +317,7 @@ impl Registry {
         self.tell(worker, ToKeeper::Keep(entry.blob()));
     }
 
-    fn refuse(&mut self, entry: &mut Entry, why: &str) {
+    pub(super) fn refuse(&mut self, entry: &mut Entry, why: &str) {
         for worker in std::mem::take(&mut entry.claimants) {
             self.tell(worker, ToKeeper::NotSafe(entry.blob(), why.into()));
         }
@@ -320,6 +335,7 @@ impl Registry {
         let able = self.workers.iter().filter(|(_, keeper)| {
             keeper.takes_more
                 && keeper.is_reached
+                && keeper.leaving.is_none()
                 && keeper.site == entry.site
                 && !here.contains(&keeper.store)
                 && !entry.tried.contains(&keeper.store)
@@ -358,6 +374,7 @@ impl Registry {
         if entry.is_noted() {
             self.orders.push(Order::Erase(blob.digest));
         }
+        self.orders.push(Order::IsNearNoMore(blob));
         self.restless.remove(&blob.digest);
     }
 }

@@ -34,6 +34,7 @@ impl Registry {
             node: arrival.node.clone(),
             takes_more,
             is_reached,
+            leaving: None,
         };
         self.workers.insert(worker, keeper);
         self.look_whether_away(id, now);
@@ -198,7 +199,7 @@ impl Registry {
     }
 
     /// Looks at all that has to do with a folder.
-    fn rouse(&mut self, id: StoreId, now: Instant) {
+    pub(super) fn rouse(&mut self, id: StoreId, now: Instant) {
         if let Some(store) = self.stores.get(&id) {
             self.restless.extend(&store.kept);
         }

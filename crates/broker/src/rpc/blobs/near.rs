@@ -1,8 +1,15 @@
 //! Blobs that workers keep, for those who ask the broker: it passes on what a worker gives, a checked chunk at a time, and
 //! keeps nothing of it.
 
-use super::{BlobsService, CHUNKS_AHEAD, Messages, digests::runs_of, messages_of, paced, within};
-use crate::swarm::{NearBlob, SwarmHandle};
+use super::{
+    BlobsService, CHUNKS_AHEAD, Messages, digests::runs_of, from_save, messages_of, on_disk, paced,
+    within,
+};
+use crate::{
+    near::Taking,
+    rpc::convert,
+    swarm::{NearBlob, SwarmHandle},
+};
 use bytes::{Bytes, BytesMut};
 use dewar_blobs::{BlobClient, Chunk, Digest, ReadError};
 use dewar_proto::{
@@ -18,7 +25,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status};
 
 /// How long a worker may take to give a chunk before another one is asked.
@@ -156,6 +164,83 @@ impl BlobsService {
             .map_ok(move |(offset, bytes)| stream::iter(messages_of(within(bytes, offset, &range))))
             .try_flatten();
         paced(self.traffic.clone(), messages)
+    }
+}
+
+/// Blobs that are fetched at once to be kept.
+const TAKEN_IN_AT_ONCE: usize = 2;
+
+impl BlobsService {
+    /// Fetches what workers keep and soon nobody has, and keeps it here. Until `stop`.
+    pub(in crate::rpc) async fn take_in(self, blobs: mpsc::UnboundedReceiver<Taking>) {
+        let swarm = self.neighbours.swarm.clone();
+        let taking = UnboundedReceiverStream::new(blobs).for_each_concurrent(
+            TAKEN_IN_AT_ONCE,
+            async |taking| {
+                let digest = taking.digest;
+                let taken = self.take_in_one(taking).await;
+                match &taken {
+                    Ok(()) => tracing::info!(blob = %digest, "kept here, since workers that have it leave"),
+                    Err(status) => tracing::warn!(
+                        blob = %digest, reason = status.message(), "not taken in, though workers that have it leave"
+                    ),
+                }
+                // A swarm that is gone decides nothing any more.
+                let _ = swarm.taken_in(digest, taken.is_ok()).await;
+            },
+        );
+        tokio::select! {
+            () = taking => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn take_in_one(&self, taking: Taking) -> Result<(), Status> {
+        let Taking { digest, is_awaited } = taking;
+        // So that it does not go while it comes.
+        let pin = self.store.pin(digest);
+        if self.store.size_of(&digest).is_none() {
+            self.fetch_and_save(digest).await?;
+        }
+        if is_awaited {
+            self.store.note_rewritten(&digest);
+            return Ok(());
+        }
+        drop(pin);
+        self.drop_unless_held(digest).await
+    }
+
+    async fn fetch_and_save(&self, digest: Digest) -> Result<(), Status> {
+        self.admit(None)?;
+        let unknown = Status::not_found("nobody keeps it");
+        let found = self.neighbours.find(digest, unknown).await?;
+        let (store, blob) = (self.store.clone(), found.blob.list.blob());
+        let mut writer = on_disk(&self.accesses, move || store.writer(blob))
+            .await?
+            .map_err(|error| from_save(&error, None))?;
+        for index in 0..found.blob.list.chunk_count() {
+            let bytes = found.chunk(index).await?;
+            self.traffic.receive(bytes.len()).await;
+            writer = self.write_on(writer, bytes, None).await?;
+        }
+        on_disk(&self.accesses, move || writer.finish())
+            .await?
+            .map_err(|error| from_save(&error, None))
+    }
+
+    /// The queue may have given it up meanwhile.
+    async fn drop_unless_held(&self, digest: Digest) -> Result<(), Status> {
+        let is_held = self.engine.query(move |view| {
+            let digest = dewar_queue::Digest(digest.0);
+            view.queue.is_held(&digest)
+        });
+        if is_held.await.map_err(convert::status)? {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        let deleted = on_disk(&self.accesses, move || store.delete(&digest)).await?;
+        deleted.map_err(|error| Status::internal(error.to_string()))?;
+        Err(Status::not_found("nobody needs it any more"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is said of blobs that workers keep.
 
-use super::{blob, convert};
+use super::{convert, said::blob};
 use crate::{
     near::{Announcement, StoreId, ToKeeper},
     swarm::Said,
@@ -58,6 +58,10 @@ pub(super) fn to_wire(message: ToKeeper) -> Message {
         ToKeeper::NotSafe(blob, why) => Message::NotSafe(v1::NotSafe {
             blob: Some(blob.into()),
             message: why.to_string(),
+        }),
+        ToKeeper::StillNeeded(needed) => Message::StillNeeded(v1::StillNeeded {
+            blob_count: needed.blob_count,
+            size_bytes: needed.size_bytes,
         }),
         ToKeeper::LetGo(blob, stamp) => Message::LetGo(v1::LetGo {
             kept: Some(v1::KeptBlob {

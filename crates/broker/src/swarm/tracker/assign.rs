@@ -95,12 +95,20 @@ impl Tracker {
             return None;
         }
         let site = self.sites.get(asked.site())?;
+        // Passed on by the broker it would cross its link twice.
+        if self.near.contains(&blob)
+            && let Some((id, holder)) = self.far_holder(entry, site, &asked)
+        {
+            let has_room = holder.has_room() && site.crossing_count < SITE_GRANTS_MAX;
+            return has_room.then_some(Holder::Worker(id));
+        }
         if site.grant_count < SITE_GRANTS_MAX && asked.member.grant_count < WORKER_GRANTS_MAX {
             return Some(Holder::Broker);
         }
         let may_cross = site.crossing_count < CROSSINGS_MAX;
         let far = may_cross.then(|| self.far_holder(entry, site, &asked))?;
-        far.map(Holder::Worker)
+        let free = far.filter(|(_, holder)| holder.has_room());
+        free.map(|(id, _)| Holder::Worker(id))
     }
 
     /// Who of its own site is to give a chunk, busy or not: whoever is nearest, and of them the least busy.
@@ -116,16 +124,14 @@ impl Tracker {
         })
     }
 
-    /// Who of another site can give a chunk now.
-    fn far_holder(&self, entry: &Blob, site: &Site, asked: &Asked) -> Option<WorkerId> {
+    /// Who of another site is to give a chunk, busy or not: whoever is the least busy.
+    fn far_holder(&self, entry: &Blob, site: &Site, asked: &Asked) -> Option<(WorkerId, &Member)> {
         let sites = entry.holders.iter().filter(|(theirs, _)| {
             *theirs != asked.site() && !site.avoids.contains(theirs, asked.now)
         });
         let holders = sites.flat_map(|(_, holders)| holders).take(FAR_HOLDERS_MAX);
         let able = holders.filter_map(|(id, held)| self.able(*id, held, asked));
-        let free = able.filter(|(_, holder)| holder.has_room());
-        let best = free.min_by_key(|(id, holder)| (holder.upload_count, *id));
-        best.map(|(id, _)| id)
+        able.min_by_key(|(id, holder)| (holder.upload_count, *id))
     }
 
     /// A holder, if it has the chunk, and can be asked for it.

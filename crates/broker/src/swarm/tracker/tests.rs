@@ -224,6 +224,25 @@ fn what_the_broker_cannot_send_at_once_comes_from_another_site_once() {
 }
 
 #[test]
+fn what_the_broker_would_have_to_fetch_itself_comes_straight_from_another_site() {
+    let mut world = World::new(&[("a", 2)], 20);
+    world.run(40);
+    let before = world.sent_by_broker();
+    world.tracker.set_near(world.blob, true);
+    world.join(id(8), "b", true);
+    world.join(id(9), "b", true);
+    world.run(40);
+    assert_eq!(world.sent_by_broker(), before);
+    assert_eq!(world.crossing_count, 20, "once for the site");
+    // Behind a wall there is nobody to ask but the broker.
+    world.is_apart = true;
+    world.join(id(10), "c", true);
+    world.run(80);
+    assert_eq!(world.sent_by_broker(), before + 20);
+    assert!(world.wall_count <= 2 * SITE_GRANTS_MAX);
+}
+
+#[test]
 fn no_more_than_a_few_chunks_are_on_their_way_between_sites() {
     let mut world = World::new(&[("a", 2)], 40);
     world.run(60);
