@@ -46,6 +46,7 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
+    dewar_settings::keep_transfer_memory();
     let settings: Settings = dewar_settings::parse("dewar-broker");
     if let Err(error) = settings.log.start() {
         eprintln!("error: {:#}", anyhow::Error::from(error));

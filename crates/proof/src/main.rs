@@ -36,6 +36,8 @@ enum Bench {
 }
 
 fn main() -> Result<()> {
+    // As the daemons do, since some of what they do is measured in this process.
+    dewar_settings::keep_transfer_memory();
     match Arguments::parse().verb {
         Verb::Bench(Bench::Queue(options)) => bench::queue::run(&options),
         Verb::Bench(Bench::Data(options)) => bench::data::run(&options),

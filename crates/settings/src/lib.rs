@@ -10,6 +10,7 @@ mod folders;
 mod inspect;
 mod log;
 mod manual;
+mod memory;
 mod size;
 mod words;
 
@@ -19,5 +20,6 @@ pub use file_system::network_kind;
 pub use folders::{broker_data_dir, host_name, worker_cache_dir};
 pub use inspect::{Inspected, Origin, Setting, inspect};
 pub use log::{LogArgs, LogError, LogFormat};
+pub use memory::keep_transfer_memory;
 pub use size::{Bandwidth, ByteSize, MalformedSize};
 pub use words::{rounded_size, rounded_time};

@@ -98,6 +98,7 @@ enum Results {
 }
 
 fn main() -> ExitCode {
+    dewar_settings::keep_transfer_memory();
     let args: Args = dewar_settings::parse("dewar-worker");
     let ended = match args.config() {
         Ok(config) => run(config).map_err(|error| (exit_code(&error), error)),

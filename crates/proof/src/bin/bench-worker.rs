@@ -27,6 +27,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
+    dewar_settings::keep_transfer_memory();
     let args: Args = dewar_settings::parse("bench-worker");
     args.log.start()?;
     let config = Config {
