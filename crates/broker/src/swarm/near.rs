@@ -154,7 +154,9 @@ impl Owner {
             Order::Write(number, record) => self.keeping.scribe.write(number, record),
             Order::Erase(digest) => self.keeping.scribe.erase(digest),
             // A broker that shuts down takes nothing in, and is told again at its next start.
-            Order::TakeIn(taking) => drop(self.keeping.take_in.send(taking)),
+            Order::TakeIn(taking) => {
+                let _ = self.keeping.take_in.send(taking);
+            }
             Order::IsNear(blob) => self.tracker.set_near(blob, true),
             Order::IsNearNoMore(blob) => self.tracker.set_near(blob, false),
             Order::Serves(worker, blob) => {
