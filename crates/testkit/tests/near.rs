@@ -1,4 +1,5 @@
-//! A refinement whose workers keep their results gives the same bytes, and moves fewer over the broker's link.
+//! A refinement whose workers keep their results gives the same bytes, also when its broker is killed, and moves fewer over
+//! the broker's link.
 
 use anyhow::{Context, Result, ensure};
 use dewar_testkit::{
@@ -6,7 +7,7 @@ use dewar_testkit::{
     refinement::{Case, differing_outputs, json},
     wait_until,
 };
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, time::Duration};
 
 /// Longer than any run here takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -18,18 +19,31 @@ struct Moved {
     received: u64,
 }
 
-/// Refines on two workers, each with an address of its own, so that the broker takes them for other machines.
-fn refine(programs: &Programs, case: &Case, folder: &Path, results: &str) -> Result<Moved> {
-    let broker = programs.start_broker(&BrokerOptions {
-        data_dir: folder.join(format!("broker-{results}")),
+/// Refines on two workers, each with an address of its own, so that the broker takes them for other machines. The broker is
+/// killed so often, each time when it has just written down who keeps a result.
+fn refine(
+    programs: &Programs,
+    case: &Case,
+    folder: &Path,
+    (name, results): (&str, &str),
+    kill_count: usize,
+) -> Result<Moved> {
+    let options = BrokerOptions {
+        data_dir: folder.join(format!("broker-{name}")),
         exports: vec![folder.join("data")],
         listen: "127.0.0.1:0".to_owned(),
-    })?;
+    };
+    let mut broker = programs.start_broker(&options)?;
+    // Wherever it listens now, it listens when it is started again.
+    let options = BrokerOptions {
+        listen: broker.address.clone(),
+        ..options
+    };
     let start = |host: u8| {
         let listen = format!("127.0.1.{host}:0");
         let programs =
             (programs.clone()).with_flags(&["--results", results, "--data-listen", &listen]);
-        let name = format!("{results}{host}");
+        let name = format!("{name}{host}");
         let options = WorkerOptions {
             cache_dir: folder.join(format!("cache-{name}")),
             name,
@@ -49,8 +63,20 @@ fn refine(programs: &Programs, case: &Case, folder: &Path, results: &str) -> Res
         let reached = listed.iter().filter(|one| one["data_address"].is_string());
         Ok(reached.count() == 2)
     })?;
-    let out = folder.join(results);
+    let out = folder.join(name);
     let mut refinement = case.start_refine(programs, &broker, &out)?;
+    let mut seen = BTreeSet::new();
+    for _ in 0..kill_count {
+        wait_until("a result is kept near", LIMIT, || {
+            ensure!(refinement.is_running()?, "it ended before the last kill");
+            let records = records(&options)?;
+            let is_new = !records.is_subset(&seen);
+            seen.extend(records);
+            Ok(is_new)
+        })?;
+        broker.kill()?;
+        broker = programs.start_broker(&options)?;
+    }
     wait_until("the refinement", LIMIT, || Ok(!refinement.is_running()?))?;
     let status = json(
         programs
@@ -70,8 +96,18 @@ fn refine(programs: &Programs, case: &Case, folder: &Path, results: &str) -> Res
     Ok(moved)
 }
 
+/// What the broker's disk says of results at workers, by name.
+fn records(options: &BrokerOptions) -> Result<BTreeSet<OsString>> {
+    let entries = fs::read_dir(options.data_dir.join("near"))?;
+    let names = entries.map(|entry| Ok(entry?.file_name()));
+    let names: Result<BTreeSet<_>> = names.collect();
+    // Those that are being written have another name.
+    Ok(names?.into_iter().filter(|name| name.len() == 64).collect())
+}
+
 #[test]
-fn with_results_near_the_bytes_are_the_same_and_partial_sums_stay_where_they_are() -> Result<()> {
+fn with_results_near_the_bytes_are_the_same_also_after_kill_9_and_partial_sums_stay_where_they_are()
+-> Result<()> {
     let programs = Programs::beside_test()?;
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
@@ -80,12 +116,13 @@ fn with_results_near_the_bytes_are_the_same_and_partial_sums_stay_where_they_are
     let flags = "--iterations 2 --diameter 170";
     let words = |text: &'static str| text.split(' ').collect::<Vec<_>>();
     let case = Case::simulate(&programs, &folder.join("data"), &words(data), &words(flags))?;
-    let at_broker = refine(&programs, &case, folder, "broker")?;
-    let near = refine(&programs, &case, folder, "near")?;
-    assert_eq!(
-        differing_outputs(&folder.join("broker"), &folder.join("near"))?,
-        [""; 0]
-    );
+    let at_broker = refine(&programs, &case, folder, ("broker", "broker"), 0)?;
+    let near = refine(&programs, &case, folder, ("near", "near"), 0)?;
+    refine(&programs, &case, folder, ("killed", "near"), 3)?;
+    for other in ["near", "killed"] {
+        let differing = differing_outputs(&folder.join("broker"), &folder.join(other))?;
+        assert_eq!(differing, [""; 0], "{other}");
+    }
     // What is left are particles and references, which go to the site once, and the totals, which the customer reads.
     ensure!(
         near.received * 2 < at_broker.received && near.sent < at_broker.sent,
