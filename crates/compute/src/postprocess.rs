@@ -21,7 +21,7 @@ use crate::volume::Volume;
 
 pub use curves::Curves;
 pub(crate) use curves::corrected;
-pub use guinier::{FIT_FROM_ANGSTROM, Fit};
+pub use guinier::{FIT_FROM_ANGSTROM, FIT_TO_ANGSTROM, Fit};
 pub use mtf::{Mtf, MtfError};
 pub use outcome::{PostProcessError, PostProcessed, Resolution, Warning};
 pub use randomise::phases_randomised;
@@ -84,6 +84,13 @@ pub fn postprocess(
     if let (None, None, Some(limit)) = (params.b_factor_angstrom2, guinier, resolution.at_0_143) {
         warnings.push(Warning::NoBFactor {
             resolution_angstrom: limit,
+        });
+    }
+    if let (None, Some(fit)) = (params.b_factor_angstrom2, guinier)
+        && !guinier::B_FACTORS_ANGSTROM2.contains(&fit.b_factor_angstrom2)
+    {
+        warnings.push(Warning::OddBFactor {
+            b_factor_angstrom2: fit.b_factor_angstrom2,
         });
     }
     progress(5);

@@ -10,7 +10,7 @@ pub struct Post {
     /// Soft mask around the particle, values from 0 to 1 [default: made from the half-maps].
     #[arg(long, value_name = "MAP")]
     pub mask: Option<PathBuf>,
-    /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on].
+    /// B-factor in A^2 to sharpen by, negative; 0 for none [default: fitted from 10 A on, where finer than 7.1 A is resolved].
     #[arg(long, value_name = "ANGSTROM2", allow_negative_numbers = true, value_parser = super::finite)]
     b_factor: Option<f64>,
     /// The detector's modulation transfer (STAR: rlnResolutionInversePixel, rlnMtfValue), to divide out.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{Curves, FIT_FROM_ANGSTROM, Fit};
+use super::{Curves, FIT_FROM_ANGSTROM, FIT_TO_ANGSTROM, Fit};
 use crate::fsc::resolution_at;
 use crate::volume::Volume;
 use thiserror::Error;
@@ -114,6 +114,11 @@ pub enum Warning {
         /// The resolution, in Å.
         resolution_angstrom: f64,
     },
+    /// What was fitted is not known of any particle.
+    OddBFactor {
+        /// It.
+        b_factor_angstrom2: f64,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -134,8 +139,13 @@ impl fmt::Display for Warning {
                 resolution_angstrom,
             } => write!(
                 f,
-                "the resolution of {resolution_angstrom:.2} A reaches too little beyond {FIT_FROM_ANGSTROM} A to fit a B-factor; \
-                 the map is not sharpened"
+                "the resolution of {resolution_angstrom:.2} A does not let a B-factor be fitted, which needs {FIT_FROM_ANGSTROM} to \
+                 {FIT_TO_ANGSTROM:.1} A; the map is not sharpened (give a B-factor to sharpen it by)"
+            ),
+            Self::OddBFactor { b_factor_angstrom2 } => write!(
+                f,
+                "the fitted B-factor of {b_factor_angstrom2:.0} A^2 is no usual one (-1000 to 0): look at the Guinier plot, and give \
+                 another one if the map looks wrong"
             ),
         }
     }
