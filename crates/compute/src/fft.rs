@@ -11,7 +11,7 @@ use num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftPlanner};
 
-use crate::volume::{SizeError, check_box};
+use crate::volume::{SizeError, check_box, check_image};
 
 /// Columns transformed together: 16 complex values fill two cache lines of each row touched.
 const BLOCK: usize = 16;
@@ -98,7 +98,7 @@ pub struct RealFft2 {
 impl RealFft2 {
     /// Plans for images of edge `n`, even or odd.
     pub fn new(n: usize) -> Result<Self, SizeError> {
-        check_box(n)?;
+        check_image(n)?;
         Ok(Self {
             n,
             rows: Rows::new(n),

@@ -12,7 +12,7 @@ mod sums;
 
 pub use accumulator::{Accumulator, Insertion};
 pub use grid::{GridShape, ShapeError};
-pub use partial::PartialError;
+pub use partial::{Partial, PartialError};
 pub use sums::{MergedSums, Prior, ShapesDiffer, Sums, tau2_from_fsc};
 
 #[cfg(test)]

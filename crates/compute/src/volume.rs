@@ -5,8 +5,17 @@
 
 use thiserror::Error;
 
-/// The largest edge a map or an image may have, in voxels: a padded transform of it is still addressable by u32.
-pub const BOX_SIZE_PX_MAX: usize = 1024;
+/// The largest edge a map may have, padding and all, in voxels: slices are read from its transform by 32-bit indices.
+pub const BOX_SIZE_PX_MAX: usize = 1280;
+
+/// The largest edge an image may have: twice that of a map, since it is padded too.
+pub const IMAGE_SIZE_PX_MAX: usize = 2 * BOX_SIZE_PX_MAX;
+
+/// How much a map of edge `n` can be padded at most: less than 2 beyond 640 voxels.
+pub fn padding_max(n: usize) -> f64 {
+    // A little less, so that the padded edge is not rounded up beyond the limit.
+    BOX_SIZE_PX_MAX as f64 / n as f64 * (1.0 - 1e-9)
+}
 
 /// Why an array is no map or image.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -14,6 +23,12 @@ pub enum SizeError {
     /// The box is empty or larger than [`BOX_SIZE_PX_MAX`].
     #[error("box of {n} px is not between 1 and {BOX_SIZE_PX_MAX} px")]
     Box {
+        /// The edge asked for.
+        n: usize,
+    },
+    /// The image is empty or larger than [`IMAGE_SIZE_PX_MAX`].
+    #[error("image of {n} px is not between 1 and {IMAGE_SIZE_PX_MAX} px")]
+    Image {
         /// The edge asked for.
         n: usize,
     },
@@ -39,7 +54,8 @@ pub struct Volume {
 impl Volume {
     /// A map of edge `n` from its n³ grey values.
     pub fn new(n: usize, data: Vec<f32>) -> Result<Self, SizeError> {
-        check(n, 3, data.len())?;
+        check_box(n)?;
+        check_length(n, 3, data.len())?;
         Ok(Self { n, data })
     }
 
@@ -124,7 +140,8 @@ pub struct Image {
 impl Image {
     /// An image of edge `n` from its n² grey values.
     pub fn new(n: usize, data: Vec<f32>) -> Result<Self, SizeError> {
-        check(n, 2, data.len())?;
+        check_image(n)?;
+        check_length(n, 2, data.len())?;
         Ok(Self { n, data })
     }
 
@@ -135,7 +152,7 @@ impl Image {
 
     /// An image from a function of the position (x, y) in pixels from the origin.
     pub fn from_fn(n: usize, mut value: impl FnMut(f64, f64) -> f64) -> Result<Self, SizeError> {
-        check_box(n)?;
+        check_image(n)?;
         let at = |index: usize| index as f64 - (n / 2) as f64;
         let mut data = Vec::with_capacity(n * n);
         for y in 0..n {
@@ -177,7 +194,7 @@ impl Image {
     }
 }
 
-/// Refuses boxes that are empty or too large.
+/// Refuses maps that are empty or too large.
 pub(crate) fn check_box(n: usize) -> Result<(), SizeError> {
     if n == 0 || n > BOX_SIZE_PX_MAX {
         Err(SizeError::Box { n })
@@ -186,8 +203,16 @@ pub(crate) fn check_box(n: usize) -> Result<(), SizeError> {
     }
 }
 
-fn check(n: usize, dimensions: u32, found: usize) -> Result<(), SizeError> {
-    check_box(n)?;
+/// Refuses images that are empty or too large.
+pub(crate) fn check_image(n: usize) -> Result<(), SizeError> {
+    if n == 0 || n > IMAGE_SIZE_PX_MAX {
+        Err(SizeError::Image { n })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_length(n: usize, dimensions: u32, found: usize) -> Result<(), SizeError> {
     let expected = n.pow(dimensions);
     if found == expected {
         Ok(())
@@ -241,7 +266,23 @@ mod tests {
         );
         assert_eq!(
             Image::new(usize::MAX, vec![]),
-            Err(SizeError::Box { n: usize::MAX })
+            Err(SizeError::Image { n: usize::MAX })
         );
+    }
+
+    #[test]
+    fn large_maps_are_padded_as_far_as_they_can_be() {
+        for (n, expected) in [
+            (64, 1280),
+            (640, 1280),
+            (858, 1280),
+            (1024, 1280),
+            (1280, 1280),
+        ] {
+            let padded = crate::gridding::padded_size(n, padding_max(n));
+            assert_eq!(padded, expected, "{n}");
+            assert!(check_box(padded).is_ok());
+        }
+        assert!(padding_max(512) > 2.0);
     }
 }

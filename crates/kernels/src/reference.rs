@@ -7,12 +7,12 @@ use dewar_compute::{
     projector::Projector,
     search::{ReferenceBank, SearchSettings},
     symmetry::PointGroup,
-    volume::Volume,
+    volume::{Volume, padding_max},
 };
 use dewar_task::{InputBytes, RunError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Padding of the reference, where accuracy costs only memory.
+/// Padding of the reference, where accuracy costs only memory, and as far as a large box leaves room for it.
 const PADDING: f64 = 2.0;
 
 /// The references of both halves of a refinement. A worker that serves two refinements at once builds them anew now and
@@ -71,7 +71,8 @@ impl Reference {
         settings: &SearchSettings,
     ) -> Result<Self, String> {
         let map = read_map(bytes, box_size_px)?;
-        let projector = Projector::new(&map, settings.k_max, PADDING).map_err(told)?;
+        let projector = Projector::new(&map, settings.k_max, PADDING.min(padding_max(box_size_px)))
+            .map_err(told)?;
         let bank = ReferenceBank::new(&projector, group, settings).map_err(told)?;
         Ok(Self { projector, bank })
     }

@@ -1,7 +1,7 @@
 //! `em.sum/1`: the partial sums of one half-set, added in their order.
 
 use crate::{Sum, images::bad};
-use dewar_compute::reconstruct::{Accumulator, Sums};
+use dewar_compute::reconstruct::{Partial, Sums};
 use dewar_proto::em::v1;
 use dewar_task::{Context, Kernel, Product, RunError};
 
@@ -15,11 +15,11 @@ impl Kernel for Sum {
         for index in 0..context.input_count() {
             context.check()?;
             let bytes = context.input(index)?.read_all()?;
-            let partial = Accumulator::from_bytes(&bytes)
-                .map_err(|error| bad(format!("input {index}: {error}")))?;
+            let partial =
+                Partial::of(&bytes).map_err(|error| bad(format!("input {index}: {error}")))?;
             total
                 .get_or_insert_with(|| Sums::new(partial.shape()))
-                .add(&partial)
+                .add_partial(&partial)
                 .map_err(|error| bad(format!("input {index}: {error}")))?;
             context.set_progress((index + 1) as f32 / context.input_count() as f32);
         }
@@ -28,7 +28,7 @@ impl Kernel for Sum {
             message: v1::SumOutput {
                 partial_count: context.input_count() as u32,
             },
-            blobs: vec![total.narrowed().to_bytes().into()],
+            blobs: vec![total.to_bytes().into()],
         })
     }
 }

@@ -5,7 +5,7 @@ use dewar_compute::{
     fsc,
     mask::{self, AutoMask},
     noise,
-    reconstruct::{Accumulator, MergedSums, Prior, Sums, tau2_from_fsc},
+    reconstruct::{MergedSums, Partial, Prior, Sums, tau2_from_fsc},
     symmetry::PointGroup,
     volume::Volume,
 };
@@ -83,10 +83,13 @@ impl Total {
         })
     }
 
-    fn unpacked(&self) -> Result<Accumulator, RefineError> {
+    fn add_to(&self, sums: &mut Option<Sums>) -> Result<(), RefineError> {
         let bytes = fs::read(&self.0).map_err(wrong)?;
-        Accumulator::from_bytes(&bytes)
-            .map_err(|error| RefineError::Output(format!("a half-set's sums: {error}")))
+        let partial = Partial::of(&bytes)
+            .map_err(|error| RefineError::Output(format!("a half-set's sums: {error}")))?;
+        sums.get_or_insert_with(|| Sums::new(partial.shape()))
+            .add_partial(&partial)
+            .map_err(wrong)
     }
 }
 
@@ -156,10 +159,7 @@ impl Making {
     fn merged(&self, totals: &[Total]) -> Result<MergedSums, RefineError> {
         let mut sums: Option<Sums> = None;
         for total in totals {
-            let part = total.unpacked()?;
-            sums.get_or_insert_with(|| Sums::new(part.shape()))
-                .add(&part)
-                .map_err(wrong)?;
+            total.add_to(&mut sums)?;
         }
         let sums = sums.ok_or_else(|| RefineError::Output("there are no sums".to_owned()))?;
         Ok(sums.merge(&self.group.operators()))

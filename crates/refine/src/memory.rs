@@ -3,7 +3,7 @@
 //! What counts are grids of the padded transform; all else is small beside them, and has one allowance. The tasks state
 //! theirs, so that a worker takes no more of them than it has room for.
 
-use dewar_compute::reconstruct::GridShape;
+use dewar_compute::{reconstruct::GridShape, volume::padding_max};
 
 /// Padding of references, and of the final sums.
 const PADDING_MAX: f64 = 2.0;
@@ -15,7 +15,13 @@ const POINT_BYTES: [u64; 2] = [12, 24];
 const SENT_PART: f64 = 0.56;
 
 /// What everything else takes: code, a block's images, the search's own tables.
-const ALLOWANCE_BYTES: u64 = 64 << 20;
+const ALLOWANCE_BYTES: u64 = 96 << 20;
+
+/// What is known of one particle here: its row of the file, and its poses before and after a round.
+const PARTICLE_BYTES: u64 = 2048;
+
+/// Maps that stand beside the grids here: three references, both halves and what they share, and what is being written.
+const MAPS_BESIDE: u64 = 7;
 
 /// Tasks of less than this state nothing: a worker need not count them.
 const STATED_BYTES_MIN: u64 = 128 << 20;
@@ -23,15 +29,17 @@ const STATED_BYTES_MIN: u64 = 128 << 20;
 /// What one refinement takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// The references of both halves, which a worker's slots share, while the second is built.
+    /// The references of both halves, which a worker's slots share, and which stay.
     pub references: u64,
+    /// Making one of them.
+    pub building: u64,
     /// One alignment: a reference, built.
     pub align: u64,
     /// One insertion in a round and at the end.
     pub insert: [u64; 2],
     /// One sum in a round and at the end.
     pub sum: [u64; 2],
-    /// This program, the particle file aside.
+    /// This program, without any worker in it.
     pub customer: u64,
 }
 
@@ -39,39 +47,44 @@ impl Memory {
     /// For images of this size and so many particles; rounds pad their sums by `padding`.
     pub fn of(box_size_px: usize, particle_count: usize, padding: f64) -> Self {
         let image = 64 * (box_size_px * box_size_px) as u64;
-        let [in_round, at_end] = [padding, PADDING_MAX].map(|padding| points(box_size_px, padding));
-        // The padded map and its transform, then the part of that which is kept.
-        let padded = (PADDING_MAX * box_size_px as f64).powi(3) as u64;
-        let (kept, building) = (8 * at_end, 8 * padded);
+        let map = 4 * (box_size_px as u64).pow(3);
+        let most = PADDING_MAX.min(padding_max(box_size_px));
+        let [in_round, at_end] =
+            [padding.min(most), most].map(|padding| points(box_size_px, padding));
+        // The padded map and its transform, beside the map as it came and as it was corrected; a part of it is kept.
+        let padded = (most * box_size_px as f64).powi(3) as u64;
+        let (kept, building) = (8 * at_end, 8 * padded + 3 * map);
         let sent = |points: u64| (SENT_PART * (POINT_BYTES[0] * points) as f64) as u64;
         let insert = |points| POINT_BYTES[0] * points + sent(points) + image;
-        let sum = |points| (POINT_BYTES[0] + POINT_BYTES[1]) * points + sent(points);
-        let particles = 2048 * particle_count as u64;
-        // Symmetry is applied from one grid into another; half-maps and their kin stand beside.
-        let maps = 2 * POINT_BYTES[1] * at_end + 12 * (box_size_px as u64).pow(3);
+        let sum = |points| POINT_BYTES[1] * points + sent(points);
+        // Sums of a half, and what symmetry makes of them; in a round, beside those of the other half.
+        let one = POINT_BYTES[0] + POINT_BYTES[1];
+        let sums = (one * at_end).max((one + POINT_BYTES[0]) * in_round);
+        let particles = PARTICLE_BYTES * particle_count as u64;
         Self {
-            references: 2 * kept + building + ALLOWANCE_BYTES,
+            references: 2 * kept,
+            building,
             align: kept + building + image,
             insert: [insert(in_round), insert(at_end)],
             sum: [sum(in_round), sum(at_end)],
-            customer: maps + particles + ALLOWANCE_BYTES,
+            customer: sums + MAPS_BESIDE * map + particles + ALLOWANCE_BYTES,
         }
     }
 
     /// What a worker needs at most with this many slots: references, and in each slot the largest task.
     pub fn of_worker(&self, slot_count: u64) -> u64 {
-        // Two halves are summed, never more.
-        let sums = slot_count.min(2);
-        let inserts = slot_count - sums;
-        let at_end = sums * self.sum[1].max(self.insert[1]) + inserts * self.insert[1];
-        ALLOWANCE_BYTES + self.references.max(at_end)
+        // There are two halves: two references are made, or two sums, never more.
+        let [of_halves, of_shards] = [slot_count.min(2), slot_count.saturating_sub(2)];
+        let largest = self.building.max(self.sum[1]).max(self.insert[1]);
+        ALLOWANCE_BYTES + self.references + of_halves * largest + of_shards * self.insert[1]
     }
 
     /// In words, for who is about to start it.
     pub fn told(&self) -> String {
         let [one, more] = [1, 8].map(|slots| mib(self.of_worker(slots)));
         format!(
-            "memory: at most {one} MiB for a worker with one slot, {more} MiB with eight; {} MiB here",
+            "memory: at most {one} MiB for a worker with one slot, {more} MiB with eight; {} MiB here, beside those of a worker \
+             in this program",
             mib(self.customer)
         )
     }
@@ -98,7 +111,7 @@ mod tests {
     #[test]
     fn a_large_refinement_needs_less_than_4_gb_here() {
         let memory = Memory::of(256, 100_000, 1.5);
-        assert!(memory.customer < 4_000_000_000, "{memory:?}");
+        assert!(memory.customer < 3_500_000_000, "{memory:?}");
         assert!(
             memory.customer > 2 << 30,
             "a box of 256 is not for nothing: {memory:?}"
@@ -110,6 +123,11 @@ mod tests {
         let [small, large] = [64, 256].map(|n| Memory::of(n, 1000, 1.5));
         assert!(large.of_worker(1) > small.of_worker(1));
         assert!(large.of_worker(8) > large.of_worker(2));
+        let largest = Memory::of(1024, 1000, 1.5);
+        assert!(
+            (30 << 30..60 << 30).contains(&largest.of_worker(1)),
+            "{largest:?}"
+        );
         assert_eq!(stated(small.insert[0]), 0);
         assert_eq!(stated(large.insert[1]), large.insert[1]);
     }

@@ -4,7 +4,7 @@ use nalgebra::{Matrix3, Vector3};
 use num_complex::Complex32;
 use thiserror::Error;
 
-use super::{Accumulator, GridShape};
+use super::{Accumulator, GridShape, Partial};
 use crate::fft::{RealFft3, frequency_index, half_space_len};
 use crate::gridding;
 use crate::mask;
@@ -43,8 +43,8 @@ pub enum Prior<'a> {
 /// Partial sums, added in f64.
 #[derive(Debug, Clone)]
 pub struct Sums {
-    shape: GridShape,
-    values: Vec<[f64; 3]>,
+    pub(super) shape: GridShape,
+    pub(super) values: Vec<[f64; 3]>,
 }
 
 impl Sums {
@@ -58,12 +58,7 @@ impl Sums {
 
     /// Adds a shard. The order of shards is part of the result's last bits.
     pub fn add(&mut self, partial: &Accumulator) -> Result<(), ShapesDiffer> {
-        if partial.shape != self.shape {
-            return Err(ShapesDiffer {
-                expected: self.shape,
-                found: partial.shape,
-            });
-        }
+        self.check(partial.shape)?;
         for (sum, value) in self.values.iter_mut().zip(partial.values.chunks_exact(3)) {
             for (sum, value) in sum.iter_mut().zip(value) {
                 *sum += f64::from(*value);
@@ -72,14 +67,26 @@ impl Sums {
         Ok(())
     }
 
-    /// The sums so far as f32, for the way to another machine.
-    pub fn narrowed(&self) -> Accumulator {
-        let mut narrow = Accumulator::new(self.shape);
-        let values = self.values.iter().flatten();
-        for (narrow, value) in narrow.values.iter_mut().zip(values) {
-            *narrow = *value as f32;
+    /// The same of a shard that came as bytes: it is never in memory twice.
+    pub fn add_partial(&mut self, partial: &Partial<'_>) -> Result<(), ShapesDiffer> {
+        self.check(partial.shape())?;
+        for (points, row) in partial.rows() {
+            let sums = self.values[points].iter_mut().flatten();
+            for (sum, value) in sums.zip(row) {
+                *sum += f64::from(value);
+            }
         }
-        narrow
+        Ok(())
+    }
+
+    fn check(&self, shape: GridShape) -> Result<(), ShapesDiffer> {
+        if shape == self.shape {
+            return Ok(());
+        }
+        Err(ShapesDiffer {
+            expected: self.shape,
+            found: shape,
+        })
     }
 
     /// Joins Hermitian mates, then adds up what the operators of a point group (the identity among them, or none at all)
@@ -89,7 +96,7 @@ impl Sums {
         if operators.len() < 2 {
             return MergedSums {
                 shape: self.shape,
-                values: self.values,
+                values: self.values.into_iter().map(narrow).collect(),
                 interpolated_share: 0.0,
             };
         }
@@ -99,12 +106,14 @@ impl Sums {
             let start = shape.row_start(y, z);
             for (x, out) in values[start..start + count].iter_mut().enumerate() {
                 let q = Vector3::new(x as f64, y as f64, z as f64);
+                let mut sums = [0.0; 3];
                 for operator in operators {
                     let moved = self.at(operator * q);
-                    for (sum, value) in out.iter_mut().zip(moved) {
+                    for (sum, value) in sums.iter_mut().zip(moved) {
                         *sum += value;
                     }
                 }
+                *out = narrow(sums);
             }
         }
         let interpolating = operators
@@ -165,11 +174,15 @@ impl Sums {
     }
 }
 
-/// Sums of a whole half-set, complete: what a map is made from.
+fn narrow(point: [f64; 3]) -> [f32; 3] {
+    point.map(|value| value as f32)
+}
+
+/// Sums of a whole half-set, complete: what a map is made from. In f32, since nothing more is added and grids are large.
 #[derive(Debug, Clone)]
 pub struct MergedSums {
     shape: GridShape,
-    values: Vec<[f64; 3]>,
+    values: Vec<[f32; 3]>,
     /// The part of the operators that carried no grid point onto another: what they added was interpolated again.
     interpolated_share: f64,
 }
@@ -201,7 +214,7 @@ impl MergedSums {
             let target = (frequency_index(z, padded_n) * padded_n + frequency_index(y, padded_n))
                 * (padded_n / 2 + 1);
             for x in 0..count {
-                let [re, im, weight] = self.values[source + x];
+                let [re, im, weight] = self.values[source + x].map(f64::from);
                 if let Some((floor, damping)) = denominators[shape.shell(x, y, z)] {
                     let denominator = weight.max(floor) + damping;
                     half[target + x] =
@@ -227,7 +240,7 @@ impl MergedSums {
     /// (re, im, weight) at grid point (x, y, z).
     #[cfg(test)]
     pub(super) fn point(&self, x: usize, y: isize, z: isize) -> [f64; 3] {
-        self.values[self.shape.row_start(y, z) + x]
+        self.values[self.shape.row_start(y, z) + x].map(f64::from)
     }
 
     /// For each shell the least weight and what the prior adds to every weight; none where the result is nothing.
@@ -266,7 +279,7 @@ impl MergedSums {
                 let sum = &mut sums[shape.shell(x, y, z)];
                 // Off the plane x = 0 the stored half stands for both.
                 let multiplicity = if x == 0 { 1.0 } else { 2.0 };
-                sum.0 += multiplicity * self.values[start + x][2];
+                sum.0 += multiplicity * f64::from(self.values[start + x][2]);
                 sum.1 += multiplicity;
             }
         }

@@ -326,6 +326,16 @@ fn partial_sums_survive_their_bytes() {
     // Equality of the whole grid: insertion touched nothing that is not written.
     assert_eq!(Accumulator::from_bytes(&bytes).unwrap(), accumulator);
     assert_eq!(bytes, accumulator.to_bytes());
+    // Added as bytes or as what they hold, and told on: all the same.
+    let [mut as_bytes, mut as_sums] = [Sums::new(shape), Sums::new(shape)];
+    for _ in 0..2 {
+        as_bytes.add_partial(&Partial::of(&bytes).unwrap()).unwrap();
+        as_sums.add(&accumulator).unwrap();
+    }
+    assert_eq!(as_bytes.to_bytes(), as_sums.to_bytes());
+    let twice = Accumulator::from_bytes(&as_bytes.to_bytes()).unwrap();
+    let doubled = accumulator.values.iter().map(|value| 2.0 * value);
+    assert!(twice.values.iter().copied().eq(doubled));
     for length in 0..bytes.len() {
         assert!(Accumulator::from_bytes(&bytes[..length]).is_err());
     }
