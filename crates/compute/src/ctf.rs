@@ -2,12 +2,13 @@
 //!
 //! C(s) = -sin(gamma(s)) e^(-B s²/4) scale, with underfocus positive and protein white:
 //! gamma = -pi lambda Df s² + (pi/2) Cs lambda³ s⁴ - phase shift - asin(amplitude contrast), where Df varies with the
-//! direction of s between the two defoci. Spatial frequencies are in 1/Å.
+//! direction of s between the two defoci, and even aberrations are added. Spatial frequencies are in 1/Å.
 
 use std::f64::consts::PI;
 
 use thiserror::Error;
 
+use crate::aberration::{Even, even_phase};
 use crate::fft::{half_plane_len, signed_frequency};
 
 /// What the microscope did to an image.
@@ -31,6 +32,8 @@ pub struct CtfParams {
     pub b_factor_angstrom2: f64,
     /// A factor on the whole.
     pub scale: f64,
+    /// Even aberrations ([`crate::aberration`]).
+    pub even_zernike: Even,
     /// What someone has done to the image about it.
     pub applied: Applied,
 }
@@ -60,6 +63,7 @@ impl Default for CtfParams {
             phase_shift_deg: 0.0,
             b_factor_angstrom2: 0.0,
             scale: 1.0,
+            even_zernike: Even::default(),
             applied: Applied::Nothing,
         }
     }
@@ -98,6 +102,8 @@ pub struct Ctf {
     offset: f64,
     b_factor_quarter: f64,
     scale: f64,
+    /// None where all are 0, as with most microscopes.
+    even_zernike: Option<Even>,
     applied: Applied,
 }
 
@@ -118,6 +124,7 @@ impl Ctf {
             offset: -params.phase_shift_deg.to_radians() - libm::asin(params.amplitude_contrast),
             b_factor_quarter: params.b_factor_angstrom2 / 4.0,
             scale: params.scale,
+            even_zernike: (params.even_zernike != Even::default()).then_some(params.even_zernike),
             applied: params.applied,
         })
     }
@@ -151,6 +158,10 @@ impl Ctf {
             + self.astigmatism_cos * (x2 - y2)
             + self.astigmatism_sin * (2.0 * sx * sy);
         let gamma = defocus + self.aberration * (s2 * s2) + self.offset;
+        let gamma = match &self.even_zernike {
+            Some(even) => gamma + even_phase(even, sx, sy),
+            None => gamma,
+        };
         let envelope = if self.b_factor_quarter == 0.0 {
             1.0
         } else {
@@ -192,7 +203,9 @@ impl CtfParams {
             ("B factor", self.b_factor_angstrom2),
             ("CTF scale", self.scale),
         ];
-        if let Some(&(name, value)) = fields.iter().find(|(_, value)| !value.is_finite()) {
+        let even = self.even_zernike.map(|value| ("even aberration", value));
+        let mut fields = fields.iter().chain(&even);
+        if let Some(&(name, value)) = fields.find(|(_, value)| !value.is_finite()) {
             return Err(CtfError::NotFinite { name, value });
         }
         if !(10.0..=3000.0).contains(&self.voltage_kv) {

@@ -3,6 +3,7 @@
 //! Slices and parameters in, slices out; callers bring threads and scratch. Conventions (Euler angles, CTF sign,
 //! shifts, Fourier signs) are RELION's.
 
+pub mod aberration;
 pub mod coverage;
 pub mod ctf;
 pub mod density;

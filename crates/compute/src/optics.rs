@@ -1,8 +1,9 @@
-//! What optics do to an image beyond the CTF, undone before anything else: beam tilt and anisotropic magnification.
+//! What optics do to an image beyond the CTF, undone before anything else: beam tilt, odd aberrations and anisotropic
+//! magnification.
 //!
 //! A distorted image has the transform X(k) = Y(Mk) e^(-iφ(Mk)), where Y is the image that perfect optics would give, M the
-//! magnification (RELION's rlnMagMat) and φ = 2π Cs λ² |s|² (s·b) the phase of a beam tilt b (rlnBeamTiltX/Y), s in 1/Å.
-//! Both were held against `relion_reconstruct` 3.1.3, sign by sign. The CTF's defoci are those of Y. So the image is
+//! magnification (RELION's rlnMagMat) and φ = 2π Cs λ² |s|² (s·b) the phase of a beam tilt b (rlnBeamTiltX/Y), s in 1/Å,
+//! less that of the aberrations ([`crate::aberration`]). All were held against `relion_reconstruct` 3.1.3, sign by sign. The CTF's defoci are those of Y. So the image is
 //! resampled, then its phases turned back, and what follows need not know.
 
 use std::f64::consts::{PI, TAU};
@@ -10,6 +11,7 @@ use std::f64::consts::{PI, TAU};
 use num_complex::Complex32;
 use thiserror::Error;
 
+use crate::aberration::{Odd, odd_phase};
 use crate::ctf::electron_wavelength_angstrom;
 use crate::fft::{RealFft2, half_plane_len, signed_frequency};
 use crate::volume::SizeError;
@@ -29,6 +31,8 @@ pub struct Distortion {
     pub spherical_aberration_mm: f64,
     /// The beam's tilt along x and y, in mrad.
     pub beam_tilt_mrad: [f64; 2],
+    /// Odd aberrations.
+    pub odd_zernike: Odd,
     /// The frequency of the true image that stands at k is this matrix times k.
     pub magnification: [[f64; 2]; 2],
 }
@@ -37,7 +41,7 @@ pub struct Distortion {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum DistortionError {
     /// A parameter is infinite or not a number.
-    #[error("beam tilt or magnification is not a finite number")]
+    #[error("beam tilt, magnification or an odd aberration is not a finite number")]
     NotFinite,
     /// The magnification is not that of a microscope.
     #[error("the magnification matrix is {0:?}, expected one near [[1, 0], [0, 1]]")]
@@ -50,18 +54,20 @@ pub enum DistortionError {
 impl Distortion {
     /// Whether images are as they should be.
     pub fn is_none(&self) -> bool {
-        self.magnification == IDENTITY && !self.is_tilted()
+        self.magnification == IDENTITY && !self.turns_phases()
     }
 
     /// Without spherical aberration a tilt only moves the image.
-    fn is_tilted(&self) -> bool {
-        self.beam_tilt_mrad != [0.0; 2] && self.spherical_aberration_mm != 0.0
+    fn turns_phases(&self) -> bool {
+        let is_tilted = self.beam_tilt_mrad != [0.0; 2] && self.spherical_aberration_mm != 0.0;
+        is_tilted || self.odd_zernike != Odd::default()
     }
 
     fn check(&self) -> Result<(), DistortionError> {
         let numbers = self.magnification.iter().flatten();
         if !numbers
             .chain(&self.beam_tilt_mrad)
+            .chain(&self.odd_zernike)
             .all(|number| number.is_finite())
         {
             return Err(DistortionError::NotFinite);
@@ -77,11 +83,13 @@ impl Distortion {
     }
 
     /// φ at true frequency (`sx`, `sy`) in 1/Å.
-    fn tilt_phase(&self, sx: f64, sy: f64) -> f64 {
+    fn phase(&self, sx: f64, sy: f64) -> f64 {
         let lambda = electron_wavelength_angstrom(self.voltage_kv);
         let aberration_angstrom = self.spherical_aberration_mm * 1e7;
         let [bx, by] = self.beam_tilt_mrad.map(|mrad| mrad * 1e-3);
-        TAU * aberration_angstrom * lambda * lambda * (sx * sx + sy * sy) * (sx * bx + sy * by)
+        let along = sx * bx + sy * by;
+        TAU * aberration_angstrom * lambda * lambda * (sx * sx + sy * sy) * along
+            - odd_phase(&self.odd_zernike, sx, sy)
     }
 }
 
@@ -90,7 +98,7 @@ pub struct Rectifier {
     n: usize,
     fft: RealFft2,
     half: Vec<Complex32>,
-    /// e^(iφ); empty without a tilt.
+    /// e^(iφ); empty where there is nothing to turn back.
     phases: Vec<Complex32>,
     resampler: Option<Resampler>,
 }
@@ -103,8 +111,8 @@ impl Rectifier {
         distortion: &Distortion,
     ) -> Result<Self, DistortionError> {
         distortion.check()?;
-        let phases = if distortion.is_tilted() {
-            tilt_phases(n, pixel_size_angstrom, distortion)
+        let phases = if distortion.turns_phases() {
+            phases_back(n, pixel_size_angstrom, distortion)
         } else {
             Vec::new()
         };
@@ -143,7 +151,7 @@ impl Rectifier {
 
 /// The factor of each frequency. The Nyquist row and column, whose values stand for two frequencies of opposite phase, keep
 /// theirs: nothing beyond the last whole shell is used.
-fn tilt_phases(n: usize, pixel_size_angstrom: f64, distortion: &Distortion) -> Vec<Complex32> {
+fn phases_back(n: usize, pixel_size_angstrom: f64, distortion: &Distortion) -> Vec<Complex32> {
     let step = 1.0 / (n as f64 * pixel_size_angstrom);
     let columns = n / 2 + 1;
     let phase = |index: usize| {
@@ -151,7 +159,7 @@ fn tilt_phases(n: usize, pixel_size_angstrom: f64, distortion: &Distortion) -> V
         if 2 * kx == n || 2 * ky.unsigned_abs() == n {
             return Complex32::ONE;
         }
-        let (sin, cos) = libm::sincos(distortion.tilt_phase(kx as f64 * step, ky as f64 * step));
+        let (sin, cos) = libm::sincos(distortion.phase(kx as f64 * step, ky as f64 * step));
         Complex32::new(cos as f32, sin as f32)
     };
     (0..half_plane_len(n)).map(phase).collect()
@@ -260,6 +268,7 @@ mod tests {
             voltage_kv: 300.0,
             spherical_aberration_mm: 2.7,
             beam_tilt_mrad,
+            odd_zernike: Odd::default(),
             magnification,
         }
     }

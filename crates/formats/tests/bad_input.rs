@@ -156,8 +156,12 @@ fn particle_files() {
             "p.star: pixel sizes differ: optics group 2 has 1.8 A; expected 1.5 A, as group 1",
         ),
         (
-            optics("_rlnImageSize", "_rlnOddZernike"),
-            "p.star:9: _rlnOddZernike is not 0: aberrations beyond beam tilt and magnification are not applied; expected particles without them (set it to [0] to refine as if there were none)",
+            optics("_rlnImageSize", "_rlnOddZernike").replace("1.5 8", "1.5 [0,0,0,0,0,0,0.5]"),
+            "p.star:9: _rlnOddZernike has more than 6 numbers: aberrations of that order are not applied; expected 0 for them (take them out to refine as if there were none)",
+        ),
+        (
+            optics("_rlnImageSize", "_rlnEvenZernike").replace("1.5 8", "1.5 [0,much]"),
+            "p.star:9: _rlnEvenZernike is \"[0,much]\"; expected numbers in brackets, such as [0.1,-2]",
         ),
         (
             optics(

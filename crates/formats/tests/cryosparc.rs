@@ -150,6 +150,7 @@ fn a_set_is_written_as_relions_and_read_again() {
             weight: 1.0,
             angle_sd_deg: 0.0,
             shift_sd_angstrom: 0.0,
+            covariance: [0.0; 15],
         })
         .collect();
     let written = project.folder.path().join("out.star");
@@ -198,6 +199,7 @@ fn relion_reads_the_set_that_is_written_and_we_its_map() {
         weight: 1.0,
         angle_sd_deg: 0.0,
         shift_sd_angstrom: 0.0,
+        covariance: [0.0; 15],
     });
     set.write_refined(&folder.join("out.star"), &refined.collect::<Vec<_>>())
         .unwrap();

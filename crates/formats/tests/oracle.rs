@@ -193,6 +193,7 @@ fn starfile_reads_an_upgraded_particle_file() {
             weight: 1.0,
             angle_sd_deg: 1.5,
             shift_sd_angstrom: 0.5,
+            covariance: [0.0; 15],
             half_set: HalfSet::One
         };
         set.particles.len()

@@ -205,6 +205,8 @@ fn write_set(folder: &Path) -> Vec<Particle> {
         box_size_px: 4,
         beam_tilt_mrad: [0.25, -0.5],
         magnification: Some([[1.01, 0.002], [-0.003, 0.99]]),
+        odd_zernike: [0.5, -1.25, 0.0, 0.0, 0.0, 700.0],
+        even_zernike: [0.0, 0.0, 0.125, 0.0, 0.0, 0.0, 0.0, 0.0, -9000.0],
         applied: Applied::Phases,
     }];
     let new = NewParticles {
@@ -226,6 +228,11 @@ fn particle_sets() {
     let optics = &set.optics[0];
     assert_eq!(optics.beam_tilt_mrad, [0.25, -0.5]);
     assert_eq!(optics.magnification, Some([[1.01, 0.002], [-0.003, 0.99]]));
+    assert_eq!(optics.odd_zernike, [0.5, -1.25, 0.0, 0.0, 0.0, 700.0]);
+    assert_eq!(
+        [optics.even_zernike[2], optics.even_zernike[8]],
+        [0.125, -9000.0]
+    );
     assert_eq!(optics.applied, Applied::Phases);
     for (found, expected) in set.particles.iter().zip(&written) {
         assert_eq!(
@@ -350,6 +357,7 @@ fn the_30_layout_keeps_its_beam_tilt_in_the_optics_table() {
         weight: 1.0,
         angle_sd_deg: 0.0,
         shift_sd_angstrom: 0.0,
+        covariance: [0.0; 15],
     };
     let written = folder.path().join("new.star");
     set.write_refined(&written, &[refined; 2]).unwrap();

@@ -111,6 +111,7 @@ fn the_30_layout_and_its_upgrade() {
             weight: 1.0,
             angle_sd_deg: 1.5,
             shift_sd_angstrom: 0.5,
+            covariance: [0.0; 15],
         }; 7],
     )
     .unwrap();
@@ -153,6 +154,7 @@ fn unknown_columns_survive_a_refinement() {
             weight: 1.0,
             angle_sd_deg: 1.5,
             shift_sd_angstrom: 0.5,
+            covariance: std::array::from_fn(|index| index as f64 / 4.0),
         })
         .collect();
     set.write_refined(&written, &refined).unwrap();
@@ -163,6 +165,12 @@ fn unknown_columns_survive_a_refinement() {
     assert_eq!(tables[0].labels(), &tables[1].labels()[..kept]);
     let added = tables[1].column("dewarAngleSdDeg").unwrap();
     assert_eq!(tables[1].value(4, added), "1.500000");
+    let added = tables[1].column("dewarPoseCovariance").unwrap();
+    let value = tables[1].value(4, added);
+    assert!(
+        value.starts_with("[0.0000e0,2.5000e-1,") && value.ends_with(",3.5000e0]"),
+        "{value}"
+    );
     let column = tables[0].column("rlnLogLikeliContribution").unwrap();
     assert_eq!(tables[0].value(4, column), tables[1].value(4, column));
     assert_eq!(again.particles[3].ctf, set.particles[3].ctf);

@@ -15,7 +15,7 @@ use dewar_compute::{
     symmetry::PointGroup,
 };
 use dewar_proto::em::v1;
-use dewar_task::{Context, Kernel, Product, RunError};
+use dewar_task::{Context, Kernel, Product, RunError, instruction_class};
 
 /// HEALPix order of the global search: 7.5 degrees. From there poses climb.
 const GLOBAL_ORDER: u32 = 3;
@@ -54,6 +54,7 @@ impl Kernel for Align {
                 };
                 parameters.noise.len()
             ],
+            instruction_class: instruction_class().to_owned(),
         };
         let mut done = 0;
         let mut pixels = vec![0.0; images.box_size_px() * images.box_size_px()];
@@ -192,7 +193,23 @@ fn to_wire(found: &Alignment, pixel_size_angstrom: f64) -> v1::AlignedPose {
         modes,
         angle_sd_deg: angle_sd.to_degrees(),
         shift_sd_angstrom: shift_sd * pixel_size_angstrom,
+        covariance: found
+            .modes
+            .first()
+            .map_or_else(Vec::new, |mode| covariance(mode, pixel_size_angstrom)),
     }
+}
+
+/// The upper triangle of a mode's covariance, in degrees and angstrom.
+fn covariance(mode: &Mode, pixel_size_angstrom: f64) -> Vec<f64> {
+    let unit = |axis: usize| match axis {
+        0..3 => 1_f64.to_degrees(),
+        _ => pixel_size_angstrom,
+    };
+    (0..5)
+        .flat_map(|row| (row..5).map(move |column| (row, column)))
+        .map(|at| mode.covariance[at] * unit(at.0) * unit(at.1))
+        .collect()
 }
 
 fn add_residual(residual: &mut v1::ResidualPower, found: &Alignment) {

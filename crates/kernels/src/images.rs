@@ -1,4 +1,4 @@
-//! Particle images out of a task's inputs, checked, and rid of what tilt and magnification did to them.
+//! Particle images out of a task's inputs, checked, and rid of what aberrations and magnification did to them.
 
 use dewar_compute::{
     ctf::{Applied, CtfParams},
@@ -8,7 +8,7 @@ use dewar_formats::{check_image, mrc::Encoding};
 use dewar_proto::em::v1;
 use dewar_task::{Context, RunError};
 
-/// Largest box a task may ask for: 4 GiB of padded map, and far more than any particle.
+/// Largest box a task may ask for: maps of it can be padded by a quarter, and it is far more than any particle.
 const BOX_SIZE_PX_MAX: usize = 1024;
 
 /// Distortions that are kept ready: the particles of a task are of few optics groups, and a resampler is large.
@@ -158,6 +158,7 @@ pub fn ctf_params(particle: &v1::Particle) -> Result<CtfParams, RunError> {
         phase_shift_deg: ctf.phase_shift_deg,
         b_factor_angstrom2: ctf.b_factor_angstrom2,
         scale: ctf.scale,
+        even_zernike: zernike(particle, &ctf.even_zernike)?,
         applied,
     })
 }
@@ -184,7 +185,25 @@ fn distortion(particle: &v1::Particle) -> Result<Distortion, RunError> {
         voltage_kv: ctf.voltage_kv,
         spherical_aberration_mm: ctf.spherical_aberration_mm,
         beam_tilt_mrad: [ctf.beam_tilt_x_mrad, ctf.beam_tilt_y_mrad],
+        odd_zernike: zernike(particle, &ctf.odd_zernike)?,
         magnification,
+    })
+}
+
+/// So many coefficients, or none at all for zeros.
+fn zernike<const COUNT: usize>(
+    particle: &v1::Particle,
+    stated: &[f64],
+) -> Result<[f64; COUNT], RunError> {
+    if stated.is_empty() {
+        return Ok([0.0; COUNT]);
+    }
+    stated.try_into().map_err(|_| {
+        bad(format!(
+            "particle {}: {} coefficients of aberrations; expected {COUNT} or none",
+            particle.number,
+            stated.len()
+        ))
     })
 }
 

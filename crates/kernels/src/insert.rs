@@ -11,7 +11,7 @@ use dewar_compute::{
     reconstruct::{Accumulator, GridShape, Insertion},
 };
 use dewar_proto::em::v1;
-use dewar_task::{Context, Kernel, Product, RunError};
+use dewar_task::{Context, Kernel, Product, RunError, instruction_class};
 use num_complex::Complex32;
 
 impl Kernel for Insert {
@@ -60,6 +60,7 @@ impl Kernel for Insert {
         Ok(Product {
             message: v1::InsertOutput {
                 particle_count: parameters.particles.len() as u32,
+                instruction_class: instruction_class().to_owned(),
             },
             blobs: vec![sums.to_bytes().into()],
         })

@@ -3,7 +3,7 @@
 use crate::{Sum, images::bad};
 use dewar_compute::reconstruct::{Partial, Sums};
 use dewar_proto::em::v1;
-use dewar_task::{Context, Kernel, Product, RunError};
+use dewar_task::{Context, Kernel, Product, RunError, instruction_class};
 
 impl Kernel for Sum {
     fn run(
@@ -27,6 +27,7 @@ impl Kernel for Sum {
         Ok(Product {
             message: v1::SumOutput {
                 partial_count: context.input_count() as u32,
+                instruction_class: instruction_class().to_owned(),
             },
             blobs: vec![total.to_bytes().into()],
         })

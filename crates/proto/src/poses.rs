@@ -3,6 +3,9 @@
 
 use crate::em::v1::{AlignedPose, Pose, PoseMode};
 
+/// The upper triangle of five by five numbers.
+const COVARIANCE_COUNT: usize = 15;
+
 impl Pose {
     /// Whether all of it are numbers.
     pub fn is_finite(&self) -> bool {
@@ -35,6 +38,8 @@ impl AlignedPose {
             && self.scale.is_finite()
             && self.angle_sd_deg.is_finite()
             && self.shift_sd_angstrom.is_finite()
+            && matches!(self.covariance.len(), 0 | COVARIANCE_COUNT)
+            && self.covariance.iter().all(|value| value.is_finite())
     }
 }
 
@@ -53,11 +58,13 @@ mod tests {
             ..AlignedPose::default()
         };
         assert!(whole.is_usable());
-        let spoil: [fn(&mut AlignedPose); 7] = [
+        let spoil: [fn(&mut AlignedPose); 9] = [
             |aligned| aligned.modes.clear(),
             |aligned| aligned.modes[0].pose = None,
             |aligned| aligned.modes[0].pose.get_or_insert_default().tilt_deg = f64::NAN,
             |aligned| aligned.modes[0].weight = 1.5,
+            |aligned| aligned.covariance = vec![1.0; 14],
+            |aligned| aligned.covariance = vec![f64::INFINITY; 15],
             |aligned| aligned.scale = f64::INFINITY,
             |aligned| aligned.angle_sd_deg = f64::NAN,
             |aligned| aligned.shift_sd_angstrom = f64::NAN,

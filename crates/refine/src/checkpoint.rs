@@ -159,6 +159,7 @@ pub fn write_particles(
             weight: best.weight,
             angle_sd_deg: pose.angle_sd_deg,
             shift_sd_angstrom: pose.shift_sd_angstrom,
+            covariance: pose.covariance.unwrap_or_default(),
         })
         .collect();
     set.write_refined(path, &refined)?;

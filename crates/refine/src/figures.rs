@@ -7,6 +7,7 @@ use crate::{
 };
 use dewar_compute::{coverage, symmetry::PointGroup};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One finished round in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct RoundFigures {
     /// Who computed them.
     #[serde(default)]
     pub workers: Vec<WorkerSeconds>,
+    /// Of the processors that did.
+    #[serde(default)]
+    pub instruction_classes: BTreeSet<String>,
     /// How many tasks it had.
     pub task_count: usize,
     /// How many of them an interrupted run had computed.

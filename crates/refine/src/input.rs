@@ -32,8 +32,8 @@ use dewar_proto::em::v1;
 use num_complex::Complex32;
 use std::path::Path;
 
-/// Largest side of images: twice padded, as references are, it is the largest map that is transformed.
-const BOX_SIZE_PX_MAX: usize = 512;
+/// Largest side of images: maps can be padded by a quarter, which is the least that interpolation needs.
+const BOX_SIZE_PX_MAX: usize = 1024;
 
 /// Images of each half that the first noise estimate is made from.
 const NOISE_SAMPLE: usize = 500;
@@ -186,7 +186,8 @@ fn check_box(set: &ParticleSet) -> Result<(), RefineError> {
         return Ok(());
     }
     Err(RefineError::Input(format!(
-        "{}: the images are {} pixels wide; a refinement needs at least {} and takes at most {BOX_SIZE_PX_MAX}",
+        "{}: the images are {} pixels wide; a refinement needs at least {} and takes at most {BOX_SIZE_PX_MAX} (scale \
+         them down: finer detail than twice the pixel size is not in them)",
         set.path.display(),
         set.box_size_px,
         schedule::BOX_SIZE_PX_MIN
@@ -447,6 +448,7 @@ pub(crate) fn ctf_params(set: &ParticleSet, particle: &Particle) -> CtfParams {
         phase_shift_deg: particle.ctf.phase_shift_deg,
         b_factor_angstrom2: particle.ctf.b_factor,
         scale: particle.ctf.scale,
+        even_zernike: optics.even_zernike,
         applied: match optics.applied {
             Applied::Nothing => dewar_compute::ctf::Applied::Nothing,
             Applied::Phases => dewar_compute::ctf::Applied::Phases,

@@ -17,6 +17,9 @@ pub struct PoseRecord {
     pub angle_sd_deg: f64,
     /// Standard deviation of the best shift along its worst axis.
     pub shift_sd_angstrom: f64,
+    /// The upper triangle of the best pose's covariance, in degrees and Å; none where the image does not say.
+    #[serde(default)]
+    pub covariance: Option<[f64; 15]>,
 }
 
 /// One pose a particle may have.
@@ -43,6 +46,7 @@ impl PoseRecord {
             scale: aligned.scale,
             angle_sd_deg: aligned.angle_sd_deg,
             shift_sd_angstrom: aligned.shift_sd_angstrom,
+            covariance: aligned.covariance.as_slice().try_into().ok(),
         }
     }
 

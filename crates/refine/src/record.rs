@@ -10,6 +10,7 @@ use crate::{
 use dewar_formats::particles::ParticleSet;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -22,8 +23,11 @@ pub const FILE: &str = "refine.json";
 pub struct Record {
     /// The release that wrote it.
     pub program_version: String,
-    /// The class of instructions of the machine that made the maps: on workers of the same class they are the same bytes.
+    /// The class of instructions of the machine that made the maps.
     pub instruction_class: String,
+    /// Those of all machines that computed for it. On machines of one class the result is the same bytes, whoever they are.
+    #[serde(default)]
+    pub instruction_classes: BTreeSet<String>,
     /// The command that was given.
     pub command: Vec<String>,
     /// Where it was given: relative paths count from there.

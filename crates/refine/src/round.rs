@@ -23,7 +23,10 @@ use dewar_kernels::{Align, Insert, Sum};
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Digest, Input, Job, NewTask, Outcome, Outcomes, TaskIndex};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use workers::ByWorker;
 
 /// What a round works from.
@@ -89,6 +92,8 @@ pub struct RoundOutput {
     pub stages: StageSeconds,
     /// Who computed them.
     pub workers: Vec<WorkerSeconds>,
+    /// Of the processors that did, now or for an earlier run.
+    pub instruction_classes: BTreeSet<String>,
     /// How many tasks it had.
     pub task_count: usize,
     /// How many of them were answered from an earlier run.
@@ -148,6 +153,7 @@ pub async fn run(
     let mut reused_count = 0;
     let mut stages = StageSeconds::default();
     let mut workers = ByWorker::default();
+    let mut instruction_classes = BTreeSet::new();
     while !pending.is_empty() {
         let (outcome, piece) = tasks::next_of(outcomes, &mut pending).await?;
         stages.add(piece, outcome.run_ms);
@@ -158,16 +164,21 @@ pub async fn run(
                 let output = outcome.output::<Align>()?.message;
                 let expected = start.halves[half].plan.blocks[block].len();
                 tasks::check_align_output(&output, expected, start.halves[half].noise.len())?;
+                instruction_classes.insert(output.instruction_class.clone());
                 work[half].aligned[block] = Some(output);
                 releasable.extend(outcome.held());
                 submit_ready(job, start, half, &mut work[half], &mut pending).await?;
             }
             Piece::Shard { .. } => {
-                only_blob(&outcome, outcome.output::<Insert>()?.blobs)?;
+                let output = outcome.output::<Insert>()?;
+                only_blob(&outcome, output.blobs)?;
+                instruction_classes.insert(output.message.instruction_class);
                 releasable.extend(outcome.held());
             }
             Piece::Total { half } => {
-                work[half].total = Some(only_blob(&outcome, outcome.output::<Sum>()?.blobs)?);
+                let output = outcome.output::<Sum>()?;
+                work[half].total = Some(only_blob(&outcome, output.blobs)?);
+                instruction_classes.insert(output.message.instruction_class);
             }
         }
         done += 1;
@@ -186,6 +197,7 @@ pub async fn run(
         halves,
         stages,
         workers: workers.finish(),
+        instruction_classes,
         task_count: total,
         reused_count,
     })

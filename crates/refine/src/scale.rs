@@ -169,6 +169,7 @@ mod tests {
             scale: truth[at % truth.len()] * 1.7 + noise * f64::from(random.next() as f32),
             angle_sd_deg: 0.0,
             shift_sd_angstrom: 0.0,
+            covariance: None,
         });
         let poses = poses.collect();
         (groups, particles, poses)

@@ -126,7 +126,17 @@ impl Images<'_> {
                 .magnification
                 .map_or(Vec::new(), |matrix| matrix.concat()),
             applied: applied(optics.applied).into(),
+            odd_zernike: unless_zero(&optics.odd_zernike),
+            even_zernike: unless_zero(&optics.even_zernike),
         }
+    }
+}
+
+/// None where there is nothing to say, for each of so many particles.
+fn unless_zero(numbers: &[f64]) -> Vec<f64> {
+    match numbers.iter().any(|number| *number != 0.0) {
+        true => numbers.to_vec(),
+        false => Vec::new(),
     }
 }
 

@@ -35,6 +35,7 @@ fn turned(set: &Path, name: &str, change: impl Fn(usize, Pose) -> Pose) -> PathB
             weight: 1.0,
             angle_sd_deg: 1.5,
             shift_sd_angstrom: 0.5,
+            covariance: [0.0; 15],
         })
         .collect();
     let path = set.parent().unwrap().join(name);

@@ -71,6 +71,10 @@ pub struct OpticsGroup {
     pub beam_tilt_mrad: [f64; 2],
     /// rlnMagMat00 to 11, row by row; none where magnification is the same in all directions.
     pub magnification: Option<[[f64; 2]; 2]>,
+    /// rlnOddZernike.
+    pub odd_zernike: [f64; 6],
+    /// rlnEvenZernike.
+    pub even_zernike: [f64; 9],
     /// What was done to the images about their CTF.
     pub applied: Applied,
 }

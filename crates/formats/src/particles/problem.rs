@@ -226,12 +226,14 @@ pub enum ProblemKind {
     CorrectedTwice,
     /// Aberrations that are not applied.
     #[error(
-        "_{column} is not 0: aberrations beyond beam tilt and magnification are not applied; expected particles without \
-         them (set it to [0] to refine as if there were none)"
+        "_{column} has more than {count} numbers: aberrations of that order are not applied; expected 0 for them (take them \
+         out to refine as if there were none)"
     )]
     Aberrations {
         /// The column.
         column: &'static str,
+        /// How many numbers are applied.
+        count: usize,
     },
     /// A property of optics given for particles.
     #[error("_{column} stands in the table of particles; expected it in data_optics")]

@@ -113,7 +113,6 @@ impl<'a> Reader<'a> {
             }
         }
         if self.require(&table, &block_name, &required) {
-            self.check_aberrations(&table);
             if self.optics_block.is_some() {
                 self.check_misplaced(&table);
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::read::optics::{BEAM_TILT, CORRECTED, MAGNIFICATION};
+use super::read::optics::{BEAM_TILT, CORRECTED, MAGNIFICATION, ZERNIKE};
 use super::{Applied, HalfSet, OpticsGroup, Particle, ParticleSet, Pose, paths};
 use crate::atomic::WriteError;
 use crate::star::{Block, Document, Entry, Table};
@@ -20,6 +20,9 @@ pub struct Refined {
     pub angle_sd_deg: f64,
     /// Standard deviation of the shift along its worst direction; likewise.
     pub shift_sd_angstrom: f64,
+    /// Covariance of the pose, row by row of the upper triangle: small turns about the image's x, y and view in degrees, then the
+    /// shift along x and y in Å. Zeros where the image does not say.
+    pub covariance: [f64; 15],
 }
 
 /// A particle file could not be written.
@@ -154,6 +157,10 @@ impl ParticleSet {
             "rlnMaxValueProbDistribution" => Some(decimal(refined.weight)),
             "dewarAngleSdDeg" => Some(decimal(refined.angle_sd_deg)),
             "dewarShiftSdAngst" => Some(decimal(refined.shift_sd_angstrom)),
+            "dewarPoseCovariance" => {
+                let numbers = refined.covariance.map(|value| format!("{value:.4e}"));
+                Some(format!("[{}]", numbers.join(",")))
+            }
             _ => pose_value(label, &refined.pose),
         }
     }
@@ -163,7 +170,7 @@ impl ParticleSet {
 const PIXEL_SHIFTS: [&str; 2] = ["rlnOriginX", "rlnOriginY"];
 
 /// What moves from the particles of RELION 3.0 to the optics table of 3.1.
-const OPTICS_OF_30: [&str; 11] = [
+const OPTICS_OF_30: [&str; 13] = [
     "rlnVoltage",
     "rlnSphericalAberration",
     "rlnAmplitudeContrast",
@@ -175,10 +182,12 @@ const OPTICS_OF_30: [&str; 11] = [
     "rlnBeamTiltY",
     "rlnCtfDataAreCtfPremultiplied",
     "rlnCtfDataArePhaseFlipped",
+    "rlnOddZernike",
+    "rlnEvenZernike",
 ];
 
 /// RELION keeps columns it does not know.
-const WRITTEN_BY_REFINEMENT: [&str; 11] = [
+const WRITTEN_BY_REFINEMENT: [&str; 12] = [
     "rlnImageName",
     "rlnOpticsGroup",
     "rlnAngleRot",
@@ -190,6 +199,7 @@ const WRITTEN_BY_REFINEMENT: [&str; 11] = [
     "rlnMaxValueProbDistribution",
     "dewarAngleSdDeg",
     "dewarShiftSdAngst",
+    "dewarPoseCovariance",
 ];
 
 fn image_name(particle: &Particle, stack: &str) -> String {
@@ -232,6 +242,9 @@ fn optics_table(groups: &[OpticsGroup]) -> Table {
     if groups.iter().any(|group| group.magnification.is_some()) {
         labels.extend(MAGNIFICATION);
     }
+    if groups.iter().any(has_aberrations) {
+        labels.extend(ZERNIKE);
+    }
     if groups.iter().any(|group| group.applied != Applied::Nothing) {
         labels.extend(CORRECTED);
     }
@@ -240,6 +253,16 @@ fn optics_table(groups: &[OpticsGroup]) -> Table {
         table.push_row(labels.iter().map(|label| optics_value(label, group)));
     }
     table
+}
+
+fn has_aberrations(group: &OpticsGroup) -> bool {
+    let mut numbers = group.odd_zernike.iter().chain(&group.even_zernike);
+    numbers.any(|number| *number != 0.0)
+}
+
+fn vector(numbers: &[f64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(|number| decimal(*number)).collect();
+    format!("[{}]", numbers.join(","))
 }
 
 fn flag(is_set: bool) -> String {
@@ -262,6 +285,8 @@ fn optics_value(label: &str, group: &OpticsGroup) -> String {
         "rlnMagMat01" => decimal(magnification[0][1]),
         "rlnMagMat10" => decimal(magnification[1][0]),
         "rlnMagMat11" => decimal(magnification[1][1]),
+        "rlnOddZernike" => vector(&group.odd_zernike),
+        "rlnEvenZernike" => vector(&group.even_zernike),
         "rlnCtfDataAreCtfPremultiplied" => flag(group.applied == Applied::Whole),
         "rlnCtfDataArePhaseFlipped" => flag(group.applied == Applied::Phases),
         // The micrographs' own pixel size is not known where it is not given; RELION asks for one.

@@ -333,6 +333,7 @@ fn refined((placed, particle): (&Placed, &dewar_formats::particles::Particle)) -
         weight: placed.weight,
         angle_sd_deg: 0.0,
         shift_sd_angstrom: 0.0,
+        covariance: [0.0; 15],
     }
 }
 

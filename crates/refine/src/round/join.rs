@@ -10,7 +10,7 @@ use crate::{
 };
 use dewar_kernels::{Insert, Sum};
 use dewar_sdk::{BlobRef, Digest, Job, Outcomes, TaskIndex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What inserting everything once more gives.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Joined {
     pub stages: StageSeconds,
     /// Who computed them.
     pub workers: Vec<WorkerSeconds>,
+    /// Of the processors that computed them.
+    pub instruction_classes: BTreeSet<String>,
 }
 
 /// Inserts every particle at the poses that `start` knows of it, and sums each half.
@@ -42,16 +44,21 @@ pub async fn join(
     let mut releasable: Vec<Digest> = Vec::new();
     let mut stages = StageSeconds::default();
     let mut workers = ByWorker::default();
+    let mut instruction_classes = BTreeSet::new();
     while !pending.is_empty() {
         let (outcome, piece) = tasks::next_of(outcomes, &mut pending).await?;
         stages.add(piece, outcome.run_ms);
         workers.add(piece, &outcome);
         match piece {
             Piece::Total { half } => {
-                totals[half] = Some(only_blob(&outcome, outcome.output::<Sum>()?.blobs)?);
+                let output = outcome.output::<Sum>()?;
+                totals[half] = Some(only_blob(&outcome, output.blobs)?);
+                instruction_classes.insert(output.message.instruction_class);
             }
             Piece::Block { .. } | Piece::Shard { .. } => {
-                only_blob(&outcome, outcome.output::<Insert>()?.blobs)?;
+                let output = outcome.output::<Insert>()?;
+                only_blob(&outcome, output.blobs)?;
+                instruction_classes.insert(output.message.instruction_class);
                 releasable.extend(outcome.held());
             }
         }
@@ -74,6 +81,7 @@ pub async fn join(
         totals,
         stages,
         workers: workers.finish(),
+        instruction_classes,
     })
 }
 

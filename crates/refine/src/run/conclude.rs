@@ -23,7 +23,7 @@ use dewar_compute::postprocess::Params;
 use dewar_sdk::{BlobRef, Job, Outcomes};
 use std::sync::Arc;
 
-/// Padding of the final sums.
+/// Padding of the final sums, where the box leaves room for it.
 const PADDING: f64 = 2.0;
 
 impl Run<'_> {
@@ -68,11 +68,12 @@ impl Run<'_> {
         let (maps, joined) = self.final_maps(job, outcomes, stacks, last).await?;
         let maps = Arc::new(maps);
         let found = self.postprocessed(&maps).await?;
-        let record = Record {
-            final_stages: joined.stages,
-            final_workers: joined.workers,
-            ..self.record(&last.state, &maps, &found)
-        };
+        let mut record = self.record(&last.state, &maps, &found);
+        record.final_stages = joined.stages;
+        record.final_workers = joined.workers;
+        record
+            .instruction_classes
+            .extend(joined.instruction_classes);
         let ending = Ending {
             state: &last.state,
             maps: &maps,
@@ -101,7 +102,7 @@ impl Run<'_> {
             // Nothing is compared with a reference any more.
             halves: self.half_starts([None; 2], &noise),
             align: Default::default(),
-            padding: PADDING,
+            padding: self.padding(PADDING),
             memory: self.task_memory(1),
             known: &state.poses,
         };
@@ -137,9 +138,15 @@ impl Run<'_> {
 
     fn record(&self, state: &State, maps: &FinalMaps, found: &Found) -> Record {
         let rounds = results(state);
+        let own = dewar_task::instruction_class();
+        let others = state
+            .rounds
+            .iter()
+            .flat_map(|round| &round.instruction_classes);
         Record {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            instruction_class: dewar_task::instruction_class().to_owned(),
+            instruction_class: own.to_owned(),
+            instruction_classes: others.cloned().chain([own.to_owned()]).collect(),
             command: record::command(),
             working_dir: std::env::current_dir().unwrap_or_default(),
             settings: self.options.settings.clone(),

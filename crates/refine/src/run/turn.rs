@@ -16,7 +16,7 @@ use crate::{
     tasks::Images,
 };
 use bytes::Bytes;
-use dewar_compute::volume::Volume;
+use dewar_compute::volume::{Volume, padding_max};
 use dewar_proto::em::v1;
 use dewar_sdk::{BlobRef, Job, Outcomes};
 use std::time::Instant;
@@ -71,7 +71,7 @@ impl Run<'_> {
             images: &images,
             halves: self.half_starts(reference_blobs.map(Some), &noise),
             align,
-            padding: PADDING,
+            padding: self.padding(PADDING),
             memory: self.task_memory(0),
             known: before.map_or(&[], |before| &before.state.poses),
         };
@@ -173,6 +173,7 @@ impl Run<'_> {
             seconds: started.elapsed().as_secs_f64(),
             stages: output.stages,
             workers: output.workers.clone(),
+            instruction_classes: output.instruction_classes.clone(),
             task_count: output.task_count,
             reused_count: output.reused_count,
         }
@@ -228,6 +229,11 @@ impl Run<'_> {
             insert: memory::stated(self.memory.insert[when]),
             sum: memory::stated(self.memory.sum[when]),
         }
+    }
+
+    /// This padding, or what the box leaves of it.
+    pub(super) fn padding(&self, wanted: f64) -> f64 {
+        wanted.min(padding_max(self.prepared.set.box_size_px))
     }
 
     /// How maps are made here.

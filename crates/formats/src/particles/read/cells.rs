@@ -6,6 +6,7 @@ use crate::star::Table;
 
 const POSITIVE: &str = "a positive number";
 const NUMBER: &str = "a number";
+const NUMBERS: &str = "numbers in brackets, such as [0.1,-2]";
 const GROUP: &str = "a whole number from 1";
 
 impl Reader<'_> {
@@ -64,6 +65,42 @@ impl Reader<'_> {
         let is_whole = |n: f64| n >= 1.0 && n <= f64::from(u32::MAX) && n.fract() == 0.0;
         self.checked(table, row, column, GROUP, is_whole)
             .map(|number| number as u32)
+    }
+
+    /// A vector as RELION writes it, `[a,b,c]`, of at most so many numbers that are not 0; of zeros where there is no such
+    /// column.
+    pub(super) fn vector<const COUNT: usize>(
+        &mut self,
+        table: &Table,
+        row: usize,
+        column: &'static str,
+    ) -> Option<[f64; COUNT]> {
+        let mut vector = [0.0; COUNT];
+        let Some(value) = text(table, row, column) else {
+            return Some(vector);
+        };
+        let inside = value.trim_matches(['[', ']']);
+        let words = inside.split(',').filter(|word| !word.is_empty());
+        let numbers: Option<Vec<f64>> = words
+            .map(|word| word.parse().ok().filter(|number: &f64| number.is_finite()))
+            .collect();
+        let Some(numbers) = numbers else {
+            self.bad_value(table, row, column, NUMBERS);
+            return None;
+        };
+        let beyond = numbers.iter().skip(COUNT);
+        if beyond.copied().any(|number| number != 0.0) {
+            let kind = ProblemKind::Aberrations {
+                column,
+                count: COUNT,
+            };
+            self.report(table.line(row), kind);
+            return None;
+        }
+        for (place, number) in vector.iter_mut().zip(&numbers) {
+            *place = *number;
+        }
+        Some(vector)
     }
 
     pub(super) fn checked(

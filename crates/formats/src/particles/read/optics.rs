@@ -12,7 +12,6 @@ pub(super) const OPTICS_COLUMNS: [&str; 3] = [
 
 impl Reader<'_> {
     pub(super) fn read_optics(&mut self, table: &Table) {
-        self.check_aberrations(table);
         let mut required = vec!["rlnOpticsGroup"];
         required.extend(OPTICS_COLUMNS);
         let has_columns = self.require(table, "optics", &required);
@@ -124,12 +123,17 @@ impl Reader<'_> {
         };
         let [tilt_x, tilt_y] = BEAM_TILT.map(|column| self.number_or(table, row, column, 0.0));
         let magnification = self.magnification(table, row);
+        let [odd, even] = ZERNIKE;
+        let odd_zernike = self.vector(table, row, odd);
+        let even_zernike = self.vector(table, row, even);
         let applied = self.applied(table, row);
         Some(OpticsGroup {
             name: String::new(),
             number: 0,
             beam_tilt_mrad: [tilt_x?, tilt_y?],
             magnification: magnification?,
+            odd_zernike: odd_zernike?,
+            even_zernike: even_zernike?,
             applied: applied?,
             voltage_kv: voltage_kv?,
             spherical_aberration_mm: spherical_aberration_mm?,
@@ -168,19 +172,10 @@ impl Reader<'_> {
         })
     }
 
-    /// What would be lost if it were ignored, and is not applied.
-    pub(super) fn check_aberrations(&mut self, table: &Table) {
-        for column in ["rlnOddZernike", "rlnEvenZernike"] {
-            let set = |row: &usize| text(table, *row, column).is_some_and(is_nonzero);
-            if let Some(row) = (0..table.row_count()).find(set) {
-                self.report(table.line(row), ProblemKind::Aberrations { column });
-            }
-        }
-    }
-
     /// What belongs to optics stands in their table, where there is one.
     pub(super) fn check_misplaced(&mut self, table: &Table) {
-        for column in CORRECTED.into_iter().chain(BEAM_TILT).chain(MAGNIFICATION) {
+        let tilt = BEAM_TILT.into_iter().chain(MAGNIFICATION);
+        for column in CORRECTED.into_iter().chain(tilt).chain(ZERNIKE) {
             let set = |row: &usize| text(table, *row, column).is_some_and(is_nonzero);
             if let Some(row) = (0..table.row_count()).find(set) {
                 self.report(table.line(row), ProblemKind::MisplacedOptics { column });
@@ -196,6 +191,8 @@ pub(in crate::particles) const BEAM_TILT: [&str; 2] = ["rlnBeamTiltX", "rlnBeamT
 
 pub(in crate::particles) const MAGNIFICATION: [&str; 4] =
     ["rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11"];
+
+pub(in crate::particles) const ZERNIKE: [&str; 2] = ["rlnOddZernike", "rlnEvenZernike"];
 
 /// Which columns hold a table's pixel size.
 pub(super) enum PixelSizeColumns {
