@@ -57,6 +57,7 @@ impl RoundFigures {
     pub fn result(&self) -> RoundResult {
         RoundResult {
             shell_max: self.shell_max,
+            local: self.local,
             resolution_shell: self.resolution_shell,
             change: self.change_deg.zip(self.change_angstrom).map(Poses::of),
             spread: Poses::of((self.angle_sd_deg, self.shift_sd_angstrom)),

@@ -51,12 +51,21 @@ impl Poses {
 pub struct RoundResult {
     /// Last shell that was compared.
     pub shell_max: usize,
+    /// Whether poses were looked for near the last ones only.
+    pub local: bool,
     /// First shell, between integers, at which the FSC of the half-maps falls below 0.143.
     pub resolution_shell: f64,
     /// How far poses moved since the round before; none in the first.
     pub change: Option<Poses>,
     /// How far they may move and still explain their images as well: their standard deviations.
     pub spread: Poses,
+}
+
+impl RoundResult {
+    /// The last whole shell on which the half-maps agree.
+    fn agree_to(&self) -> usize {
+        self.resolution_shell.floor() as usize
+    }
 }
 
 /// The last shell of the first round: the reference holds nothing beyond its low-pass.
@@ -75,7 +84,8 @@ pub fn mask_reach(box_angstrom: f64, mask_diameter_angstrom: f64) -> usize {
 }
 
 /// The last shell of the next round: as far as the half-maps agree, once they agree farther than their masked references
-/// could have made noise agree; until then no farther than before. `None` before the first round.
+/// could have made noise agree; until then no farther than before. A closing round goes all the way: detail that creeps up
+/// needs rounds to do so, and there is one. `None` before the first round.
 pub fn next_shell_max(
     box_size_px: usize,
     mask_reach: usize,
@@ -87,7 +97,12 @@ pub fn next_shell_max(
     } else {
         FIRST_REACH * mask_reach
     };
-    let agree_to = last.resolution_shell.floor() as usize;
+    let agree_to = last.agree_to();
+    let reach = if is_closing(mask_reach, rounds) {
+        0
+    } else {
+        reach
+    };
     Some(if agree_to > last.shell_max + reach {
         agree_to.clamp(SHELLS_MIN, last_shell(box_size_px))
     } else {
@@ -99,19 +114,34 @@ pub fn next_shell_max(
 pub fn has_own_detail(rounds: &[RoundResult], mask_reach: usize) -> bool {
     rounds.first().is_some_and(|first| {
         let given = first.shell_max + FIRST_REACH * mask_reach;
-        let agree_to = |round: &RoundResult| round.resolution_shell.floor() as usize;
-        rounds.iter().any(|round| agree_to(round) > given)
+        rounds.iter().any(|round| round.agree_to() > given)
     })
 }
 
-/// Whether the next round need look only near the poses of the last, which turned orientations by this much.
-pub fn is_settled(last_change_deg: Option<f64>) -> bool {
-    last_change_deg.is_some_and(|change| change < SETTLED_DEG)
+/// Whether the next round need look only near the poses of the last: it turned them little, and more rounds are to come.
+pub fn is_local(mask_reach: usize, rounds: &[RoundResult]) -> bool {
+    let turned = rounds.last().and_then(|last| last.change);
+    turned.is_some_and(|change| change.deg < SETTLED_DEG) && !is_closing(mask_reach, rounds)
+}
+
+/// Whether the next round is the last: nothing improves any more, but the few particles that lie elsewhere would be found by
+/// looking everywhere once more, or the half-maps agree on detail that was not compared yet.
+fn is_closing(mask_reach: usize, rounds: &[RoundResult]) -> bool {
+    let has_more = |last: &RoundResult| last.local || last.agree_to() > last.shell_max;
+    has_converged(rounds)
+        && has_own_detail(rounds, mask_reach)
+        && rounds.last().is_some_and(has_more)
+}
+
+/// Whether there is nothing more to do: it has converged, and was closed if that was of use.
+pub fn is_over(mask_reach: usize, rounds: &[RoundResult]) -> bool {
+    let before = &rounds[..rounds.len().saturating_sub(1)];
+    is_closing(mask_reach, before) || (has_converged(rounds) && !is_closing(mask_reach, rounds))
 }
 
 /// Whether nothing improves any more: the last round did not better the best resolution before it by half a shell, which
 /// is less than particles chosen anew would make of it, and left poses where they were.
-pub fn has_converged(rounds: &[RoundResult]) -> bool {
+fn has_converged(rounds: &[RoundResult]) -> bool {
     let Some(split) = rounds
         .len()
         .checked_sub(ROUNDS_WITHOUT_GAIN)
@@ -155,6 +185,7 @@ mod tests {
     fn round(shell_max: usize, resolution_shell: f64, change: Option<(f64, f64)>) -> RoundResult {
         RoundResult {
             shell_max,
+            local: false,
             resolution_shell,
             change: change.map(Poses::of),
             spread: Poses::of((0.5, 0.5)),
@@ -245,7 +276,43 @@ mod tests {
     }
 
     #[test]
-    fn poses_are_settled_below_two_degrees() {
-        assert!(!is_settled(None) && !is_settled(Some(2.0)) && is_settled(Some(1.9)));
+    fn only_near_the_last_poses_is_looked_once_they_turned_by_less_than_two_degrees() {
+        for (change, expected) in [(None, false), (Some(2.0), false), (Some(1.9), true)] {
+            let change = change.map(|deg| (deg, 5.0));
+            assert_eq!(is_local(2, &[round(7, 20.0, change)]), expected);
+        }
+    }
+
+    #[test]
+    fn what_has_converged_is_closed_by_one_round_everywhere_and_as_far_as_the_maps_agree() {
+        let last = RoundResult {
+            local: true,
+            ..round(20, 21.3, Some((0.3, 0.3)))
+        };
+        let rounds = [round(7, 21.0, None), last];
+        assert!(!is_over(2, &rounds));
+        assert!(!is_local(2, &rounds));
+        // Less than the mask's reach beyond, which only the last round may go.
+        assert_eq!(next_shell_max(64, 2, &rounds), Some(21));
+        // Whatever comes of it.
+        for (resolution, moved) in [(21.4, 0.2), (25.0, 3.0)] {
+            let closing = round(21, resolution, Some((moved, moved)));
+            assert!(is_over(2, &[rounds[0], last, closing]));
+        }
+    }
+
+    #[test]
+    fn nothing_is_closed_that_a_last_round_could_not_change() {
+        // It looked everywhere, and as far as the maps agree.
+        let last = round(21, 21.3, Some((0.3, 0.3)));
+        assert!(is_over(2, &[round(7, 21.5, None), last]));
+        // Noise.
+        let last = RoundResult {
+            local: true,
+            ..round(7, 9.9, Some((0.3, 0.3)))
+        };
+        let noise = [round(7, 9.9, None), last];
+        assert!(is_over(2, &noise));
+        assert_eq!(next_shell_max(64, 2, &noise), Some(7));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
     record::{self, Record},
     round::{self, Joined, StageSeconds},
-    schedule,
+    schedule::{self, RoundResult},
 };
 use dewar_compute::postprocess::Params;
 use dewar_sdk::{BlobRef, Job, Outcomes};
@@ -48,12 +48,12 @@ impl Run<'_> {
 
     /// Whether the rounds so far are all there are to be.
     pub(super) fn is_over(&self, between: &Between) -> bool {
-        self.has_converged(&between.state)
+        self.has_converged(&results(&between.state))
             || between.state.iteration >= self.options.settings.iterations_max
     }
 
-    fn has_converged(&self, state: &State) -> bool {
-        schedule::has_converged(&results(state))
+    fn has_converged(&self, rounds: &[RoundResult]) -> bool {
+        schedule::is_over(self.mask_reach(), rounds)
     }
 
     /// Makes the final maps, post-processes them, and writes all there is to write.
@@ -161,7 +161,7 @@ impl Run<'_> {
             box_size_px: self.prepared.set.box_size_px,
             pixel_size_angstrom: self.prepared.set.pixel_size_angstrom,
             iterations: state.iteration,
-            converged: schedule::has_converged(&rounds),
+            converged: self.has_converged(&rounds),
             has_own_detail: schedule::has_own_detail(&rounds, self.mask_reach()),
             resolution_angstrom: self.resolution_angstrom(maps.resolution_shell),
             postprocessed: found.told(),

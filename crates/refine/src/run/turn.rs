@@ -116,13 +116,13 @@ impl Run<'_> {
     }
 
     fn align_parameters(&self, before: Option<&Between>) -> v1::AlignParameters {
-        let last = before.and_then(|before| before.state.rounds.last());
+        let rounds = before.map_or(Vec::new(), |before| results(&before.state));
         v1::AlignParameters {
             symmetry: self.options.settings.symmetry.clone(),
             mask_diameter_angstrom: self.prepared.mask_diameter_angstrom,
-            shell_max: self.shell_max(before) as u32,
+            shell_max: self.shell_max(&rounds) as u32,
             shift_max_angstrom: self.options.settings.shift_max_angstrom,
-            local: schedule::is_settled(last.and_then(|last| last.change_deg)),
+            local: schedule::is_local(self.mask_reach(), &rounds),
             // Nothing says that a foreign reference is on the grey scale of these images; our own maps are.
             score_mode: match before {
                 None => v1::ScoreMode::ScaleFree,
@@ -134,10 +134,9 @@ impl Run<'_> {
         }
     }
 
-    fn shell_max(&self, before: Option<&Between>) -> usize {
+    fn shell_max(&self, rounds: &[RoundResult]) -> usize {
         let set = &self.prepared.set;
-        let rounds = before.map_or(Vec::new(), |before| results(&before.state));
-        schedule::next_shell_max(set.box_size_px, self.mask_reach(), &rounds).unwrap_or_else(|| {
+        schedule::next_shell_max(set.box_size_px, self.mask_reach(), rounds).unwrap_or_else(|| {
             schedule::first_shell_max(
                 set.box_size_px,
                 set.pixel_size_angstrom,
