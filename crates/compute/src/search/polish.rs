@@ -20,6 +20,9 @@ use crate::orientation::Rotation;
 use crate::projector::{GRADIENT_POINTS, GradientBlock, Projector};
 use crate::sampling;
 
+/// Hills that are climbed to the top: what lies elsewhere has next to no part in a posterior.
+const MODES_MAX: usize = 4;
+
 /// The climbs in turn: at most so many steps for at most so many candidates, each at its limit.
 const CLIMBS: [Climb; 3] = [
     Climb {
@@ -34,7 +37,7 @@ const CLIMBS: [Climb; 3] = [
     },
     Climb {
         limit: Limit::Full,
-        candidate_count: 3,
+        candidate_count: MODES_MAX,
         step_count: 6,
     },
 ];
