@@ -2,16 +2,20 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
 const UNITS: [&str; 2] = ["dewar-broker.service", "dewar-worker.service"];
 
-fn unit(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy")
-        .join(name);
+        .join(name)
+}
+
+fn unit(name: &str) -> String {
+    let path = deploy(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -106,8 +110,9 @@ fn the_units_close_what_the_daemons_do_not_need() {
         for line in [
             "NoNewPrivileges=yes",
             "ProtectSystem=strict",
-            "DynamicUser=yes",
             "Restart=on-failure",
+            "Type=notify",
+            "WatchdogSec=120",
         ] {
             assert!(
                 text.lines().any(|found| found == line),
@@ -117,4 +122,45 @@ fn the_units_close_what_the_daemons_do_not_need() {
     }
     assert!(unit(UNITS[0]).contains("\nStateDirectory=dewar\n"));
     assert!(unit(UNITS[1]).contains("\nCacheDirectory=dewar\n"));
+}
+
+/// The accounts that the units run under are made by systemd-sysusers, and own the folders that systemd-tmpfiles makes.
+#[test]
+fn the_accounts_and_folders_of_the_units_are_made() {
+    if !has_systemd("the_accounts_and_folders_of_the_units_are_made") {
+        return;
+    }
+    for (role, account, folder) in [
+        ("broker", "dewar", "/var/lib/dewar"),
+        ("worker", "dewar-worker", "/var/cache/dewar"),
+    ] {
+        assert!(unit(&format!("dewar-{role}.service")).contains(&format!("\nUser={account}\n")));
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        for program in ["sysusers", "tmpfiles"] {
+            let mut command = Command::new(format!("systemd-{program}"));
+            if program == "tmpfiles" {
+                command.arg("--create");
+            }
+            let made = command
+                .arg(format!("--root={}", root.path().display()))
+                .arg(deploy(&format!("{program}.d/dewar-{role}.conf")))
+                .output()
+                .unwrap();
+            // Who is not root cannot give folders away; the accounts are told all the same.
+            let complaints = String::from_utf8_lossy(&made.stderr);
+            assert!(
+                made.status.success() || complaints.contains("Operation not permitted"),
+                "{program}.d/dewar-{role}.conf: {complaints}"
+            );
+        }
+        let accounts = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
+        let account = accounts
+            .lines()
+            .find(|line| line.starts_with(&format!("{account}:")));
+        let account = account.unwrap_or_else(|| panic!("no account in {accounts}"));
+        assert!(account.contains(folder), "{account}");
+        assert!(account.ends_with("nologin"), "{account}");
+        assert!(root.path().join(folder.trim_start_matches('/')).is_dir());
+    }
 }

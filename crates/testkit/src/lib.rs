@@ -3,12 +3,14 @@
 //! Nothing here is a mock: brokers and workers listen on loopback, keep their data in folders the caller owns, and die
 //! by SIGKILL when told to. Whatever is dropped is killed, so that a failed test leaves nothing behind.
 
+mod notify_socket;
 mod process;
 mod programs;
 mod proxy;
 pub mod refinement;
 mod small_disk;
 
+pub use notify_socket::NotifySocket;
 pub use process::{Guarded, output, run, wait_until};
 pub use programs::{Broker, BrokerOptions, Programs, WorkerOptions};
 pub use proxy::{Mode, Proxy};

@@ -33,4 +33,4 @@ pub use dewar_blobs::CACHE_BYTES_DEFAULT;
 pub use load::LoadLimit;
 pub use memory::memory_bytes_default;
 pub use restart::begin_anew;
-pub use worker::{Running, RunningError, Worker};
+pub use worker::{Pulse, Running, RunningError, Worker};

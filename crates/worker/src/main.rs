@@ -5,7 +5,7 @@ use clap::Parser;
 use dewar_proto::Token;
 use dewar_settings::{Bandwidth, ByteSize, ConnectArgs, LogArgs};
 use dewar_worker::{
-    Config, DataConfig, LoadLimit, ResultsAt, RunningError, StartError, StuckKernel, Worker,
+    Config, DataConfig, LoadLimit, Pulse, ResultsAt, RunningError, StartError, StuckKernel, Worker,
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -133,6 +133,12 @@ fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot start")?;
     let ended = runtime.block_on(async {
         let mut worker = Worker::start(config, dewar_kernels::registry())?;
+        // Ready to be given work: a broker that is away is waited for. Without systemd there is nobody to notify, which
+        // is no fault.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        if let Some(limit) = sd_notify::watchdog_enabled() {
+            tokio::spawn(keep_watchdog_calm(worker.pulse(), limit));
+        }
         let ended = worker.serve_until_signalled().await;
         let anew_as = ended.as_ref().err();
         if let Some(worker_id) = anew_as.and_then(|error| error.anew_as(worker.worker_id())) {
@@ -145,6 +151,16 @@ fn run(config: Config) -> anyhow::Result<()> {
     // A kernel that heeds no stop flag must not keep the process from ending.
     runtime.shutdown_background();
     ended
+}
+
+/// Tells systemd, well within its limit, that the session still decides. A process in which it does not is killed and started
+/// again; its tasks go to others.
+async fn keep_watchdog_calm(pulse: Pulse, limit: Duration) {
+    let mut tick = tokio::time::interval(limit / 3);
+    while pulse.beat().await {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        tick.tick().await;
+    }
 }
 
 fn load(text: &str) -> Result<f64, String> {

@@ -14,7 +14,7 @@ use dewar_proto::{check_protocol, v1};
 use dewar_task::KernelInfo;
 use std::time::Duration;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,8 @@ pub(crate) enum Event {
     StillNeeded(v1::StillNeeded),
     /// The people who run this worker want it to leave when it is done.
     Drain,
+    /// Somebody wants to know whether the session still decides.
+    Pulse(oneshot::Sender<()>),
 }
 
 /// The session's whole state.
@@ -204,6 +206,8 @@ impl Session {
             Event::LeftResults { worker_id } => self.note_left_results(worker_id),
             Event::StillNeeded(left) => self.handover.note_left(left),
             Event::Drain => self.drain(),
+            // Who asked may have gone.
+            Event::Pulse(answer) => drop(answer.send(())),
         }
         Ok(())
     }

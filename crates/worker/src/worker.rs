@@ -19,7 +19,11 @@ use dewar_blobs::{BlobClient, ChunkCache, Pace};
 use dewar_proto::{AuthorizedChannel, transport};
 use dewar_task::Registry;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
-use tokio::{sync::mpsc, task::JoinHandle, time};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -48,6 +52,18 @@ pub struct Running {
     _stop_on_drop: DropGuard,
     /// None once it was waited for.
     session: Option<JoinHandle<Result<(), RunningError>>>,
+}
+
+/// Tells whether a worker's session still decides.
+#[derive(Debug, Clone)]
+pub struct Pulse(mpsc::Sender<Event>);
+
+impl Pulse {
+    /// Waits for the session to answer; false once it has ended.
+    pub async fn beat(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Event::Pulse(answer)).await.is_ok() && answered.await.is_ok()
+    }
 }
 
 /// How fast data may move.
@@ -294,6 +310,11 @@ impl Running {
     /// By which the broker knows it.
     pub fn worker_id(&self) -> Uuid {
         self.worker_id
+    }
+
+    /// By which to tell whether it still decides.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.events.clone())
     }
 
     /// Lets the worker finish what runs, and leave.
