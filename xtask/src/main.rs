@@ -6,6 +6,7 @@ mod demo;
 mod dependencies;
 mod dist;
 mod proof;
+mod system;
 mod test;
 mod test_tools;
 
@@ -26,7 +27,7 @@ enum Verb {
     /// Refines a structure through a broker and workers on this machine, killing a worker half-way.
     Demo(demo::Options),
     /// Formatting, clippy, dependencies, all tests, documentation.
-    Test,
+    Test(test::Options),
     /// Builds a release: packages for Debian, a tarball for systems from glibc 2.28 on, and their sums.
     Dist,
     /// Measures the queue or the data plane and prints a table with targets: `bench queue`, `bench data`.
@@ -43,7 +44,7 @@ enum Verb {
 fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Demo(options) => demo::run(&options),
-        Verb::Test => test::run(),
+        Verb::Test(options) => test::run(&options),
         Verb::Dist => dist::run(),
         Verb::Bench(words) => proof::run("bench", &words),
         Verb::Chaos(words) => proof::run("chaos", &words),

@@ -1,14 +1,34 @@
-//! Everything CI runs, in the order in which it fails fastest.
+//! Everything CI runs, in the order in which it fails fastest; and by itself what needs much of the machine.
 
-use crate::{book, dependencies, root, test_tools::TestTools};
+use crate::{
+    book, dependencies, root,
+    system::{self, Trial},
+    test_tools::TestTools,
+};
 use anyhow::Result;
+use clap::Args;
 use std::{
     process::{Command, Stdio},
     time::Instant,
 };
 
+/// Which tests.
+#[derive(Args)]
+pub struct Options {
+    /// Run instead what needs much of the machine: packages, a batch system and ssh, in a Debian that is booted in a container.
+    /// Needs root on Debian.
+    #[arg(long)]
+    system: bool,
+    /// Of these, only this one. May be given several times.
+    #[arg(long, value_name = "TEST", value_enum, requires = "system")]
+    only: Vec<Trial>,
+}
+
 /// Runs all checks; stops at the first that fails.
-pub fn run() -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
+    if options.system {
+        return system::run(&options.only);
+    }
     let start = Instant::now();
     let cargo = |words: &[&str]| {
         eprintln!(
