@@ -121,6 +121,22 @@ fn a_shell_gives_the_worker_each_word_as_it_was_said() {
 }
 
 #[test]
+fn shells_find_nothing_wrong_with_any() {
+    for starter in Starter::value_variants() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workers.sh");
+        std::fs::write(&path, script(*starter).to_string()).unwrap();
+        for shell in ["sh", "bash"] {
+            let read = Command::new(shell).arg("-n").arg(&path).output().unwrap();
+            assert!(
+                read.status.success() && read.stderr.is_empty(),
+                "{starter:?}: {read:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn ssh_brings_the_token_and_starts_a_worker_on_each_host() {
     // ssh hands its last word to the shell over there.
     let said = run(&script(Starter::Ssh), "ssh", &["node1", "node2"]);
