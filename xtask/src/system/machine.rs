@@ -31,7 +31,7 @@ impl Drop for Machine {
     /// By its first process, with which the kernel ends all others in it; the container's own end would leave it running.
     fn drop(&mut self) {
         let _ = Command::new("kill").args(["-KILL", &self.leader]).status();
-        let _ = self.process.child().wait();
+        let _ = self.process.child().kill();
     }
 }
 
