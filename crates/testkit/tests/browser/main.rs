@@ -227,7 +227,7 @@ fn a_browser_shows_a_live_broker() -> Result<()> {
     doomed.kill()?;
     chromium.wait_for(
         "the failure",
-        "document.querySelector('#failures').parentElement.innerText.includes('worker lost')",
+        "document.querySelector('#failures').parentElement.innerText.includes('doomed was lost')",
     )?;
     chromium.wait_for(
         "one worker less",
