@@ -124,6 +124,7 @@ impl Stand {
             voltage_kv: optics.voltage_kv,
             spherical_aberration_mm: optics.spherical_aberration_mm,
             beam_tilt_mrad: optics.beam_tilt_mrad,
+            odd_zernike: optics.odd_zernike,
             magnification: optics.magnification.unwrap_or(IDENTITY),
         };
         if !distortion.is_none() {
