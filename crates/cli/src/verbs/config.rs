@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
+use dewar_settings::ConnectArgs;
 use serde_json::{Value, json};
 use std::{env, io, path::PathBuf, process::Command};
 
@@ -42,6 +43,9 @@ struct Show {
     /// Only this program's [default: all three].
     #[arg(long, value_name = "PROGRAM")]
     program: Option<Program>,
+    // Not asked here: a flag that is given is shown as what wins.
+    #[command(flatten)]
+    _connect: ConnectArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,

@@ -172,7 +172,12 @@ pub(super) fn why(worker: &WorkerStatus) -> String {
             "gave {count} corrupt chunks; nobody fetches from it"
         )),
     };
-    let reasons: Vec<_> = held_back.into_iter().chain(shunned).collect();
+    let unreached = worker
+        .unreached
+        .as_ref()
+        .map(|(address, _)| format!("not reached at {address}; nobody fetches from it"));
+    let reasons = held_back.into_iter().chain(shunned).chain(unreached);
+    let reasons: Vec<_> = reasons.collect();
     reasons.join("; ")
 }
 
@@ -224,5 +229,13 @@ pub(super) mod tests {
         assert_eq!(why(&worker), format!("its machine is busy; {shunned}"));
         worker.draining = true;
         assert_eq!(why(&worker), shunned);
+        let behind = WorkerStatus {
+            unreached: Some(("10.0.0.7:9991".to_owned(), "no answer".to_owned())),
+            ..idle("node8")
+        };
+        assert_eq!(
+            why(&behind),
+            "not reached at 10.0.0.7:9991; nobody fetches from it"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Verbs on a real terminal: what cannot be taken back is asked for, and what is watched is drawn in place.
+//! Verbs on a real terminal: what cannot be taken back is asked for, what is watched is drawn in place, and colours.
 
 use crate::{lab::Lab, terminal::Terminal};
 
@@ -46,4 +46,24 @@ fn what_is_watched_is_drawn_in_place_and_fits_until_ctrl_c() {
     );
     terminal.press("C-c");
     terminal.shows(&["left with 0"]);
+}
+
+#[test]
+fn colours_are_for_terminals_and_not_where_they_are_not_wanted() {
+    let lab = Lab::start();
+    let again = format!("jobs; NO_COLOR=1 {} jobs", env!("CARGO_BIN_EXE_dewar"));
+    let Some(terminal) = Terminal::open(&lab, &again) else {
+        return;
+    };
+    terminal.shows(&["left with 0"]);
+    let screen = terminal.coloured_screen();
+    let lines: Vec<&str> = screen
+        .lines()
+        .filter(|line| line.contains("running"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{screen}");
+    assert!(lines[0].contains("\u{1b}[36mrunning"), "{lines:?}");
+    assert!(!lines[1].contains('\u{1b}'), "{lines:?}");
+    let piped = lab.dewar(&["jobs"]).ok().stdout;
+    assert!(!piped.contains('\u{1b}'), "{piped:?}");
 }

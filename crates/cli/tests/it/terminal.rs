@@ -49,8 +49,18 @@ impl Terminal {
 
     /// What stands on the screen now.
     pub fn screen(&self) -> String {
-        let output = self.tmux().args(["capture-pane", "-p"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        self.capture(&[])
+    }
+
+    /// The same, with the escapes that colour it.
+    pub fn coloured_screen(&self) -> String {
+        self.capture(&["-e"])
+    }
+
+    fn capture(&self, flags: &[&str]) -> String {
+        let mut capture = self.tmux();
+        let output = capture.args(["capture-pane", "-p"]).args(flags).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
     }
 
     /// Waits until all of these stand on the screen.
