@@ -220,9 +220,10 @@ mod tests {
 
     /// The points of the one curve of this colour.
     fn curve(svg: &str, colour: &str) -> Vec<(f64, f64)> {
+        // The legend, where there is one, is drawn before.
         let line = svg
             .lines()
-            .find(|line| line.starts_with("<polyline") && line.contains(colour))
+            .rfind(|line| line.starts_with("<polyline") && line.contains(colour))
             .unwrap();
         let points = line.split_once("points=\"").unwrap().1;
         let number = |text: &str| text.parse::<f64>().unwrap();

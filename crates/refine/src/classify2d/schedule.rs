@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn classes_that_were_split_are_given_time() {
         let mut of = rounds(&[(9, 0.2, 1); 8]);
-        assert!(may_split(&of[..3], 25) && !may_split(&of[..4], 25));
+        assert!(may_split(&of[..4], 25) && !may_split(&of[..5], 25));
         assert!(!may_split(&of[..3], 8), "too late to settle");
         assert!(!has_converged(&of));
         for (at, round) in of.iter_mut().enumerate() {

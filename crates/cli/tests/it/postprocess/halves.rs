@@ -34,7 +34,7 @@ fn accumulated() -> [Accumulator; 2] {
     let map = Phantom::new().volume(N, PIXEL_ANGSTROM).unwrap();
     let params = SimulationParams {
         particle_count: 400,
-        snr: 2.0,
+        snr: 6.0,
         diameter_angstrom: DIAMETER_ANGSTROM,
         pixel_size_angstrom: PIXEL_ANGSTROM,
         seed: 5,
