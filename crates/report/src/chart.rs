@@ -121,14 +121,19 @@ fn draw_rule(
             [(*at, y.range.start), (*at, y.range.end)],
             label,
             (*at, y.range.end),
-            HPos::Left,
+            // Beyond the middle the label would be cut off at the edge.
+            if *at > 0.5 * (x.range.start + x.range.end) {
+                HPos::Right
+            } else {
+                HPos::Left
+            },
         ),
     };
     let line = PathElement::new(points.to_vec(), BLACK.mix(0.45).stroke_width(1));
     chart.draw_series([line])?;
-    let vertical = match side {
-        HPos::Left => VPos::Top,
-        _ => VPos::Bottom,
+    let vertical = match rule {
+        Rule::Upright(..) => VPos::Top,
+        Rule::Across(..) => VPos::Bottom,
     };
     let style = text().pos(Pos::new(side, vertical));
     chart.draw_series([Text::new(format!(" {label} "), place, style)])?;
