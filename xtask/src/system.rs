@@ -1,6 +1,7 @@
 //! `cargo xtask test --system`: what can only be told of a whole machine. Packages, units, a batch system and ssh are tried in a
 //! Debian that is booted in a container of this one, by the programs of a release.
 
+mod browser;
 mod image;
 mod lab;
 mod machine;
@@ -13,11 +14,13 @@ use crate::{dist::Build, target_dir, test_tools};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum as _;
 use image::Image;
-use std::{fs, path::PathBuf, process::Command, time::Instant};
+use std::{cell::OnceCell, fs, path::PathBuf, process::Command, time::Instant};
 
 /// One of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Trial {
+    /// The web page in a real Chromium.
+    Browser,
     /// Debian's own judge of packages finds no error in them.
     Lintian,
     /// Packages install, start, are upgraded while work runs, backed up, restored, and removed.
@@ -53,8 +56,7 @@ pub fn run(only: &[Trial]) -> Result<()> {
         eprintln!("SKIPPED all tests of the system: {reason}");
         return Ok(());
     }
-    install_needed()?;
-    let kit = Kit::make()?;
+    let kit = LazyKit::default();
     let chosen = Trial::value_variants()
         .iter()
         .filter(|trial| only.is_empty() || only.contains(trial));
@@ -87,19 +89,35 @@ pub fn run(only: &[Trial]) -> Result<()> {
 }
 
 impl Trial {
-    fn run(self, kit: &Kit) -> Result<()> {
+    fn run(self, kit: &LazyKit) -> Result<()> {
         match self {
-            Self::Lintian => packages::judge(&kit.packages[0]),
-            Self::Packages => packages::live(kit),
-            Self::Slurm => slurm::run(kit),
-            Self::Ssh => ssh::run(kit),
-            Self::Upgrade => upgrade::run(kit),
+            Self::Browser => browser::run(),
+            Self::Lintian => packages::judge(&kit.get()?.packages[0]),
+            Self::Packages => packages::live(kit.get()?),
+            Self::Slurm => slurm::run(kit.get()?),
+            Self::Ssh => ssh::run(kit.get()?),
+            Self::Upgrade => upgrade::run(kit.get()?),
         }
+    }
+}
+
+/// Made when the first test asks for it: the browser's needs none.
+#[derive(Default)]
+struct LazyKit(OnceCell<Kit>);
+
+impl LazyKit {
+    fn get(&self) -> Result<&Kit> {
+        if let Some(kit) = self.0.get() {
+            return Ok(kit);
+        }
+        let kit = Kit::make()?;
+        Ok(self.0.get_or_init(|| kit))
     }
 }
 
 impl Kit {
     fn make() -> Result<Self> {
+        install_missing(&NEEDED)?;
         let build = Build::make()?;
         let mut packages = [Vec::new(), Vec::new()];
         for (revision, packages) in (1..).zip(&mut packages) {
@@ -129,9 +147,10 @@ fn unable() -> Option<&'static str> {
     (!is_root).then_some("they need root, to boot a container")
 }
 
-fn install_needed() -> Result<()> {
+/// Installs the packages of those programs that are not there.
+fn install_missing(needed: &[(&str, &str)]) -> Result<()> {
     let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
-    let missing: Vec<&str> = NEEDED
+    let missing: Vec<&str> = needed
         .iter()
         .filter(|(program, _)| is_missing(program))
         .map(|(_, package)| *package)

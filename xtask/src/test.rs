@@ -15,7 +15,7 @@ use std::{
 /// Which tests.
 #[derive(Args)]
 pub struct Options {
-    /// Run instead what needs much of the machine: packages, a batch system and ssh, in a Debian that is booted in a container.
+    /// Run instead what needs much of the machine: Chromium; packages, a batch system and ssh, in a Debian booted in a container.
     /// Needs root on Debian.
     #[arg(long)]
     system: bool,
