@@ -15,6 +15,7 @@ use dewar_testkit::{
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A name that would be markup if anybody took it for that.
@@ -285,7 +286,8 @@ fn a_browser_shows_a_live_broker() -> Result<()> {
     ensure!(problems.is_empty(), "{problems:#?}");
 
     // The refinement ends, and the page says what the command does.
-    wait_until("the refinement", LIMIT, || Ok(!refinement.is_running()?))?;
+    let patience = Duration::from_secs(600);
+    wait_until("the refinement", patience, || Ok(!refinement.is_running()?))?;
     let jobs = json(
         lab.programs
             .dewar()
