@@ -164,9 +164,11 @@ impl Page {
                 h2 { "Results" }
                 (facts(&self.results))
             }
-            section aria-label="Pictures" {
-                h2 { "Pictures" }
-                div.pictures { @for picture in &self.pictures { (figure(picture)) } }
+            @if !self.pictures.is_empty() {
+                section aria-label="Pictures" {
+                    h2 { "Pictures" }
+                    div.pictures { @for picture in &self.pictures { (figure(picture)) } }
+                }
             }
             @for section in &self.sections {
                 section aria-label=(section.title) {

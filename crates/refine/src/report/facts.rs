@@ -32,8 +32,10 @@ pub fn results(source: &Source<'_>) -> Vec<Fact> {
             Fact::new("resolution so far, unmasked", told)
         })),
     }
-    let seconds: f64 = source.state.rounds.iter().map(|round| round.seconds).sum();
-    facts.push(Fact::new("time of the rounds", format!("{seconds:.1} s")));
+    if !source.state.rounds.is_empty() {
+        let seconds: f64 = source.state.rounds.iter().map(|round| round.seconds).sum();
+        facts.push(Fact::new("time of the rounds", format!("{seconds:.1} s")));
+    }
     facts
 }
 
