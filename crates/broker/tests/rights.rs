@@ -59,6 +59,11 @@ async fn what_belongs_to_another_is_left_alone() {
         digests: Vec::new(),
     };
     refused(eves.release(release).await, &names);
+    let publish = v1::PublishRequest {
+        job_id: JOB.into(),
+        html: b"<p>eve was here</p>".as_slice().into(),
+    };
+    refused(eves.publish(publish).await, &names);
     for (by, names) in [
         (By::Job(selector().unwrap()), &names[..]),
         (By::Owner("ann".into()), &["ann", "eve"]),

@@ -349,12 +349,10 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::PublishRequest>,
     ) -> Result<Response<v1::PublishResponse>, Status> {
+        let caller = auth::caller(&request)?;
         let v1::PublishRequest { job_id, html } = request.into_inner();
         let id = convert::job_id("job_id", &job_id)?;
-        let is_known = self.look(move |view| view.queue.job_by_id(id).is_some());
-        if !is_known.await? {
-            return Err(unknown_job());
-        }
+        self.own(&caller, Selector::Id(id)).await?;
         self.disk.admit().map_err(convert::no_room)?;
         let kept = self.reports.keep(id.0, html.into()).await;
         kept.map_err(|error| match error {
