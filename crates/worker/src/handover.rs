@@ -23,6 +23,8 @@ pub(crate) struct Handover {
     is_in_vain: bool,
     /// What was still needed when the broker last said so.
     left: Option<v1::StillNeeded>,
+    /// The least that was left since it was asked for: blobs and bytes.
+    least: Option<(u64, u64)>,
     progress_at: Instant,
 }
 
@@ -44,6 +46,7 @@ impl Handover {
             stage: Stage::NotBegun,
             is_in_vain: false,
             left: None,
+            least: None,
             progress_at: Instant::now(),
         }
     }
@@ -71,6 +74,7 @@ impl Handover {
 
     fn ask(&mut self) {
         self.left = None;
+        self.least = None;
         self.progress_at = Instant::now();
         self.near.leave(self.events.clone());
     }
@@ -78,7 +82,10 @@ impl Handover {
     /// The broker has said what is still needed.
     pub(crate) fn note_left(&mut self, left: v1::StillNeeded) {
         let is_nothing = left.blob_count == 0;
-        if self.left.replace(left) != Some(left) {
+        self.left = Some(left);
+        let now = (left.blob_count, left.size_bytes);
+        if self.least.is_none_or(|least| now < least) {
+            self.least = Some(now);
             self.progress_at = Instant::now();
             if !is_nothing {
                 tracing::info!(
@@ -109,13 +116,17 @@ impl Handover {
             return;
         }
         self.stage = Stage::Over;
-        if let Some(left) = self.left.filter(|left| left.blob_count > 0) {
-            tracing::warn!(
+        match self.left {
+            Some(left) if left.blob_count > 0 => tracing::warn!(
                 results = left.blob_count,
                 bytes = left.size_bytes,
                 "leaving with results that nobody else keeps; their tasks run again unless a worker with this cache folder comes \
                  within minutes"
-            );
+            ),
+            None if self.near.keeps_some() => tracing::warn!(
+                "leaving with results kept here, and the broker did not say which of them nobody else keeps"
+            ),
+            _ => {}
         }
     }
 }

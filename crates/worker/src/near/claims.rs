@@ -70,6 +70,11 @@ pub(crate) struct Near {
 }
 
 impl Near {
+    /// Whether anything is kept here for the broker.
+    pub(crate) fn keeps_some(&self) -> bool {
+        self.store.keeps_some()
+    }
+
     /// Starts the owner. What it says goes to `say`, and blobs it is told to keep go to `copies`.
     pub(crate) fn start(
         store: NearStore,
