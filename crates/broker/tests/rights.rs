@@ -116,6 +116,8 @@ async fn a_worker_is_drained_by_whoever_started_it() {
     let _anns = _anns.await.unwrap();
     let _eves = FakeWorker::attend_as(eve.clone(), FakeWorker::hello(2, Vec::new()));
     let _eves = _eves.await.unwrap();
+    let place_of_anns = FakeWorker::attend_as(eve.clone(), FakeWorker::hello(1, Vec::new()));
+    refused(place_of_anns.await, &["w1", "ann", "eve"]);
     let (mut anns, mut eves) = (AdminClient::new(ann), AdminClient::new(eve));
     let drain = |workers: &[&str]| v1::DrainRequest {
         workers: workers.iter().map(|name| (*name).into()).collect(),

@@ -74,7 +74,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
         let ends = connections::ends(&request);
-        let auth::Caller { owner, .. } = auth::caller(&request)?;
+        let caller = auth::caller(&request)?;
         let mut incoming = request.into_inner();
         let first = convert::next(&mut incoming)
             .await?
@@ -83,11 +83,19 @@ impl v1::fleet_server::Fleet for FleetService {
             return Err(Status::invalid_argument("the first message must be hello"));
         };
         let minor = hello.protocol.map_or(0, |protocol| protocol.minor);
-        let mut hello = hello_from_wire(hello, owner)?;
+        let mut hello = hello_from_wire(hello, caller.owner.clone())?;
         if let (true, Some(ends)) = (hello.info.site.is_empty(), ends) {
             hello.info.site = share::subnet(ends.remote);
         }
         let worker = hello.worker.id;
+        let known = self.engine.query(move |view| {
+            let (info, _) = view.fleet.info(worker)?;
+            Some(info.owner.clone())
+        });
+        // Nobody ends another's tries by taking their worker's place.
+        if let Some(owner) = known.await.map_err(convert::status)? {
+            caller.may_change(format_args!("worker {}", hello.worker.name), &owner)?;
+        }
         // Each try it says it holds may be one to stop; those must not cut off whoever has many.
         let (outbox, inbox) = mpsc::channel(OUTBOX_MESSAGE_COUNT_MAX + hello.held.len());
         let session = self
