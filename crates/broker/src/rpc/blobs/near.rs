@@ -199,10 +199,12 @@ impl BlobsService {
         let Taking { digest, is_awaited } = taking;
         // So that it does not go while it comes.
         let pin = self.store.pin(digest);
-        if self.store.size_of(&digest).is_none() {
+        let is_here = self.store.size_of(&digest).is_some();
+        if !is_here {
             self.fetch_and_save(digest).await?;
         }
-        if is_awaited {
+        // What somebody else wrote is not ours to delete: what is to name it may be on its way.
+        if is_here || is_awaited {
             self.store.note_rewritten(&digest);
             return Ok(());
         }
