@@ -230,20 +230,25 @@ impl Counted {
 }
 
 impl Counted {
-    /// Whether it has to end without what it must show.
-    fn is_out_of_time(&mut self, context: &mut Context<'_>) -> bool {
+    /// Sees to it that it ends when it has not shown in time what it must.
+    ///
+    /// # Errors
+    /// Once it has to end.
+    fn keep_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let is_welcome = matches!(self.standing, Standing::Welcome);
         if is_welcome && self.has_shown_token.load(Ordering::Relaxed) {
             self.closes = None;
         }
-        self.closes.as_mut().is_some_and(|closes| {
+        let is_over = self.closes.as_mut().is_some_and(|closes| {
             closes.time.as_mut().poll(context).is_ready()
                 || closes.stop.as_mut().poll(context).is_ready()
-        })
+        });
+        if is_over {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
-}
 
-impl Counted {
     /// Finds out from the first bytes what a connection speaks.
     ///
     /// # Errors
@@ -310,9 +315,7 @@ impl AsyncRead for Counted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_out_of_time(context) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.keep_time(context)?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let came = (buffer.filled().len() - before) as u64;
@@ -340,9 +343,7 @@ impl AsyncWrite for Counted {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // Also here: whoever takes no answers is not read from any more.
-        if self.is_out_of_time(context) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.keep_time(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -351,9 +352,7 @@ impl AsyncWrite for Counted {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_out_of_time(context) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.keep_time(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 
@@ -362,9 +361,7 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_out_of_time(context) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.keep_time(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
